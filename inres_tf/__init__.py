@@ -1,0 +1,36 @@
+"""Damped residual networks for Keras 3: layers, training, evaluation, export.
+
+Importing this package registers its layers with Keras, so that
+`keras.models.load_model` reads any model of the zoo. The submodules that need
+TensorFlow (`attacks`, `data`, `training`, ...) are imported when first used.
+"""
+
+import importlib
+
+from inres_tf import layers
+
+__version__ = "0.1.0"
+
+_LAZY = (
+    "attacks",
+    "checkpoints",
+    "convert",
+    "corruptions",
+    "data",
+    "evaluation",
+    "export",
+    "logits",
+    "plots",
+    "report",
+    "reproduce",
+    "strategies",
+    "training",
+)
+
+__all__ = ["layers", "__version__", *_LAZY]
+
+
+def __getattr__(name: str):
+    if name in _LAZY:
+        return importlib.import_module(f"inres_tf.{name}")
+    raise AttributeError(f"module 'inres_tf' has no attribute {name!r}")

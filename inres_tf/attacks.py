@@ -1,0 +1,281 @@
+"""L-infinity attacks on pixels, through cleverhans.
+
+Every function takes and gives pixels in [0, 255], with `eps` and `step_size` in the
+same units (1/255 of the pixel range), and attacks the true labels. Models are attacked
+through their logits, in float32 and evaluation mode; no variable changes.
+"""
+
+import dataclasses
+import math
+import os
+import weakref
+from collections.abc import Callable
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import tensorflow as tf
+from cleverhans.tf2.attacks.fast_gradient_method import fast_gradient_method
+from cleverhans.tf2.utils import clip_eta
+
+from inres_tf.logits import logits_fn
+
+# Rounding of float32 pixels when a perturbation is added and taken away again.
+_TOLERANCE = 1e-3
+
+_attackable: "weakref.WeakKeyDictionary" = weakref.WeakKeyDictionary()
+
+
+class AttackError(RuntimeError):
+    """An adversarial example outside its ball or the pixel range: a fault, no result."""
+
+
+def fgsm(model, images, labels, eps, *, seed=0, batch_size=256):
+    """Fast gradient sign method: one step of size eps.
+
+    Args:
+        model: Keras classifier of pixels in [0, 255] that ends in logits or a softmax.
+        images: pixels in [0, 255], uint8 or float, (number, height, width, channels).
+        labels: true classes, integers, (number,).
+        eps: radius of the ball, in 1/255 of the pixel range.
+        seed: not used; every attack takes one.
+        batch_size: images attacked at a time.
+
+    Returns:
+        Adversarial pixels, float32, of the shape of `images`.
+
+    Raises:
+        ValueError: if the logits cannot be found, or an argument is out of range.
+        AttackError: if an example lies outside its ball or the pixel range.
+
+    Reference:
+        Goodfellow, Shlens, Szegedy: Explaining and Harnessing Adversarial Examples,
+        ICLR 2015.
+    """
+    del seed
+    return _run(model, images, labels, eps, batch_size, 1, eps, start=None)
+
+
+def ifgsm(model, images, labels, eps, *, steps=20, step_size=1.0, seed=0, batch_size=256):
+    """Iterative FGSM (BIM): signed gradient steps from the image, projected to the ball.
+
+    Args:
+        model: as in `fgsm`.
+        images: as in `fgsm`.
+        labels: as in `fgsm`.
+        eps: as in `fgsm`.
+        steps: number of steps.
+        step_size: size of a step, in 1/255 of the pixel range.
+        seed: not used; every attack takes one.
+        batch_size: images attacked at a time.
+
+    Returns:
+        As `fgsm`.
+
+    Raises:
+        As `fgsm`.
+
+    Reference:
+        Kurakin, Goodfellow, Bengio: Adversarial Examples in the Physical World, 2016.
+    """
+    del seed
+    return _run(model, images, labels, eps, batch_size, steps, step_size, start=None)
+
+
+def pgd(
+    model,
+    images,
+    labels,
+    eps,
+    *,
+    steps=20,
+    step_size=1.0,
+    center="image",
+    seed=0,
+    batch_size=256,
+):
+    """Projected gradient descent: as `ifgsm`, from a uniform random point of the ball.
+
+    Args:
+        model: as in `fgsm`.
+        images: as in `fgsm`.
+        labels: as in `fgsm`.
+        eps: as in `fgsm`.
+        steps: number of steps.
+        step_size: size of a step, in 1/255 of the pixel range.
+        center: what the steps are projected around: the `"image"`, or, as in the
+            official script of In-ResNet, the random `"start"`, by which perturbations
+            reach 2 eps.
+        seed: seed of the random start, which depends on the image's index in `images`
+            and not on the batch size.
+        batch_size: images attacked at a time.
+
+    Returns:
+        As `fgsm`.
+
+    Raises:
+        As `fgsm`.
+
+    Reference:
+        Madry et al.: Towards Deep Learning Models Resistant to Adversarial Attacks,
+        ICLR 2018.
+    """
+    if center not in ("image", "start"):
+        raise ValueError(
+            f"`center` must be 'image' or 'start'. Received: center={center!r}"
+        )
+    start = np.random.default_rng(seed)
+    return _run(model, images, labels, eps, batch_size, steps, step_size, start, center)
+
+
+@dataclasses.dataclass(frozen=True)
+class Attack:
+    """An attack by name, for evaluations.
+
+    Attributes:
+        function: the attack itself.
+        iterative: whether it takes `steps` and `step_size`.
+        random: whether it starts at random.
+    """
+
+    function: Callable
+    iterative: bool
+    random: bool
+
+
+ATTACKS = {
+    "fgsm": Attack(fgsm, iterative=False, random=False),
+    "ifgsm": Attack(ifgsm, iterative=True, random=False),
+    "pgd": Attack(pgd, iterative=True, random=True),
+}
+
+
+def _run(
+    model, images, labels, eps, batch_size, steps, step_size, start, center="image"
+):
+    """Attacks all images, a batch at a time; `start` is a NumPy generator or None."""
+    for name, value, passed in (
+        ("eps", eps, 0 < eps <= 255),
+        ("steps", steps, int(steps) == steps and steps >= 1),
+        ("step_size", step_size, 0 < step_size < math.inf),
+        ("batch_size", batch_size, batch_size >= 1),
+    ):
+        if not passed:
+            accepted = "in (0, 255]" if name == "eps" else "positive"
+            raise ValueError(f"`{name}` must be {accepted}. Received: {name}={value}")
+    labels = np.asarray(labels)
+    images = np.asarray(images)
+    if labels.ndim != 1 or labels.dtype.kind not in "iu" or len(labels) != len(images):
+        raise ValueError(
+            "`labels` must be one integer class an image, not one-hot. Received: "
+            f"labels of shape {labels.shape} and type {labels.dtype} for "
+            f"{len(images)} images"
+        )
+    images = images.astype(np.float32)
+    if images.size and not (0 <= images.min() and images.max() <= 255):
+        raise ValueError(
+            "`images` must be pixels in [0, 255]. Received values from "
+            f"{images.min():g} to {images.max():g}"
+        )
+    attack = _attackable_model(model)
+    adversarial = np.empty_like(images)
+    # A constant batch shape, since every other one traces the network again.
+    size = min(batch_size, max(len(images), 1))
+    for at in range(0, len(images), size):
+        clean = images[at : at + size]
+        begin = clean
+        if start is not None:
+            begin = clean + start.uniform(-eps, eps, clean.shape).astype(np.float32)
+        middle, radius = (begin, 2 * eps) if center == "start" else (clean, eps)
+        if center == "image":
+            begin = np.clip(begin, 0, 255)
+        pad = [(0, size - len(clean))] + [(0, 0)] * (clean.ndim - 1)
+        result = attack(
+            *(tf.constant(np.pad(v, pad)) for v in (begin, middle)),
+            tf.constant(np.pad(labels[at : at + size], pad[:1])),
+            tf.constant(eps, tf.float32),
+            tf.constant(step_size, tf.float32),
+            tf.constant(int(steps)),
+        ).numpy()[: len(clean)]
+        check(result, clean, radius)
+        adversarial[at : at + size] = result
+    return adversarial
+
+
+def _attackable_model(model):
+    """The compiled attack on a model, made once a model: each costs a trace."""
+    if model not in _attackable:
+        logits = logits_fn(in_float32(model))
+        _attackable[model] = _compile(logits)
+    return _attackable[model]
+
+
+def _compile(logits):
+    def model_fn(images):
+        return logits(images, training=False)
+
+    @tf.function
+    def attack(start, center, labels, eps, step_size, steps):
+        """cleverhans' `projected_gradient_descent`, with a start and a center of ours."""
+        adversarial = start
+        for _ in tf.range(steps):
+            adversarial = fast_gradient_method(
+                model_fn,
+                adversarial,
+                step_size,
+                np.inf,
+                clip_min=0.0,
+                clip_max=255.0,
+                y=labels,
+            )
+            adversarial = center + clip_eta(adversarial - center, np.inf, eps)
+            adversarial = tf.clip_by_value(adversarial, 0.0, 255.0)
+        return adversarial
+
+    return attack
+
+
+def check(adversarial, images, radius) -> None:
+    """Checks that adversarial examples lie in their ball and the pixel range.
+
+    Args:
+        adversarial: adversarial pixels, (number, height, width, channels).
+        images: the clean pixels.
+        radius: of the L-infinity ball, in 1/255 of the pixel range.
+
+    Raises:
+        AttackError: if one does not, or is not finite.
+    """
+    if not np.isfinite(adversarial).all():
+        raise AttackError("an adversarial example is not finite")
+    if adversarial.size == 0:
+        return
+    images = np.asarray(images, np.float32)
+    distance = np.abs(adversarial - images).max()
+    if distance > radius + _TOLERANCE:
+        raise AttackError(
+            f"an adversarial example lies {distance:g}/255 from its image, outside the "
+            f"ball of radius {radius:g}/255"
+        )
+    if adversarial.min() < 0 or adversarial.max() > 255:
+        raise AttackError(
+            f"an adversarial example has values from {adversarial.min():g} to "
+            f"{adversarial.max():g}, outside the pixel range [0, 255]"
+        )
+
+
+def in_float32(model):
+    """The model, or a float32 copy of one that computes in lower precision.
+
+    Half precision gives confident networks input gradients of exactly zero.
+    """
+    if all(layer.compute_dtype == "float32" for layer in model._flatten_layers()):
+        return model
+
+    def as_float32(layer):
+        return type(layer).from_config({**layer.get_config(), "dtype": "float32"})
+
+    copy = keras.models.clone_model(model, clone_function=as_float32)
+    copy.set_weights(model.get_weights())
+    return copy

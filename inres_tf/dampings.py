@@ -1,0 +1,108 @@
+"""The five dampings: how a residual block weighs its shortcut and its branch.
+
+The damped ODE dx/dt = f(x) - λ x, discretised block by block, is
+
+    x_{l+1} = a(λ) x_l + b(λ) f(x_l)
+
+(Yang et al., "Interpolation between Residual and Non-Residual Networks",
+ICML 2020, arXiv 2006.05749). The table `DAMPINGS` holds a, b and the map from the
+trainable scalar k to λ for each of them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from keras import ops
+
+
+@dataclass(frozen=True)
+class Damping:
+    """One row of the table of dampings.
+
+    Attributes:
+        shortcut: a(λ), the weight of the shortcut.
+        branch: b(λ), the weight of the branch.
+        rate: λ as a function of the trainable scalar k; None where λ is fixed.
+        scalar: k as a function of λ >= 0, the inverse of `rate`.
+        init: range of the uniform distribution k starts from, depth <= 110.
+        init_deep: the same for deeper networks.
+        fixed_rate: λ where there is no k.
+    """
+
+    shortcut: Callable
+    branch: Callable
+    rate: Callable | None = None
+    scalar: Callable[[float], float] | None = None
+    init: tuple[float, float] | None = None
+    init_deep: tuple[float, float] | None = None
+    fixed_rate: float | None = None
+
+
+def _exponential_branch(rate):
+    """(1 - e^-λ) / λ, by its Taylor series where λ is too small to divide by."""
+    small = rate < 1e-2
+    safe = ops.where(small, ops.ones_like(rate), rate)
+    series = 1.0 - rate / 2.0 + rate**2 / 6.0 - rate**3 / 24.0
+    return ops.where(small, series, -ops.expm1(-safe) / safe)
+
+
+def _one(rate):
+    return ops.ones_like(rate)
+
+
+DAMPINGS = {
+    "none": Damping(shortcut=_one, branch=_one, fixed_rate=0.0),
+    "in": Damping(
+        shortcut=lambda rate: 1.0 - rate,
+        branch=_one,
+        rate=lambda k: ops.relu(1.0 - k),
+        scalar=lambda rate: 1.0 - rate,
+        init=(0.75, 0.80),
+        init_deep=(0.8, 0.9),
+    ),
+    "lambda_in": Damping(
+        shortcut=lambda rate: 1.0 - rate,
+        branch=lambda rate: 1.0 + rate,
+        rate=ops.relu,
+        scalar=lambda rate: rate,
+        init=(0.20, 0.25),
+        init_deep=(0.1, 0.2),
+    ),
+    "exponential": Damping(
+        shortcut=lambda rate: ops.exp(-rate),
+        branch=_exponential_branch,
+        rate=ops.relu,
+        scalar=lambda rate: rate,
+        init=(0.20, 0.25),
+        init_deep=(0.1, 0.2),
+    ),
+    "plain": Damping(shortcut=ops.zeros_like, branch=_one, fixed_rate=1.0),
+}
+
+
+def get(name: str) -> Damping:
+    """Returns the damping called `name`.
+
+    Raises:
+        ValueError: if there is none of that name.
+    """
+    if name not in DAMPINGS:
+        raise ValueError(
+            f"`damping` must be one of {', '.join(map(repr, DAMPINGS))}. "
+            f"Received: damping={name!r}"
+        )
+    return DAMPINGS[name]
+
+
+def scalar_range(name: str, depth: int) -> tuple[float, float] | None:
+    """Range of the uniform distribution that k starts from in a network of `depth`.
+
+    Args:
+        name: a key of `DAMPINGS`.
+        depth: number of weighted layers of the network.
+
+    Returns:
+        (low, high), or None for a damping without k.
+    """
+    damping = get(name)
+    return damping.init if depth <= 110 else damping.init_deep

@@ -1,0 +1,248 @@
+"""Evaluation: clean accuracy, corruptions and attacks of a classifier of pixels."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from inres_tf import attacks as attack_module, corruptions as corruption_module
+from inres_tf.data import Images
+from inres_tf.errors import UserError
+from inres_tf.logits import logits_fn
+
+PROTOCOLS = ("standard", "paper")
+
+
+class Classifier:
+    """Logits of a model over any number of images, a compiled batch at a time.
+
+    The last batch is padded, so that one trace serves all, and the padding left out of
+    every figure: each image counts exactly once.
+
+    Args:
+        model: Keras classifier of pixels; see `inres_tf.logits.logits_fn`.
+        batch_size: images at a time.
+    """
+
+    def __init__(self, model, batch_size: int = 250):
+        logits = logits_fn(model)
+        self.batch_size = batch_size
+        self._predict = tf.function(lambda images: logits(images, training=False))
+
+    def logits(self, images) -> np.ndarray:
+        """Logits of pixels (number, height, width, channels): (number, classes)."""
+        size, found = self.batch_size, []
+        for at in range(0, len(images), size):
+            batch = images[at : at + size]
+            pad = [(0, size - len(batch))] + [(0, 0)] * (batch.ndim - 1)
+            found.append(self._predict(tf.constant(np.pad(batch, pad)))[: len(batch)])
+        return np.concatenate(found)
+
+    def correct(self, images, labels) -> np.ndarray:
+        """Whether each image is classified rightly: booleans, (number,)."""
+        return self.logits(images).argmax(-1) == labels
+
+    def metrics(self, data: Images, prefix: str = "") -> dict[str, float]:
+        """Mean cross-entropy and accuracy over labelled images."""
+        logits = self.logits(data.images).astype(np.float64)
+        logits -= logits.max(-1, keepdims=True)
+        chosen = np.take_along_axis(logits, data.labels[:, None], -1)[:, 0]
+        losses = np.log(np.exp(logits).sum(-1)) - chosen
+        right = logits.argmax(-1) == data.labels
+        return {
+            f"{prefix}loss": float(losses.mean()),
+            f"{prefix}accuracy": float(right.mean()),
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """What to evaluate.
+
+    Attributes:
+        attacks: names in `inres_tf.attacks.ATTACKS`.
+        eps: radii, in 1/255 of the pixel range.
+        steps: steps of the iterative attacks.
+        step_size: size of their steps, in 1/255 of the pixel range.
+        corruptions: names in `inres_tf.corruptions.CORRUPTIONS`.
+        protocol: `"standard"`, or `"paper"` for the official scripts' choices: each
+            corrupted set is normalised with its own mean and standard deviation, and
+            PGD is projected around its random start.
+        num_examples: test images the attacks see, from the first; 0 for all.
+        batch_size: images at a time.
+        seed: of the noise and the random starts.
+    """
+
+    attacks: tuple[str, ...] = tuple(attack_module.ATTACKS)
+    eps: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)
+    steps: int = 20
+    step_size: float = 1.0
+    corruptions: tuple[str, ...] = tuple(corruption_module.CORRUPTIONS)
+    protocol: str = "standard"
+    num_examples: int = 0
+    batch_size: int = 250
+    seed: int = 0
+
+    def __post_init__(self):
+        known = (
+            ("attacks", self.attacks, attack_module.ATTACKS),
+            ("corruptions", self.corruptions, corruption_module.CORRUPTIONS),
+            ("protocol", (self.protocol,), PROTOCOLS),
+        )
+        for flag, names, choices in known:
+            for name in names:
+                if name not in choices:
+                    raise UserError(
+                        f"--{flag} does not know {name!r}; known: {', '.join(choices)}"
+                    )
+        for eps in self.eps:
+            if not 0 < eps <= 255:
+                raise UserError(
+                    f"--eps must be in (0, 255], in 1/255 of the pixel range; got {eps:g}"
+                )
+        if self.attacks and not self.eps:
+            raise UserError("--eps must name at least one radius, such as --eps=2,8")
+        for name, minimum in (
+            ("steps", 1), ("num_examples", 0), ("batch_size", 1), ("seed", 0)
+        ):
+            if getattr(self, name) < minimum:
+                raise UserError(
+                    f"--{name} must be at least {minimum}; got {getattr(self, name)}"
+                )
+        if not 0 < self.step_size <= 255:
+            raise UserError(f"--step_size must be in (0, 255]; got {self.step_size:g}")
+
+
+def evaluate(model, data: Images, config: EvaluationConfig, progress=True) -> dict:
+    """Evaluates a classifier of pixels.
+
+    Args:
+        model: Keras classifier of pixels in [0, 255].
+        data: test images and labels.
+        config: what to evaluate.
+        progress: whether to show progress bars.
+
+    Returns:
+        Dict with the keys `num_examples`, `protocol`, `clean`, `corruptions`, `attacks`,
+        `seed`; accuracies in [0, 1].
+
+    Raises:
+        UserError: if there are fewer images than `num_examples`, their shape is not the
+            model's, or the paper's protocol does not apply to the model.
+        ValueError: if the model's logits cannot be found.
+        inres_tf.attacks.AttackError: if an adversarial example breaks its bounds.
+    """
+    if config.num_examples > len(data):
+        raise UserError(
+            f"--num_examples={config.num_examples} is more than the {len(data)} test "
+            "images there are"
+        )
+    if config.num_examples:
+        data = data.take(slice(config.num_examples))
+    check_fits(model, data)
+    model = attack_module.in_float32(model)
+    classifier = Classifier(model, config.batch_size)
+    result = {
+        "num_examples": len(data),
+        "protocol": config.protocol,
+        "seed": config.seed,
+        "clean": {"accuracy": float(classifier.correct(data.images, data.labels).mean())},
+        "corruptions": {},
+        "attacks": [],
+    }
+    cells = [(n, s) for n in config.corruptions for s in corruption_module.SEVERITIES]
+    for name, severity in tqdm(cells, "corruptions", unit="set", disable=not progress):
+        pixels = corruption_module.corrupt(data.images, name, severity, config.seed)
+        if config.protocol == "paper":
+            pixels = _normalized_by_own_statistics(model, pixels)
+        accuracy = float(classifier.correct(pixels, data.labels).mean())
+        result["corruptions"].setdefault(name, {})[str(severity)] = accuracy
+    for by_severity in result["corruptions"].values():
+        by_severity["mean"] = float(np.mean(list(by_severity.values())))
+
+    for name in config.attacks:
+        for eps in config.eps:
+            result["attacks"].append(
+                _attack(classifier, model, data, name, eps, config, progress)
+            )
+    return result
+
+
+def _attack(classifier, model, data, name, eps, config, progress) -> dict:
+    """Accuracy under one attack at one radius, as a row of the results."""
+    attack = attack_module.ATTACKS[name]
+    settings = {}
+    if attack.iterative:
+        settings = {"steps": config.steps, "step_size": config.step_size}
+    if attack.random and config.protocol == "paper":
+        settings["center"] = "start"
+    size, right = config.batch_size, 0
+    starts = range(0, len(data), size)
+    label = f"{name} eps={eps:g}"
+    for batch, at in enumerate(tqdm(starts, label, unit="batch", disable=not progress)):
+        part = data.take(slice(at, at + size))
+        adversarial = attack.function(
+            model,
+            part.images,
+            part.labels,
+            eps,
+            # Distinct random starts in every batch, whatever the other settings.
+            seed=(config.seed, batch),
+            batch_size=size,
+            **settings,
+        )
+        right += int(classifier.correct(adversarial, part.labels).sum())
+    row = {"name": name, "eps": float(eps)}
+    row |= {"steps": settings.get("steps", 1)}
+    row |= {"step_size": float(settings.get("step_size", eps))}
+    return row | {"accuracy": right / len(data)}
+
+
+def check_fits(model, data: Images) -> None:
+    """Raises UserError if the model does not take these images or know their classes."""
+    expected, found = model.input_shape[1:], data.images.shape[1:]
+    if len(expected) != 3 or any(
+        e is not None and e != f for e, f in zip(expected, found)
+    ):
+        raise UserError(
+            f"model {model.name} takes images of {_by(expected)} and the dataset's are "
+            f"{_by(found)}; give the --dataset or --image_size it was trained on"
+        )
+    if int(data.labels.max()) >= model.output_shape[-1]:
+        raise UserError(
+            f"model {model.name} knows {model.output_shape[-1]} classes and the dataset "
+            f"has at least {int(data.labels.max()) + 1}; give the --dataset it was "
+            "trained on"
+        )
+
+
+def _by(shape):
+    return "x".join("any" if n is None else str(n) for n in shape)
+
+
+def _normalized_by_own_statistics(model, pixels) -> np.ndarray:
+    """Pixels that the model's own normalisation maps to those of the official script.
+
+    The script normalises a corrupted set with the mean and standard deviation of that
+    set, per channel, in place of the training ones.
+    """
+    layers = [
+        layer
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.Normalization)
+    ]
+    if len(layers) != 1:
+        raise UserError(
+            "--protocol=paper replaces the model's normalisation by the corrupted "
+            f"set's, and model {model.name} has {len(layers)} Normalization layers; it "
+            "needs one"
+        )
+    mean, std = (
+        np.asarray(value, np.float64).reshape(-1)
+        for value in (layers[0].mean, np.sqrt(layers[0].variance))
+    )
+    own_mean = pixels.mean((0, 1, 2), dtype=np.float64)
+    own_std = pixels.std((0, 1, 2), dtype=np.float64)
+    return ((pixels - own_mean) / own_std * std + mean).astype(np.float32)

@@ -1,0 +1,44 @@
+"""Choice of the `tf.distribute` strategy."""
+
+import tensorflow as tf
+
+from inres_tf.errors import UserError
+
+STRATEGIES = ("auto", "one_device", "mirrored")
+
+
+def make(name: str, logical_cpus: int = 1) -> tf.distribute.Strategy:
+    """Makes a distribution strategy.
+
+    Args:
+        name: `"one_device"` (the first GPU, or the CPU), `"mirrored"` (all GPUs of this
+            machine; without a GPU, all logical CPU devices) or `"auto"` (mirrored if
+            there are several GPUs).
+        logical_cpus: into how many logical devices to split the CPU first, to try
+            `"mirrored"` on a machine without GPUs.
+
+    Raises:
+        UserError: if there is no strategy of that name, or the CPU can no longer be
+            split since TensorFlow has already started.
+    """
+    if name not in STRATEGIES:
+        raise UserError(
+            f"unknown strategy {name!r}; known: {', '.join(STRATEGIES)}"
+        )
+    if logical_cpus > 1:
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        parts = [tf.config.LogicalDeviceConfiguration()] * logical_cpus
+        try:
+            tf.config.set_logical_device_configuration(cpu, parts)
+        except RuntimeError as error:
+            raise UserError(f"the CPU cannot be split now: {error}") from error
+    kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
+    devices = [
+        f"{d.device_type}:{i}"
+        for i, d in enumerate(tf.config.list_logical_devices(kind))
+    ]
+    if name == "auto":
+        name = "mirrored" if kind == "GPU" and len(devices) > 1 else "one_device"
+    if name == "mirrored":
+        return tf.distribute.MirroredStrategy(devices)
+    return tf.distribute.OneDeviceStrategy(devices[0])

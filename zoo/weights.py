@@ -1,0 +1,75 @@
+"""Weights of the zoo: shipped ones by name, a user's own by path."""
+
+import pathlib
+import zipfile
+
+import h5py
+
+from zoo import presets
+
+_SUFFIXES = (".weights.h5", ".keras")
+
+
+def resolve(model_name: str, weights) -> pathlib.Path:
+    """The file behind a constructor's `weights` argument.
+
+    Args:
+        model_name: name of the model in the zoo.
+        weights: name of shipped weights, or a path to a `.weights.h5` or `.keras`
+            file.
+
+    Raises:
+        ValueError: if it is neither; the message lists what would be.
+    """
+    shipped = presets.WEIGHTS.get(model_name, {})
+    if weights in shipped:
+        return pathlib.Path(__file__).parent / shipped[weights][0]
+    path = pathlib.Path(weights)
+    if path.is_file() and path.name.endswith(_SUFFIXES):
+        return path
+    names = ", ".join(map(repr, shipped)) or "none are shipped yet"
+    raise ValueError(
+        "`weights` must be None, the name of shipped weights "
+        f"(for {model_name}: {names}) or the path of an existing .weights.h5 or "
+        f".keras file. Received: weights={str(weights)!r}"
+    )
+
+
+def saved_classes(path: pathlib.Path) -> int | None:
+    """Number of classes of the classifier saved in a file; None if it has none.
+
+    Raises:
+        ValueError: if the file is damaged or no Keras weights file.
+    """
+    try:
+        if path.name.endswith(".keras"):
+            with zipfile.ZipFile(path) as archive:
+                with archive.open("model.weights.h5") as member, h5py.File(
+                    member, "r"
+                ) as file:
+                    return _classes(file)
+        with h5py.File(path, "r") as file:
+            return _classes(file)
+    except (OSError, KeyError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is not a readable weights file: {error}") from error
+
+
+def _classes(file) -> int | None:
+    biases = file.get("layers/dense/vars/1")
+    return None if biases is None else int(biases.shape[0])
+
+
+def load(model, path: pathlib.Path) -> None:
+    """Loads the weights in `path` into `model`.
+
+    Raises:
+        ValueError: if they are another network's, naming both.
+    """
+    try:
+        model.load_weights(path)
+    except (ValueError, OSError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"The weights in {path} do not fit {model.name} "
+            f"({model.count_params():,} parameters): {reason}"
+        ) from error
