@@ -6,9 +6,9 @@ through their logits, in float32 and evaluation mode; no variable changes.
 """
 
 import dataclasses
+import functools
 import math
 import os
-import weakref
 from collections.abc import Callable
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -24,11 +24,9 @@ from inres_tf.logits import logits_fn
 # Rounding of float32 pixels when a perturbation is added and taken away again.
 _TOLERANCE = 1e-3
 
-_attackable: "weakref.WeakKeyDictionary" = weakref.WeakKeyDictionary()
-
 
 class AttackError(RuntimeError):
-    """An adversarial example outside its ball or the pixel range: a fault, no result."""
+    """An adversarial example outside its ball or the pixel range: a defect."""
 
 
 def fgsm(model, images, labels, eps, *, seed=0, batch_size=256):
@@ -57,8 +55,10 @@ def fgsm(model, images, labels, eps, *, seed=0, batch_size=256):
     return _run(model, images, labels, eps, batch_size, 1, eps, start=None)
 
 
-def ifgsm(model, images, labels, eps, *, steps=20, step_size=1.0, seed=0, batch_size=256):
-    """Iterative FGSM (BIM): signed gradient steps from the image, projected to the ball.
+def ifgsm(
+    model, images, labels, eps, *, steps=20, step_size=1.0, seed=0, batch_size=256
+):
+    """Iterative FGSM (BIM): signed steps from the image, projected to the ball.
 
     Args:
         model: as in `fgsm`.
@@ -172,52 +172,44 @@ def _run(
             f"labels of shape {labels.shape} and type {labels.dtype} for "
             f"{len(images)} images"
         )
-    images = images.astype(np.float32)
+    images, labels = images.astype(np.float32), labels.astype(np.int64)
     if images.size and not (0 <= images.min() and images.max() <= 255):
         raise ValueError(
             "`images` must be pixels in [0, 255]. Received values from "
             f"{images.min():g} to {images.max():g}"
         )
-    attack = _attackable_model(model)
+    attack = _compile(in_float32(model))
     adversarial = np.empty_like(images)
-    # A constant batch shape, since every other one traces the network again.
-    size = min(batch_size, max(len(images), 1))
-    for at in range(0, len(images), size):
-        clean = images[at : at + size]
+    for at in range(0, len(images), batch_size):
+        clean = images[at : at + batch_size]
         begin = clean
         if start is not None:
             begin = clean + start.uniform(-eps, eps, clean.shape).astype(np.float32)
         middle, radius = (begin, 2 * eps) if center == "start" else (clean, eps)
         if center == "image":
             begin = np.clip(begin, 0, 255)
-        pad = [(0, size - len(clean))] + [(0, 0)] * (clean.ndim - 1)
         result = attack(
-            *(tf.constant(np.pad(v, pad)) for v in (begin, middle)),
-            tf.constant(np.pad(labels[at : at + size], pad[:1])),
-            tf.constant(eps, tf.float32),
-            tf.constant(step_size, tf.float32),
-            tf.constant(int(steps)),
-        ).numpy()[: len(clean)]
+            begin, middle, labels[at : at + batch_size], eps, step_size, int(steps)
+        ).numpy()
         check(result, clean, radius)
-        adversarial[at : at + size] = result
+        adversarial[at : at + batch_size] = result
     return adversarial
 
 
-def _attackable_model(model):
-    """The compiled attack on a model, made once a model: each costs a trace."""
-    if model not in _attackable:
-        logits = logits_fn(in_float32(model))
-        _attackable[model] = _compile(logits)
-    return _attackable[model]
+# A trace for each model, kept for as many models as one compares at a time.
+@functools.lru_cache(maxsize=4)
+def _compile(model):
+    logits = logits_fn(model)
+    images, number = tf.TensorSpec((None, *model.input_shape[1:])), tf.TensorSpec(())
+    integers, count = tf.TensorSpec((None,), tf.int64), tf.TensorSpec((), tf.int32)
 
-
-def _compile(logits):
     def model_fn(images):
         return logits(images, training=False)
 
-    @tf.function
+    # A signature, since every new batch size would trace the network again.
+    @tf.function(input_signature=[images, images, integers, number, number, count])
     def attack(start, center, labels, eps, step_size, steps):
-        """cleverhans' `projected_gradient_descent`, with a start and a center of ours."""
+        """PGD of cleverhans, with a start and a center of our own."""
         adversarial = start
         for _ in tf.range(steps):
             adversarial = fast_gradient_method(

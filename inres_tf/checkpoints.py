@@ -120,7 +120,9 @@ def find_model(path) -> pathlib.Path:
     saved = list_checkpoints(path / "checkpoints") or list_checkpoints(path)
     if saved:
         return saved[-1] / _MODEL
-    what = "holds no model.keras and no checkpoint" if path.is_dir() else "does not exist"
+    what = (
+        "holds no model.keras and no checkpoint" if path.is_dir() else "does not exist"
+    )
     raise UserError(
         f"{path} {what}; --checkpoint takes a .keras file, a run's --output_dir or one "
         "of its checkpoints"
@@ -137,7 +139,9 @@ def load_model(path: pathlib.Path):
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
         if damaged:
-            raise UserError(f"checkpoint {path} is damaged: {damaged} fails its checksum")
+            raise UserError(
+                f"checkpoint {path} is damaged: {damaged} fails its checksum"
+            )
         return keras.models.load_model(path)
     except UserError:
         raise

@@ -17,9 +17,7 @@ _BATCH_NORM = {
 # Parameters the official networks hold and never use: the stem's batch norm, second
 # projections, the bottleneck's first projection in networks of basic blocks, and the
 # scalars of blocks that are not damped.
-_UNUSED = re.compile(
-    r"bn1\.|downsample(1|22|32)\.|ks\.\d+$|.*\.num_batches_tracked$"
-)
+_UNUSED = re.compile(r"bn1\.|downsample(1|22|32)\.|ks\.\d+$|.*\.num_batches_tracked$")
 
 
 def load_official_state(model, state) -> None:
@@ -148,7 +146,9 @@ def _official_layer(name: str, blocks: dict[str, int]) -> str | None:
     fixed = {"stem_conv": "conv1", "head_bn": "bn", "predictions": "fc"}
     if name in fixed:
         return fixed[name]
-    match = re.match(r"(stage(\d+)_block\d+)_(\d+|shortcut|merge)(?:_(bn|conv))?$", name)
+    match = re.match(
+        r"(stage(\d+)_block\d+)_(\d+|shortcut|merge)(?:_(bn|conv))?$", name
+    )
     if match is None:
         return None
     block, stage, part, kind = match.groups()

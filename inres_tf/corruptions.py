@@ -64,7 +64,8 @@ def corrupt(images, name, severity, seed=0):
         )
     if severity not in SEVERITIES:
         raise ValueError(
-            f"`severity` must be an integer from 1 to 5. Received: severity={severity!r}"
+            "`severity` must be an integer from 1 to 5. "
+            f"Received: severity={severity!r}"
         )
     images = np.asarray(images)
     if images.dtype != np.uint8:

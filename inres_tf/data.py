@@ -5,13 +5,36 @@ import pathlib
 from dataclasses import dataclass, replace
 
 import numpy as np
-from tqdm import tqdm
 
+from inres_tf.config import setting
 from inres_tf.errors import UserError
+from inres_tf.progress import bar
 
 # Mirrored, these are other symbols, so the default augmentation does not flip them.
 _SYMBOLS = ("digits", "mnist", "emnist", "kmnist", "svhn", "binarized", "omniglot")
 _TEST_FRACTION = 0.2
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which images; each field is a flag of the binaries that read images."""
+
+    dataset: str = setting(
+        "digits",
+        "digits (embedded), a TensorFlow Datasets name such as cifar10, or folder:PATH "
+        "with one sub-folder a class.",
+    )
+    data_dir: str | None = setting(None, "Folder of the prepared TensorFlow Datasets.")
+    download: bool = setting(False, "Download and prepare a dataset not in --data_dir.")
+    image_size: int = setting(0, "Side in pixels to resize images to; 0: as they are.")
+
+    def __post_init__(self):
+        if self.image_size < 0:
+            raise UserError(f"--image_size must be at least 0; got {self.image_size}")
+
+    def load(self) -> "Dataset":
+        """Loads the images; see `load`."""
+        return load(self.dataset, self.data_dir, self.download, self.image_size)
 
 
 @dataclass(frozen=True)
@@ -67,7 +90,7 @@ def load(name, data_dir=None, download=False, image_size=0) -> Dataset:
 
     Args:
         name: `"digits"` (scikit-learn's 1,797 handwritten digits of 8x8 pixels, of
-            which 360 are the test set), a name of TensorFlow Datasets such as
+            which 359 are the test set), a name of TensorFlow Datasets such as
             `"cifar10"`, or `"folder:PATH"` with one sub-folder a class. If PATH holds
             `train` and `test` (or `val`), these hold the classes; otherwise every
             fifth image or so of each class is a test image, always the same ones.
@@ -142,7 +165,9 @@ def _tfds(name, data_dir, download, image_size) -> Dataset:
                 f"{reason[0] if reason else type(error).__name__}"
             ) from error
     else:
-        found = sorted({p.parent.parent.name for p in root.glob("*/*/dataset_info.json")})
+        found = sorted(
+            {p.parent.parent.name for p in root.glob("*/*/dataset_info.json")}
+        )
         raise UserError(
             f"dataset {name!r} is not in --data_dir={root} (found there: "
             f"{', '.join(found) or 'nothing'}); give 'digits', 'folder:PATH', another "
@@ -184,16 +209,15 @@ def _read_split(builder, split, name, image_size) -> Images:
         shape = (image_size, image_size, shape[-1])
     elif None in shape[:2]:
         raise UserError(
-            f"the images of dataset {name!r} differ in size: give --image_size, such as "
-            "--image_size=64"
+            f"the images of dataset {name!r} differ in size: give --image_size, such "
+            "as --image_size=64"
         )
     count = builder.info.splits[split].num_examples
     images = _allocate(count, shape, name)
     labels = np.empty(count, np.int64)
     resize = _resizer(image_size) if image_size else lambda image: image
     rows = tfds.as_numpy(builder.as_dataset(split=split, as_supervised=True))
-    bar = tqdm(rows, f"reading {name} {split}", total=count, unit="img", leave=False)
-    for i, (image, label) in enumerate(bar):
+    for i, (image, label) in enumerate(bar(rows, f"reading {split}", "img", count)):
         images[i], labels[i] = resize(image), label
     return Images(images, labels)
 
@@ -212,8 +236,10 @@ def _allocate(count, shape, name) -> np.ndarray:
 
 def _folder(name, root, image_size) -> Dataset:
     if not root.is_dir():
-        raise UserError(f"{root} is not a folder; folder:PATH takes one with a sub-folder "
-                        "of images for each class")
+        raise UserError(
+            f"{root} is not a folder; folder:PATH takes one with a sub-folder of "
+            "images for each class"
+        )
     tests = [root / s for s in ("test", "val") if (root / s).is_dir()]
     if tests and (root / "train").is_dir():
         classes = _classes(root / "train")
@@ -226,12 +252,17 @@ def _folder(name, root, image_size) -> Dataset:
             _read_classes(p, classes, image_size) for p in (root / "train", tests[0])
         )
         if train.images.shape[1:] != test.images.shape[1:]:
-            raise UserError(f"the images in {root}/train and {tests[0]} differ in size: "
-                            "give --image_size, such as --image_size=64")
+            raise UserError(
+                f"the images in {root / 'train'} and {tests[0]} differ in size: give "
+                "--image_size, such as --image_size=64"
+            )
     else:
         classes = _classes(root)
         whole = _read_classes(root, classes, image_size)
         train, test = hold_out(whole, _TEST_FRACTION)
+    # Mixed, so that the first images of a set are of all classes.
+    mix = np.random.default_rng(0).permutation
+    train, test = (part.take(mix(len(part))) for part in (train, test))
     return Dataset(name, train, test, tuple(classes))
 
 
@@ -257,14 +288,13 @@ def _read_classes(root, classes, image_size) -> Images:
         ]
         if len(members) < 2:
             raise UserError(
-                f"class folder {root / name} holds {len(members)} image(s); it needs at "
-                "least 2"
+                f"class folder {root / name} holds {len(members)} image(s); it needs "
+                "at least 2"
             )
         files += [(path, label) for path in members]
     resize = _resizer(image_size) if image_size else np.asarray
     images, first = None, None
-    bar = tqdm(files, f"reading {root.name}", unit="img", leave=False)
-    for i, (path, _) in enumerate(bar):
+    for i, (path, _) in enumerate(bar(files, f"reading {root.name}", "img")):
         image = resize(_read_image(path))
         if images is None:
             images, first = _allocate(len(files), image.shape, str(root)), path
@@ -284,7 +314,12 @@ def _read_image(path) -> np.ndarray:
     try:
         with PIL.Image.open(path) as image:
             return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        PIL.Image.DecompressionBombError,
+    ) as error:
         raise UserError(f"{path} cannot be read as an image: {error}") from error
 
 

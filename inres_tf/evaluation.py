@@ -5,12 +5,14 @@ import dataclasses
 import keras
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
-from inres_tf import attacks as attack_module, corruptions as corruption_module
+from inres_tf import attacks as attack_module
+from inres_tf import corruptions as corruption_module
+from inres_tf.config import setting
 from inres_tf.data import Images
 from inres_tf.errors import UserError
 from inres_tf.logits import logits_fn
+from inres_tf.progress import bar
 
 PROTOCOLS = ("standard", "paper")
 
@@ -18,8 +20,7 @@ PROTOCOLS = ("standard", "paper")
 class Classifier:
     """Logits of a model over any number of images, a compiled batch at a time.
 
-    The last batch is padded, so that one trace serves all, and the padding left out of
-    every figure: each image counts exactly once.
+    The last batch is as small as it needs be: each image counts exactly once.
 
     Args:
         model: Keras classifier of pixels; see `inres_tf.logits.logits_fn`.
@@ -29,16 +30,16 @@ class Classifier:
     def __init__(self, model, batch_size: int = 250):
         logits = logits_fn(model)
         self.batch_size = batch_size
-        self._predict = tf.function(lambda images: logits(images, training=False))
+        images = tf.TensorSpec((None, *model.input_shape[1:]))
+        self._predict = tf.function(
+            lambda images: logits(images, training=False), input_signature=[images]
+        )
 
     def logits(self, images) -> np.ndarray:
         """Logits of pixels (number, height, width, channels): (number, classes)."""
-        size, found = self.batch_size, []
-        for at in range(0, len(images), size):
-            batch = images[at : at + size]
-            pad = [(0, size - len(batch))] + [(0, 0)] * (batch.ndim - 1)
-            found.append(self._predict(tf.constant(np.pad(batch, pad)))[: len(batch)])
-        return np.concatenate(found)
+        starts = range(0, len(images), self.batch_size)
+        batches = (images[at : at + self.batch_size] for at in starts)
+        return np.concatenate([self._predict(b.astype(np.float32)) for b in batches])
 
     def correct(self, images, labels) -> np.ndarray:
         """Whether each image is classified rightly: booleans, (number,)."""
@@ -59,31 +60,31 @@ class Classifier:
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationConfig:
-    """What to evaluate.
+    """What to evaluate; each field is a flag of `train.evaluate`."""
 
-    Attributes:
-        attacks: names in `inres_tf.attacks.ATTACKS`.
-        eps: radii, in 1/255 of the pixel range.
-        steps: steps of the iterative attacks.
-        step_size: size of their steps, in 1/255 of the pixel range.
-        corruptions: names in `inres_tf.corruptions.CORRUPTIONS`.
-        protocol: `"standard"`, or `"paper"` for the official scripts' choices: each
-            corrupted set is normalised with its own mean and standard deviation, and
-            PGD is projected around its random start.
-        num_examples: test images the attacks see, from the first; 0 for all.
-        batch_size: images at a time.
-        seed: of the noise and the random starts.
-    """
-
-    attacks: tuple[str, ...] = tuple(attack_module.ATTACKS)
-    eps: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)
-    steps: int = 20
-    step_size: float = 1.0
-    corruptions: tuple[str, ...] = tuple(corruption_module.CORRUPTIONS)
-    protocol: str = "standard"
-    num_examples: int = 0
-    batch_size: int = 250
-    seed: int = 0
+    attacks: tuple[str, ...] = setting(
+        tuple(attack_module.ATTACKS),
+        f"Attacks, of {', '.join(attack_module.ATTACKS)}; none for none.",
+    )
+    eps: tuple[float, ...] = setting(
+        (1.0, 2.0, 4.0, 8.0), "Radii of the attacks, in 1/255 of the pixel range."
+    )
+    steps: int = setting(20, "Steps of the iterative attacks.")
+    step_size: float = setting(1.0, "Size of a step, in 1/255 of the pixel range.")
+    corruptions: tuple[str, ...] = setting(
+        tuple(corruption_module.CORRUPTIONS),
+        f"Corruptions, of {', '.join(corruption_module.CORRUPTIONS)}; none for none.",
+    )
+    protocol: str = setting(
+        "standard",
+        "paper: as the official scripts, each corrupted set is normalised with its own "
+        "mean and standard deviation, and PGD is projected around its random start, so "
+        "that perturbations reach 2 eps.",
+        PROTOCOLS,
+    )
+    num_examples: int = setting(0, "Test images to use, from the first; 0 for all.")
+    eval_batch_size: int = setting(250, "Images evaluated or attacked at a time.")
+    seed: int = setting(0, "Seed of the noise and of the random starts.")
 
     def __post_init__(self):
         known = (
@@ -100,12 +101,16 @@ class EvaluationConfig:
         for eps in self.eps:
             if not 0 < eps <= 255:
                 raise UserError(
-                    f"--eps must be in (0, 255], in 1/255 of the pixel range; got {eps:g}"
+                    "--eps must be in (0, 255], in 1/255 of the pixel range; got "
+                    f"{eps:g}"
                 )
         if self.attacks and not self.eps:
             raise UserError("--eps must name at least one radius, such as --eps=2,8")
         for name, minimum in (
-            ("steps", 1), ("num_examples", 0), ("batch_size", 1), ("seed", 0)
+            ("steps", 1),
+            ("num_examples", 0),
+            ("eval_batch_size", 1),
+            ("seed", 0),
         ):
             if getattr(self, name) < minimum:
                 raise UserError(
@@ -125,8 +130,8 @@ def evaluate(model, data: Images, config: EvaluationConfig, progress=True) -> di
         progress: whether to show progress bars.
 
     Returns:
-        Dict with the keys `num_examples`, `protocol`, `clean`, `corruptions`, `attacks`,
-        `seed`; accuracies in [0, 1].
+        Dict with the keys `num_examples`, `protocol`, `seed`, `clean`, `corruptions`
+        and `attacks`; accuracies in [0, 1].
 
     Raises:
         UserError: if there are fewer images than `num_examples`, their shape is not the
@@ -143,17 +148,19 @@ def evaluate(model, data: Images, config: EvaluationConfig, progress=True) -> di
         data = data.take(slice(config.num_examples))
     check_fits(model, data)
     model = attack_module.in_float32(model)
-    classifier = Classifier(model, config.batch_size)
+    classifier = Classifier(model, config.eval_batch_size)
     result = {
         "num_examples": len(data),
         "protocol": config.protocol,
         "seed": config.seed,
-        "clean": {"accuracy": float(classifier.correct(data.images, data.labels).mean())},
+        "clean": {
+            "accuracy": float(classifier.correct(data.images, data.labels).mean())
+        },
         "corruptions": {},
         "attacks": [],
     }
     cells = [(n, s) for n in config.corruptions for s in corruption_module.SEVERITIES]
-    for name, severity in tqdm(cells, "corruptions", unit="set", disable=not progress):
+    for name, severity in bar(cells, "corruptions", "set", disable=not progress):
         pixels = corruption_module.corrupt(data.images, name, severity, config.seed)
         if config.protocol == "paper":
             pixels = _normalized_by_own_statistics(model, pixels)
@@ -178,10 +185,10 @@ def _attack(classifier, model, data, name, eps, config, progress) -> dict:
         settings = {"steps": config.steps, "step_size": config.step_size}
     if attack.random and config.protocol == "paper":
         settings["center"] = "start"
-    size, right = config.batch_size, 0
+    size, right = config.eval_batch_size, 0
     starts = range(0, len(data), size)
     label = f"{name} eps={eps:g}"
-    for batch, at in enumerate(tqdm(starts, label, unit="batch", disable=not progress)):
+    for batch, at in enumerate(bar(starts, label, "batch", disable=not progress)):
         part = data.take(slice(at, at + size))
         adversarial = attack.function(
             model,
@@ -201,7 +208,7 @@ def _attack(classifier, model, data, name, eps, config, progress) -> dict:
 
 
 def check_fits(model, data: Images) -> None:
-    """Raises UserError if the model does not take these images or know their classes."""
+    """Raises UserError if the model takes other images or knows fewer classes."""
     expected, found = model.input_shape[1:], data.images.shape[1:]
     if len(expected) != 3 or any(
         e is not None and e != f for e, f in zip(expected, found)
@@ -212,9 +219,9 @@ def check_fits(model, data: Images) -> None:
         )
     if int(data.labels.max()) >= model.output_shape[-1]:
         raise UserError(
-            f"model {model.name} knows {model.output_shape[-1]} classes and the dataset "
-            f"has at least {int(data.labels.max()) + 1}; give the --dataset it was "
-            "trained on"
+            f"model {model.name} knows {model.output_shape[-1]} classes and the "
+            f"dataset has at least {int(data.labels.max()) + 1}; give the --dataset it "
+            "was trained on"
         )
 
 

@@ -66,6 +66,7 @@ class DampedAdd(keras.layers.Layer):
         return self._damping.rate(ops.convert_to_tensor(self.k))
 
     def build(self, input_shape):
+        """Makes k, after checking the shapes of `[shortcut, branch]`."""
         self._check(input_shape)
         if self._damping.rate is not None:
             # autocast=False: in bfloat16 the k of λ = 0.23 would be off by 1 %.
@@ -78,6 +79,7 @@ class DampedAdd(keras.layers.Layer):
             )
 
     def call(self, inputs):
+        """Merges `[shortcut, branch]`."""
         shortcut, branch = inputs
         if self.damping == "none":
             return ops.add(shortcut, branch)
@@ -91,10 +93,12 @@ class DampedAdd(keras.layers.Layer):
         return ops.add(a * shortcut, b * branch)
 
     def compute_output_shape(self, input_shape):
+        """The shape of both inputs."""
         self._check(input_shape)
         return tuple(input_shape[1])
 
     def get_config(self):
+        """All arguments of the constructor."""
         return {
             **super().get_config(),
             "damping": self.damping,

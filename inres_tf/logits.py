@@ -86,8 +86,8 @@ def _split(model, layer):
     else:
         reason = f"{type(layer).__name__} {getattr(layer, 'name', '')!r}"
     raise ValueError(
-        f"The logits of {_name(model)} cannot be found: it ends in {reason}. It must end "
-        "in a softmax or in a layer without an activation."
+        f"The logits of {_name(model)} cannot be found: it ends in {reason}. It must "
+        "end in a softmax or in a layer without an activation."
     )
 
 

@@ -142,13 +142,18 @@ class TrainingPipeline:
         index = steps.reshape(-1, self.batch_size // replicas)
 
         def batch(index, shift, flip):
-            images, labels = tf.gather(self._images, index), tf.gather(self._labels, index)
+            images, labels = (
+                tf.gather(self._images, index),
+                tf.gather(self._labels, index),
+            )
             if self.augmentation != "none":
                 images = augment(images, shift, flip)
             return images, labels
 
         return (
-            tf.data.Dataset.from_tensor_slices((index, plan.shift[index], plan.flip[index]))
+            tf.data.Dataset.from_tensor_slices(
+                (index, plan.shift[index], plan.flip[index])
+            )
             .map(batch, num_parallel_calls=tf.data.AUTOTUNE)
             .prefetch(tf.data.AUTOTUNE)
         )

@@ -37,8 +37,12 @@ def training_curves(histories: dict[str, list[dict]]):
     for (name, rows), color in zip(histories.items(), _colors()):
         epochs = [row["epoch"] for row in rows]
         for ax, key, scale in ((axes[0], "loss", 1), (axes[1], "accuracy", 100)):
-            ax.plot(epochs, [scale * r[key] for r in rows], "--", color=color, alpha=0.6)
-            ax.plot(epochs, [scale * r[f"val_{key}"] for r in rows], color=color, label=name)
+            ax.plot(
+                epochs, [scale * r[key] for r in rows], "--", color=color, alpha=0.6
+            )
+            ax.plot(
+                epochs, [scale * r[f"val_{key}"] for r in rows], color=color, label=name
+            )
     axes[0].set(xlabel="epoch", ylabel="cross-entropy", yscale="log")
     axes[1].set(xlabel="epoch", ylabel="accuracy (%)")
     axes[0].set_title("solid: evaluated, dashed: training", fontsize=9)
@@ -57,25 +61,27 @@ def rates_by_depth(rates: dict[str, dict[str, float]]):
         ax.plot(range(1, len(by_layer) + 1), list(by_layer.values()), "o-", label=name)
     ax.set(xlabel="damped block", ylabel="λ")
     ax.set_ylim(bottom=0)
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.locator_params(axis="x", integer=True)
     ax.legend()
     return figure
 
 
-def accuracy_over(results: dict[str, dict[float, float]], xlabel: str, title: str = ""):
-    """Accuracy over the strength of an attack or corruption.
+def accuracy_over(panels: dict[str, dict[str, dict[float, float]]], xlabel: str):
+    """Accuracy over the strength of attacks or corruptions, a panel for each.
 
     Args:
-        results: for each model, accuracy in [0, 1] by strength (0: clean).
+        panels: for each attack or corruption, for each model, accuracy in [0, 1] by
+            strength (0: clean).
         xlabel: what the strength is.
-        title: title of the plot.
     """
-    figure, (ax,) = _axes()
-    for name, points in results.items():
-        strengths = sorted(points)
-        ax.plot(strengths, [100 * points[s] for s in strengths], "o-", label=name)
-    ax.set(xlabel=xlabel, ylabel="accuracy (%)", title=title, ylim=(0, 100))
-    ax.legend()
+    figure, axes = _axes(len(panels), width=3.8)
+    for (title, models), ax in zip(panels.items(), axes):
+        for name, points in models.items():
+            strengths = sorted(points)
+            ax.plot(strengths, [100 * points[s] for s in strengths], "o-", label=name)
+        ax.set(xlabel=xlabel, title=title, ylim=(0, 101))
+    axes[0].set_ylabel("accuracy (%)")
+    axes[0].legend()
     return figure
 
 

@@ -22,9 +22,7 @@ def make(name: str, logical_cpus: int = 1) -> tf.distribute.Strategy:
             split since TensorFlow has already started.
     """
     if name not in STRATEGIES:
-        raise UserError(
-            f"unknown strategy {name!r}; known: {', '.join(STRATEGIES)}"
-        )
+        raise UserError(f"unknown strategy {name!r}; known: {', '.join(STRATEGIES)}")
     if logical_cpus > 1:
         cpu = tf.config.list_physical_devices("CPU")[0]
         parts = [tf.config.LogicalDeviceConfiguration()] * logical_cpus

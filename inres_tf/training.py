@@ -1,8 +1,8 @@
 """Training: a loop of our own on `tf.distribute`, with Keras callbacks.
 
 `Model.fit` fails under `MultiWorkerMirroredStrategy` and cannot resume bit for bit, so
-the loop is here: `strategy.run` of one step, batches that are functions of (seed, epoch,
-index), and checkpoints from which a run goes on as if it had not been interrupted.
+the loop is here: `strategy.run` of one step, batches that are functions of (seed,
+epoch, index), and checkpoints from which a run goes on as if never interrupted.
 """
 
 import contextlib
@@ -10,6 +10,7 @@ import dataclasses
 import math
 import pathlib
 import signal
+import sys
 import time
 from collections.abc import Callable
 
@@ -17,7 +18,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from inres_tf import checkpoints, data as data_module, plots, runs, strategies
+from inres_tf import checkpoints, plots, runs, strategies
+from inres_tf import data as data_module
+from inres_tf.config import setting
 from inres_tf.errors import UserError
 from inres_tf.evaluation import Classifier
 from inres_tf.layers import damping_rates
@@ -25,71 +28,58 @@ from inres_tf.logits import logits_fn
 from inres_tf.pipeline import AUGMENTATIONS, TrainingPipeline
 
 
-def _flag(default, help, choices=None):
-    return dataclasses.field(
-        default=default, metadata={"help": help, "choices": choices}
-    )
-
-
 @dataclasses.dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(data_module.DataConfig):
     """Settings of a training run; each is a flag of `train.train`.
 
     The defaults are the paper's protocol for CIFAR-10 (Yang et al. 2020).
     """
 
-    model: str = _flag("in_resnet20", "Model of the zoo to train.")
-    dataset: str = _flag(
-        "digits",
-        "digits (embedded), a TensorFlow Datasets name such as cifar10, or folder:PATH "
-        "with one sub-folder a class.",
-    )
-    data_dir: str | None = _flag(None, "Folder of the prepared TensorFlow Datasets.")
-    download: bool = _flag(False, "Download and prepare a dataset not in --data_dir.")
-    image_size: int = _flag(0, "Side in pixels to resize images to; 0: as they are.")
-    epochs: int = _flag(160, "Passes over the training images.")
-    batch_size: int = _flag(128, "Images a step, over all devices together.")
-    learning_rate: float = _flag(
+    model: str = setting("in_resnet20", "Model of the zoo to train.")
+    epochs: int = setting(160, "Passes over the training images.")
+    batch_size: int = setting(128, "Images a step, over all devices together.")
+    learning_rate: float = setting(
         0.1, "Initial rate; a tenth after 1/2 of the epochs, a hundredth after 3/4."
     )
-    momentum: float = _flag(0.9, "Momentum of SGD (no Nesterov).")
-    weight_decay: float = _flag(
+    momentum: float = setting(0.9, "Momentum of SGD (no Nesterov).")
+    weight_decay: float = setting(
         1e-4, "L2 gradient on every trainable variable: coupled weight decay."
     )
-    augmentation: str = _flag(
+    augmentation: str = setting(
         "auto",
         "auto: crop_flip, or crop where mirrored images are other symbols (digits).",
         ("auto", *AUGMENTATIONS),
     )
-    validation_fraction: float = _flag(
+    validation_fraction: float = setting(
         0.0,
         "Part of the training images to validate on each epoch; 0: the test images are "
         "evaluated each epoch, as in the paper, and nothing is chosen by it.",
     )
-    early_stopping: int = _flag(
+    early_stopping: int = setting(
         0,
         "Stop after this many epochs without a lower validation loss; 0: never. Needs "
         "--validation_fraction.",
     )
-    seed: int = _flag(0, "Seed of the weights, the order and the augmentation.")
-    strategy: str = _flag(
+    seed: int = setting(0, "Seed of the weights, the order and the augmentation.")
+    strategy: str = setting(
         "auto",
         "one_device, mirrored (all GPUs), or auto: mirrored if there are several GPUs.",
         strategies.STRATEGIES,
     )
-    logical_cpus: int = _flag(
+    logical_cpus: int = setting(
         1, "Split the CPU into this many devices, to try mirrored without GPUs."
     )
-    checkpoint_every: int = _flag(1, "Epochs between checkpoints.")
-    output_dir: str | None = _flag(None, "Folder of this run, for all it writes.")
-    resume: bool = _flag(
+    checkpoint_every: int = setting(1, "Epochs between checkpoints.")
+    output_dir: str | None = setting(None, "Folder of this run, for all it writes.")
+    resume: bool = setting(
         False, "Go on from the last checkpoint in --output_dir, if there is one."
     )
-    verbose: int = _flag(
+    verbose: int = setting(
         -1, "0 silent, 1 progress bar, 2 a line an epoch, -1: 1 on a terminal, else 2."
     )
 
     def __post_init__(self):
+        super().__post_init__()
         checks = (
             ("epochs", self.epochs >= 1, "at least 1"),
             ("batch_size", self.batch_size >= 1, "at least 1"),
@@ -98,7 +88,6 @@ class TrainConfig:
             ("weight_decay", 0 <= self.weight_decay < math.inf, "at least 0"),
             ("validation_fraction", 0 <= self.validation_fraction < 1, "in [0, 1)"),
             ("early_stopping", self.early_stopping >= 0, "at least 0"),
-            ("image_size", self.image_size >= 0, "at least 0"),
             ("seed", 0 <= self.seed < 2**31, "in [0, 2^31)"),
             ("logical_cpus", self.logical_cpus >= 1, "at least 1"),
             ("checkpoint_every", self.checkpoint_every >= 1, "at least 1"),
@@ -118,7 +107,7 @@ class TrainConfig:
 
 
 # What may differ when a run is resumed: where it runs, not what it computes.
-_MAY_CHANGE = (
+MAY_CHANGE = (
     "data_dir",
     "download",
     "resume",
@@ -269,6 +258,7 @@ class Loop:
         validation: images that are evaluated after every epoch.
         weight_decay: see `make_step`.
         save: called with (loop, step) to write a checkpoint; returns its folder.
+        schedule: learning rate by optimiser step.
         checkpoint_every: epochs between checkpoints.
         state: as `state` gives it, to go on from; None to begin.
     """
@@ -281,12 +271,14 @@ class Loop:
         validation: data_module.Images,
         weight_decay: float,
         save: Callable,
+        schedule: Callable,
         checkpoint_every: int = 1,
         state: dict | None = None,
     ):
         self.model, self.strategy, self.pipeline = model, strategy, pipeline
         self.validation = validation
         self._save, self._checkpoint_every = save, checkpoint_every
+        self._schedule = schedule
         self._step = make_step(model, strategy, weight_decay)
         self._classifier = Classifier(model, batch_size=pipeline.batch_size)
         self.history: list[dict] = []
@@ -388,16 +380,17 @@ class Loop:
 
     def _train_logs(self) -> dict:
         images = self.step_in_epoch * self.pipeline.batch_size
-        return {"loss": self._loss / self.step_in_epoch, "accuracy": self._right / images}
+        return {
+            "loss": self._loss / self.step_in_epoch,
+            "accuracy": self._right / images,
+        }
 
     def _end_epoch(self) -> dict:
         """Evaluates, adds the epoch to the history and gives its scalars."""
         done = self.step_in_epoch * self.pipeline.batch_size
         logs = self._train_logs()
         logs |= self._classifier.metrics(self.validation, prefix="val_")
-        logs["learning_rate"] = float(keras.ops.convert_to_numpy(
-            self.model.optimizer.learning_rate
-        ))
+        logs["learning_rate"] = float(self._schedule(self.steps_done - 1))
         logs["images_per_second"] = done / self._seconds
         self.epoch, self.step_in_epoch = self.epoch + 1, 0
         self._loss = self._right = self._seconds = 0.0
@@ -421,14 +414,14 @@ def train(config: TrainConfig, build_model: Callable) -> TrainResult:
         UserError: for what the user can mend; OSError where the disk refuses.
     """
     folder = pathlib.Path(config.output_dir)
-    runs.check(folder, config, config.resume, _MAY_CHANGE)
+    runs.check(folder, config, config.resume, MAY_CHANGE)
     strategy = strategies.make(config.strategy, config.logical_cpus)
-    dataset = data_module.load(
-        config.dataset, config.data_dir, config.download, config.image_size
-    )
+    dataset = config.load()
     training, validation = dataset.train, dataset.test
     if config.validation_fraction:
-        training, validation = data_module.hold_out(training, config.validation_fraction)
+        training, validation = data_module.hold_out(
+            training, config.validation_fraction
+        )
     augmentation = config.augmentation
     if augmentation == "auto":
         augmentation = dataset.augmentation
@@ -439,6 +432,8 @@ def train(config: TrainConfig, build_model: Callable) -> TrainResult:
             f"{strategy.num_replicas_in_sync} devices it is divided over"
         )
 
+    steps = config.epochs * pipeline.steps_per_epoch
+    schedule = step_schedule(config.learning_rate, steps)
     state, model = None, None
     saved = checkpoints.list_checkpoints(folder / "checkpoints")
     with strategy.scope():
@@ -447,11 +442,8 @@ def train(config: TrainConfig, build_model: Callable) -> TrainResult:
         else:
             keras.utils.set_random_seed(config.seed)
             model = build_model(dataset.shape, len(dataset.class_names))
-            steps = config.epochs * pipeline.steps_per_epoch
             model.compile(
-                keras.optimizers.SGD(
-                    step_schedule(config.learning_rate, steps), config.momentum
-                ),
+                keras.optimizers.SGD(schedule, config.momentum),
                 loss="sparse_categorical_crossentropy",
                 metrics=["accuracy"],
             )
@@ -475,6 +467,7 @@ def train(config: TrainConfig, build_model: Callable) -> TrainResult:
         validation,
         config.weight_decay,
         save,
+        schedule,
         config.checkpoint_every,
         state,
     )
@@ -483,7 +476,7 @@ def train(config: TrainConfig, build_model: Callable) -> TrainResult:
         callbacks.append(_Replay(list(loop.history), config.early_stopping))
     verbose = config.verbose
     if verbose < 0:
-        verbose = 1 if _on_terminal() else 2
+        verbose = 1 if sys.stdout.isatty() else 2
     finished = loop.run(config.epochs, callbacks, verbose)
 
     path = None
@@ -492,19 +485,15 @@ def train(config: TrainConfig, build_model: Callable) -> TrainResult:
         synchronize_batch_norm(model, False)
         with checkpoints.atomic(path) as temporary:
             model.save(temporary)
-        plots.save(plots.training_curves({config.model: loop.history}), folder / "curves.png")
+        plots.save(
+            plots.training_curves({config.model: loop.history}), folder / "curves.png"
+        )
         if damping_rates(model):
             plots.save(
                 plots.rates_by_depth({config.model: damping_rates(model)}),
                 folder / "lambda.png",
             )
     return TrainResult(model, loop.history, path, newest[0], not finished)
-
-
-def _on_terminal() -> bool:
-    import sys
-
-    return sys.stdout.isatty()
 
 
 def accuracy_of(history: list[dict]) -> float:

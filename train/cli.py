@@ -1,6 +1,9 @@
 """What all binaries share: flags from a dataclass, and errors in one line."""
 
 import dataclasses
+import errno
+import os
+import pathlib
 import sys
 import types
 import typing
@@ -10,15 +13,16 @@ from absl import app, flags, logging
 from inres_tf.errors import UserError
 
 
-def define_flags(config_class, **overrides) -> None:
-    """Defines an absl flag for every field of a dataclass that has a help text.
+def define_flags(config_class, leave_out=(), **overrides) -> None:
+    """Defines an absl flag for every field of a dataclass of settings.
 
     Args:
-        config_class: dataclass whose fields carry `help` and `choices` metadata.
+        config_class: dataclass made of `inres_tf.config.setting` fields.
+        leave_out: fields that get no flag.
         **overrides: other defaults for some of the flags.
     """
     for field in dataclasses.fields(config_class):
-        if "help" not in field.metadata:
+        if field.name in leave_out:
             continue
         default = overrides.get(field.name, field.default)
         text, choices = field.metadata["help"], field.metadata.get("choices")
@@ -48,13 +52,38 @@ def read_flags(config_class, **values):
         UserError: if a list holds what is no number, or the dataclass refuses a value.
     """
     for field in dataclasses.fields(config_class):
-        if "help" not in field.metadata or field.name in values:
+        if field.name in values:
             continue
         value = flags.FLAGS[field.name].value
         if _kind(field) is tuple:
             value = _items(field, value)
         values[field.name] = value
     return config_class(**values)
+
+
+def define_model_flags() -> None:
+    """Defines the flags that name a trained model."""
+    flags.DEFINE_string(
+        "checkpoint",
+        None,
+        "A run's --output_dir, one of its checkpoints, or a .keras file.",
+    )
+    flags.DEFINE_string("model", None, "Instead of --checkpoint: a model of the zoo.")
+    flags.DEFINE_string(
+        "weights", None, "Weights of --model: shipped ones by name, or a file."
+    )
+
+
+def check_writable(path) -> None:
+    """Raises OSError if a file cannot be written, before the work for it is done."""
+    path = pathlib.Path(path)
+    if path.is_dir():
+        raise UserError(f"--output={path} is a folder; it must name a file")
+    folder = path.parent
+    while not folder.exists():
+        folder = folder.parent
+    if not os.access(folder, os.W_OK) or not folder.is_dir():
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
 
 def _kind(field):

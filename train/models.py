@@ -2,7 +2,10 @@
 
 import difflib
 
+from absl import flags
+
 import zoo
+from inres_tf import checkpoints
 from inres_tf.errors import UserError
 
 
@@ -27,3 +30,33 @@ def builder(name: str, **kwargs):
             raise UserError(str(error)) from error
 
     return build
+
+
+def from_flags(dataset=None):
+    """The model that --checkpoint, or --model and --weights, mean.
+
+    Args:
+        dataset: whose image shape and classes a model of the zoo is built for; None
+            for the zoo's default shape and the classes of --weights.
+
+    Raises:
+        UserError: if it is neither or both, or cannot be loaded.
+    """
+    values = flags.FLAGS
+    if bool(values.checkpoint) == bool(values.model):
+        raise UserError(
+            "give either --checkpoint (a run's --output_dir, a checkpoint or a .keras "
+            "file) or --model with --weights"
+        )
+    if values.checkpoint:
+        return checkpoints.load_model(checkpoints.find_model(values.checkpoint))
+    check(values.model)
+    if not values.weights:
+        raise UserError(
+            "--model needs --weights: the name of shipped weights or a file; a network "
+            "of random weights has nothing to evaluate"
+        )
+    build = builder(values.model, weights=values.weights)
+    if dataset is None:
+        return build((32, 32, 3), 10)
+    return build(dataset.shape, len(dataset.class_names))

@@ -1,6 +1,6 @@
-"""Trains a model of the zoo.
+r"""Trains a model of the zoo.
 
-python -m train.train --model=in_resnet20 --dataset=cifar10 --data_dir=DATA \\
+python -m train.train --model=in_resnet20 --dataset=cifar10 --data_dir=DATA \
     --epochs=160 --output_dir=runs/in_resnet20
 
 The defaults are the protocol of the paper. Ctrl-C writes a checkpoint; the same command
@@ -18,8 +18,8 @@ def main():
     result = train(config, models.builder(config.model))
     if result.interrupted:
         print(
-            f"Interrupted: {result.checkpoint} is saved; the same command with --resume "
-            "goes on from it."
+            f"Interrupted: {result.checkpoint} is saved; the same command with "
+            "--resume goes on from it."
         )
         return 130
     print(f"accuracy {100 * accuracy_of(result.history):.1f}% -> {result.model_path}")

@@ -1,9 +1,9 @@
 """Model zoo: constructors in the manner of `keras.applications`, and a registry.
 
-    import zoo
-    model = zoo.InResNet20(classes=10)
-    model = zoo.get_model("in_resnet20", classes=10)   # the same
-    zoo.list_models()
+import zoo
+model = zoo.InResNet20(classes=10)
+model = zoo.get_model("in_resnet20", classes=10)   # the same
+zoo.list_models()
 """
 
 import difflib

@@ -144,8 +144,7 @@ def check_top(include_top, pooling, classes):
     """Raises ValueError for a head that cannot be built."""
     if pooling not in (None, "avg", "max"):
         raise ValueError(
-            "`pooling` must be None, 'avg' or 'max'. "
-            f"Received: pooling={pooling!r}"
+            f"`pooling` must be None, 'avg' or 'max'. Received: pooling={pooling!r}"
         )
     if include_top and (not isinstance(classes, (int, np.integer)) or classes < 1):
         raise ValueError(

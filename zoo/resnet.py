@@ -9,7 +9,8 @@ from keras import layers
 
 from inres_tf import dampings
 from inres_tf.layers import DampedAdd
-from zoo import builder, presets, weights as weight_files
+from zoo import builder, presets
+from zoo import weights as weight_files
 
 _DOC = """{title}
 
@@ -160,7 +161,9 @@ def _named(depth, damping):
         )
 
     title = f"{family}-{depth}: damping {damping!r} by default."
-    return _documented(constructor, f"{family}{depth}", _DOC.format(title=title, depth=""))
+    return _documented(
+        constructor, f"{family}{depth}", _DOC.format(title=title, depth="")
+    )
 
 
 def _family(damping):

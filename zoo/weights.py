@@ -44,9 +44,10 @@ def saved_classes(path: pathlib.Path) -> int | None:
     try:
         if path.name.endswith(".keras"):
             with zipfile.ZipFile(path) as archive:
-                with archive.open("model.weights.h5") as member, h5py.File(
-                    member, "r"
-                ) as file:
+                with (
+                    archive.open("model.weights.h5") as member,
+                    h5py.File(member, "r") as file,
+                ):
                     return _classes(file)
         with h5py.File(path, "r") as file:
             return _classes(file)

@@ -1,0 +1,51 @@
+r"""Converts a checkpoint of the official PyTorch code to a Keras model.
+
+python -m train.convert --official_checkpoint=state.pt --model=in_resnet110 \
+    --output=in_resnet110.keras
+
+Reads a state dict, `torch.save(network.state_dict(), ...)`, without running code held
+in it. Needs PyTorch: pip install 'inres-tf[torch]'.
+"""
+
+from absl import flags
+
+from inres_tf import checkpoints, convert
+from inres_tf.errors import UserError
+from train import cli, models
+
+
+def define_flags():
+    """Defines the flags of this binary."""
+    flags.DEFINE_string("official_checkpoint", None, "PyTorch file of a state dict.")
+    flags.DEFINE_string("model", "in_resnet110", "Model of the zoo it is a state of.")
+    flags.DEFINE_string("output", None, "File to write: .keras or .weights.h5.")
+
+
+def main():
+    """Converts as the flags say."""
+    values = flags.FLAGS
+    for name in ("official_checkpoint", "output"):
+        if not values[name].value:
+            raise UserError(f"--{name} must name a file")
+    if not values.output.endswith((".keras", ".weights.h5")):
+        raise UserError(
+            f"--output must end in .keras or .weights.h5; got {values.output}"
+        )
+    cli.check_writable(values.output)
+    models.check(values.model)
+    try:
+        state = convert.read_official_checkpoint(values.official_checkpoint)
+        classes = next((len(v) for k, v in state.items() if k.endswith("fc.bias")), 10)
+        model = models.builder(values.model)((32, 32, 3), classes)
+        convert.load_official_state(model, state)
+    except (ValueError, ImportError) as error:
+        raise UserError(str(error)) from error
+    with checkpoints.atomic(values.output) as temporary:
+        save = model.save if values.output.endswith(".keras") else model.save_weights
+        save(temporary)
+    print(f"{values.model}, {classes} classes -> {values.output}")
+
+
+if __name__ == "__main__":
+    define_flags()
+    cli.run(main)

@@ -1,0 +1,47 @@
+r"""Evaluates a classifier: clean, under noise and under attack.
+
+python -m train.evaluate --checkpoint=runs/in_resnet20 --dataset=cifar10 \
+    --data_dir=DATA --eps=2,4,8 --num_examples=1000 --output=result.json
+
+Prints a table and writes it as JSON. --checkpoint takes a run's --output_dir, one of
+its checkpoints or a .keras file; --model and --weights a model of the zoo.
+"""
+
+import json
+
+from absl import flags
+
+from inres_tf import checkpoints, tables
+from inres_tf.data import DataConfig
+from inres_tf.evaluation import EvaluationConfig
+from inres_tf.reproduce import evaluate_model
+from train import cli, models
+
+
+def define_flags():
+    """Defines the flags of this binary."""
+    cli.define_flags(DataConfig)
+    cli.define_flags(EvaluationConfig)
+    cli.define_model_flags()
+    flags.DEFINE_string("output", None, "JSON file for the result.")
+
+
+def main():
+    """Evaluates as the flags say."""
+    data_config = cli.read_flags(DataConfig)
+    config = cli.read_flags(EvaluationConfig)
+    output = flags.FLAGS.output
+    if output:
+        cli.check_writable(output)
+    dataset = data_config.load()
+    model = models.from_flags(dataset)
+    result = evaluate_model(model, dataset, config)
+    print(tables.evaluation(result))
+    if output:
+        checkpoints.write_text(output, json.dumps(result, indent=2) + "\n")
+        print(f"\n-> {output}")
+
+
+if __name__ == "__main__":
+    define_flags()
+    cli.run(main)

@@ -1,0 +1,43 @@
+r"""The main job: trains models alike, evaluates and tabulates them, writes a report.
+
+python -m train.reproduce --dataset=cifar10 --data_dir=DATA \
+    --models=resnet110,in_resnet110,lambda_in_resnet110 --seeds=0,1,2 \
+    --output_dir=runs/paper
+
+The same command again goes on where an interrupted one was.
+"""
+
+import sys
+
+from inres_tf.evaluation import EvaluationConfig
+from inres_tf.reproduce import ReproduceConfig, reproduce
+from inres_tf.training import TrainConfig
+from train import cli, models
+
+
+def define_flags():
+    """Defines the flags of this binary."""
+    cli.define_flags(ReproduceConfig)
+    cli.define_flags(TrainConfig, leave_out=("model", "seed"), resume=True)
+    cli.define_flags(EvaluationConfig)
+
+
+def main():
+    """Reproduces as the flags say."""
+    config = cli.read_flags(ReproduceConfig)
+    training = cli.read_flags(TrainConfig, model=config.models[0], seed=0)
+    evaluating = cli.read_flags(EvaluationConfig)
+    for name in config.models:
+        models.check(name)
+    command = " ".join(["python -m train.reproduce", *sys.argv[1:]])
+    report = reproduce(config, training, evaluating, models.builder, command)
+    if report is None:
+        print("Interrupted: the same command goes on from the last checkpoint.")
+        return 130
+    print(report.with_name("results.md").read_text())
+    print(f"report: {report}")
+
+
+if __name__ == "__main__":
+    define_flags()
+    cli.run(main)
