@@ -7,7 +7,7 @@ magnitude too small, and on saturated ones none at all.
 import keras
 
 _HEADS = (keras.layers.Dense, keras.layers.Conv2D, keras.layers.Activation)
-_KEEPS_LOGITS = (
+_POOLING = (
     keras.layers.GlobalAveragePooling2D,
     keras.layers.GlobalMaxPooling2D,
     keras.layers.AveragePooling2D,
@@ -28,26 +28,28 @@ def logits_fn(model):
         ValueError: if the logits cannot be found: a subclassed model, several outputs,
             or a last layer that is neither a softmax nor linear.
     """
-    last = _last_layer(model)
+    last, features = _last_layer(model)
     if isinstance(last, keras.Model):
-        before, inner = keras.Model(model.inputs, last.input), logits_fn(last)
+        trunk, inner = _upto(model, features), logits_fn(last)
         return lambda inputs, training=False: inner(
-            before(inputs, training=training), training=training
+            trunk(inputs, training=training), training=training
         )
-    trunk, head = _split(model, last)
-    if head is None:
+    activation = _activation(model, last)
+    if activation == "linear":
+        return lambda inputs, training=False: model(inputs, training=training)
+    trunk = _upto(model, features)
+    if isinstance(last, keras.layers.Softmax):
         return lambda inputs, training=False: trunk(inputs, training=training)
-    linear = type(head).from_config(
-        {**head.get_config(), "activation": "linear", "name": f"{head.name}_logits"}
+    linear = type(last).from_config(
+        {**last.get_config(), "activation": "linear", "name": f"{last.name}_logits"}
     )
-    linear.build(head.input.shape)
+    linear.build(features.shape)
 
     def logits(inputs, training=False):
-        features = trunk(inputs, training=training)
         outputs, _ = linear.stateless_call(
-            [v.value for v in head.trainable_variables],
-            [v.value for v in head.non_trainable_variables],
-            features,
+            [v.value for v in last.trainable_variables],
+            [v.value for v in last.non_trainable_variables],
+            trunk(inputs, training=training),
         )
         return outputs
 
@@ -55,7 +57,7 @@ def logits_fn(model):
 
 
 def _last_layer(model):
-    """The layer that gives the model's only output."""
+    """The layer that gives the model's only output, and the tensor it takes."""
     if not getattr(model, "outputs", None):
         raise ValueError(
             f"The logits of {_name(model)} cannot be found: it is no functional or "
@@ -67,24 +69,28 @@ def _last_layer(model):
             f"The logits of {_name(model)} cannot be found: it has "
             f"{len(model.outputs)} outputs, and a classifier has one."
         )
-    return model.outputs[0]._keras_history.operation
+    layer, node, _ = model.outputs[0]._keras_history
+    return layer, layer._inbound_nodes[node].input_tensors[0]
 
 
-def _split(model, layer):
-    """(model up to the logits or to the head's input, head with a softmax or None)."""
+def _upto(model, tensor):
+    """The part of a model up to a tensor in it."""
+    inputs = model.inputs if len(model.inputs) > 1 else model.inputs[0]
+    return keras.Model(inputs, tensor)
+
+
+def _activation(model, layer) -> str:
+    """`"softmax"` or `"linear"`, what a layer that can give scores ends in."""
     if isinstance(layer, keras.layers.Softmax):
-        return keras.Model(model.inputs, layer.input), None
+        return "softmax"
+    if isinstance(layer, _POOLING):
+        return "linear"
+    reason = f"{type(layer).__name__} {getattr(layer, 'name', '')!r}"
     if isinstance(layer, _HEADS):
         activation = keras.activations.serialize(layer.activation)
-        if activation == "softmax":
-            return keras.Model(model.inputs, layer.input), layer
-        if activation == "linear":
-            return model, None
-        reason = f"layer {layer.name!r}, with activation {activation!r}"
-    elif isinstance(layer, _KEEPS_LOGITS):
-        return model, None
-    else:
-        reason = f"{type(layer).__name__} {getattr(layer, 'name', '')!r}"
+        if activation in ("softmax", "linear"):
+            return activation
+        reason += f" with activation {activation!r}"
     raise ValueError(
         f"The logits of {_name(model)} cannot be found: it ends in {reason}. It must "
         "end in a softmax or in a layer without an activation."

@@ -46,7 +46,6 @@ def get_model(name: str, **kwargs):
         hint = f"Did you mean {', '.join(close)}? " if close else ""
         raise ValueError(
             f"There is no model {name!r} in the zoo. {hint}"
-            f"zoo.list_models() gives all {len(_MODELS)}: "
-            f"{', '.join(sorted(_MODELS))}."
+            f"zoo.list_models() gives all {len(_MODELS)}."
         )
     return _MODELS[name](**kwargs)

@@ -96,7 +96,8 @@ def build(
     x = _body(x, depth, damping)
     outputs = builder.head(x, include_top, pooling, classes, classifier_activation)
     if input_tensor is not None:
-        inputs = keras.utils.get_source_inputs(inputs)
+        sources = keras.utils.get_source_inputs(inputs)
+        inputs = sources[0] if len(sources) == 1 else sources
     model = keras.Model(inputs, outputs, name=name)
     if weights is None:
         return model

@@ -1,6 +1,7 @@
 """Weights of the zoo: shipped ones by name, a user's own by path."""
 
 import pathlib
+import warnings
 import zipfile
 
 import h5py
@@ -67,8 +68,11 @@ def load(model, path: pathlib.Path) -> None:
         ValueError: if they are another network's, naming both.
     """
     try:
-        model.load_weights(path)
-    except (ValueError, OSError, KeyError) as error:
+        with warnings.catch_warnings():
+            # Keras only warns of layers that it leaves as they were initialised.
+            warnings.simplefilter("error", UserWarning)
+            model.load_weights(path)
+    except (ValueError, OSError, KeyError, UserWarning) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(
             f"The weights in {path} do not fit {model.name} "

@@ -1,0 +1,137 @@
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import zoo
+from inres_tf import convert
+
+DATA = pathlib.Path(__file__).parent / "data"
+NETWORKS = ["resnet20", "in_resnet20", "lambda_in_resnet20"]
+
+
+def golden(name):
+    return dict(np.load(DATA / f"official_{name}.npz"))
+
+
+def state_of(arrays):
+    prefix = "state/"
+    return {
+        k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)
+    }
+
+
+def network(name):
+    return zoo.get_model(name, include_preprocessing=False, classifier_activation=None)
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def reproduced(request):
+    arrays = golden(request.param)
+    model = network(request.param)
+    convert.load_official_state(model, state_of(arrays))
+    return model, arrays
+
+
+def close(found, expected):
+    scale = np.abs(expected).max()
+    assert scale > 0
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * scale)
+
+
+def test_evaluation_logits_are_the_official(reproduced):
+    model, arrays = reproduced
+    close(model(arrays["input_nhwc"], training=False), arrays["logits_eval"])
+
+
+def test_input_gradients_are_the_official(reproduced):
+    model, arrays = reproduced
+    images = tf.constant(arrays["input_nhwc"])
+    with tf.GradientTape() as tape:
+        tape.watch(images)
+        logits = model(images, training=False)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
+            arrays["labels"], logits
+        )
+        loss = tf.reduce_sum(losses)
+    close(tape.gradient(loss, images), arrays["input_grad_nhwc"])
+
+
+def test_training_logits_are_the_official(reproduced):
+    model, arrays = reproduced
+    weights = model.get_weights()
+    close(model(arrays["input_nhwc"], training=True), arrays["logits_train"])
+    model.set_weights(weights)
+
+
+@pytest.mark.parametrize("depth", [20, 164])
+def test_every_variable_has_an_official_name(depth):
+    model = zoo.InResNet(depth)
+    targets = convert._targets(model)
+    assert {id(v) for v in targets.values()} == {
+        id(v) for v in model.weights if "normalization" not in v.path.split("/")[0]
+    }
+    assert ("downsample1.downsample.2.weight" in targets) == (depth == 164)
+
+
+def test_what_does_not_fit_is_named_and_changes_nothing():
+    model = network("in_resnet20")
+    before = model.get_weights()
+    state = state_of(golden("in_resnet20"))
+    del state["blocks.4.conv1.weight"]
+    state["extra.weight"] = np.zeros(3)
+    state["fc.weight"] = np.zeros((100, 64))
+    with pytest.raises(ValueError) as error:
+        convert.load_official_state(model, state)
+    message = str(error.value)
+    assert "missing: blocks.4.conv1.weight" in message
+    assert "unknown: extra.weight" in message
+    assert "fc.weight (has (100, 64), needs (10, 64))" in message
+    for a, b in zip(before, model.get_weights()):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_scalars_are_neither_dropped_nor_made_up():
+    with pytest.raises(ValueError, match=r"unknown: ks.0, ks.1"):
+        convert.load_official_state(
+            network("resnet20"), state_of(golden("in_resnet20"))
+        )
+    with pytest.raises(ValueError, match=r"missing: ks.1, ks.2, ks.4"):
+        convert.load_official_state(
+            network("in_resnet20"), state_of(golden("resnet20"))
+        )
+
+
+def test_data_parallel_prefix_is_taken_off():
+    arrays = golden("resnet20")
+    state = {f"module.{k}": v for k, v in state_of(arrays).items()}
+    model = network("resnet20")
+    convert.load_official_state(model, state)
+    close(model(arrays["input_nhwc"], training=False), arrays["logits_eval"])
+
+
+def test_pytorch_file(tmp_path):
+    torch = pytest.importorskip("torch")
+    state = state_of(golden("in_resnet20"))
+    path = tmp_path / "state.pt"
+    torch.save({k: torch.from_numpy(v.copy()) for k, v in state.items()}, path)
+    read = convert.read_official_checkpoint(path)
+    assert read.keys() == state.keys()
+    for key, value in state.items():
+        np.testing.assert_array_equal(read[key], value)
+
+    torch.save({"network": pathlib.Path("x")}, path)
+    with pytest.raises(ValueError, match="cannot be read|read safely"):
+        convert.read_official_checkpoint(path)
+    torch.save([1, 2], path)
+    with pytest.raises(ValueError, match="no state dict"):
+        convert.read_official_checkpoint(path)
+    with pytest.raises(FileNotFoundError):
+        convert.read_official_checkpoint(tmp_path / "missing.pt")
+
+
+def test_missing_pytorch_is_said(monkeypatch, tmp_path):
+    monkeypatch.setitem(__import__("sys").modules, "torch", None)
+    with pytest.raises(ImportError, match=r"pip install 'inres-tf\[torch\]'"):
+        convert.read_official_checkpoint(tmp_path / "state.pt")

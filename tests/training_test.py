@@ -1,0 +1,350 @@
+import dataclasses
+import json
+import os
+import signal
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import zoo
+from inres_tf import checkpoints, runs, strategies, training
+from inres_tf.errors import UserError
+from inres_tf.pipeline import TrainingPipeline
+
+
+def build(name="in_resnet8"):
+    return lambda shape, classes: zoo.get_model(
+        name, input_shape=shape, classes=classes
+    )
+
+
+def config(folder, **changes):
+    settings = {
+        "model": "in_resnet8",
+        "epochs": 3,
+        "batch_size": 128,
+        "output_dir": str(folder),
+        "verbose": 0,
+    }
+    return training.TrainConfig(**settings | changes)
+
+
+def assert_same_weights(a, b, **tolerance):
+    assert len(a.weights) == len(b.weights)
+    for x, y in zip(a.get_weights(), b.get_weights()):
+        np.testing.assert_allclose(x, y, **tolerance or {"rtol": 0, "atol": 0})
+
+
+def without_times(history):
+    return [{k: v for k, v in r.items() if k != "images_per_second"} for r in history]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An uninterrupted run of a damped network."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    settings = config(folder, model="in_resnet20", epochs=4)
+    return folder, training.train(settings, build("in_resnet20"))
+
+
+def test_a_run_learns_and_leaves_its_folder(whole):
+    folder, result = whole
+    assert result.history[-1]["loss"] < 0.7 * result.history[0]["loss"]
+    assert [row["epoch"] for row in result.history] == [1, 2, 3, 4]
+    assert runs.read_metrics(folder) == result.history
+    assert len(result.history[0]["lambda"]) == 6
+    kept = json.loads((folder / "config.json").read_text())
+    assert kept["flags"]["model"] == "in_resnet20" and kept["seed"] == 0
+    assert kept["versions"]["tensorflow"] == tf.__version__
+    assert {p.name for p in folder.iterdir()} == {
+        "checkpoints",
+        "config.json",
+        "curves.png",
+        "lambda.png",
+        "metrics.jsonl",
+        "model.keras",
+        "tensorboard",
+    }
+    assert len(checkpoints.list_checkpoints(folder / "checkpoints")) == 2
+    loaded = keras.models.load_model(folder / "model.keras")
+    assert_same_weights(loaded, result.model)
+    assert int(loaded.optimizer.iterations.numpy()) == 4 * 11
+
+
+def test_learning_rate_falls_at_half_and_three_quarters(whole):
+    assert [row["learning_rate"] for row in whole[1].history] == pytest.approx(
+        [0.1, 0.1, 0.01, 0.001]
+    )
+    schedule = training.step_schedule(0.1, 160 * 390)
+    at = [80 * 390 - 1, 80 * 390, 120 * 390 - 1, 120 * 390, 160 * 390]
+    rates = [float(schedule(step)) for step in at]
+    assert rates == pytest.approx([0.1, 0.01, 0.01, 0.001, 0.001])
+
+
+def test_reported_metrics_are_the_models(whole, digits):
+    result = whole[1]
+    probabilities = result.model.predict(digits.test.images, verbose=0)
+    accuracy = (probabilities.argmax(-1) == digits.test.labels).mean()
+    chosen = probabilities[np.arange(len(digits.test)), digits.test.labels]
+    assert result.history[-1]["val_accuracy"] == pytest.approx(accuracy, abs=1e-9)
+    assert result.history[-1]["val_loss"] == pytest.approx(
+        -np.log(chosen).mean(), rel=1e-3
+    )
+
+
+class _InterruptAt(keras.callbacks.Callback):
+    """Sends Ctrl-C after some steps, as a user would."""
+
+    def __init__(self, steps):
+        super().__init__()
+        self.steps = steps
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.steps -= 1
+        if self.steps == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("steps", [16, 33], ids=["within an epoch", "at its end"])
+def test_interrupted_and_resumed_is_bit_for_bit_the_same(
+    whole, steps, tmp_path, monkeypatch
+):
+    class Interrupted(training._LogRates):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.interrupt = _InterruptAt(steps)
+
+        def on_train_batch_end(self, batch, logs=None):
+            super().on_train_batch_end(batch, logs)
+            self.interrupt.on_train_batch_end(batch, logs)
+
+    settings = config(tmp_path / "run", model="in_resnet20", epochs=4)
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_LogRates", Interrupted)
+        cut = training.train(settings, build("in_resnet20"))
+    assert cut.interrupted and cut.model_path is None
+    assert cut.checkpoint.name == f"checkpoint-{steps:08d}"
+    assert not (tmp_path / "run" / "model.keras").exists()
+
+    keras.utils.set_random_seed(99)  # nothing may hang on the global generators
+    resumed = training.train(
+        dataclasses.replace(settings, resume=True), build("in_resnet20")
+    )
+    assert not resumed.interrupted
+    assert_same_weights(resumed.model, whole[1].model)
+    assert without_times(resumed.history) == without_times(whole[1].history)
+    assert runs.read_metrics(tmp_path / "run") == resumed.history
+    for a, b in zip(
+        resumed.model.optimizer.variables, whole[1].model.optimizer.variables
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_seed_decides(tmp_path):
+    runs_ = [
+        training.train(config(tmp_path / str(i), epochs=1, seed=seed), build()).model
+        for i, seed in enumerate((5, 5, 6))
+    ]
+    assert_same_weights(runs_[0], runs_[1])
+    assert np.abs(runs_[0].get_weights()[0] - runs_[2].get_weights()[0]).max() > 0.01
+
+
+def steps_on(strategy, data, count=6):
+    """Losses and the model after some steps under a strategy."""
+    with strategy.scope():
+        keras.utils.set_random_seed(3)
+        model = zoo.InResNet20(input_shape=(8, 8, 1))
+        model.compile(keras.optimizers.SGD(0.05, 0.9))
+        model.optimizer.build(model.trainable_variables)
+    if strategy.num_replicas_in_sync > 1:
+        training.synchronize_batch_norm(model, True)
+    batches = TrainingPipeline(data, 64, "crop", seed=0)
+    step = training.make_step(model, strategy, weight_decay=1e-2)
+    found = []
+    distributed = strategy.distribute_datasets_from_function(
+        lambda context: batches.batches(0, 0, context)
+    )
+    for (images, labels), _ in zip(distributed, range(count)):
+        found.append([float(v) for v in step(images, labels)])
+    return np.array(found), model
+
+
+def test_two_replicas_are_one_device(digits):
+    one, model = steps_on(strategies.make("one_device"), digits.train)
+    mirrored = strategies.make("mirrored")
+    assert mirrored.num_replicas_in_sync == 2
+    two, other = steps_on(mirrored, digits.train)
+    assert one[-1, 0] < one[0, 0]
+    np.testing.assert_allclose(two[:, 0], one[:, 0], rtol=2e-3)
+    assert_same_weights(other, model, rtol=1e-2, atol=2e-3)
+
+
+def test_step_is_momentum_sgd_with_coupled_weight_decay(digits):
+    """Two steps on a linear model against the update written out in NumPy."""
+    rate, momentum, decay = 0.1, 0.9, 0.05
+    inputs = keras.Input((8, 8, 1))
+    x = keras.layers.Rescaling(1 / 255)(inputs)
+    outputs = keras.layers.Dense(10, activation="softmax")(keras.layers.Flatten()(x))
+    model = keras.Model(inputs, outputs)
+    model.compile(keras.optimizers.SGD(rate, momentum))
+    model.optimizer.build(model.trainable_variables)
+    kernel, bias = (v.astype(np.float64) for v in model.get_weights())
+    velocity = [np.zeros_like(kernel), np.zeros_like(bias)]
+    step = training.make_step(model, strategies.make("one_device"), decay)
+    for i in range(2):
+        part = digits.train.take(slice(32 * i, 32 * (i + 1)))
+        pixels = part.images.reshape(32, -1) / 255
+        scores = pixels @ kernel + bias
+        p = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+        target = np.eye(10)[part.labels]
+        loss, right = step(tf.constant(part.images), tf.constant(part.labels))
+        assert float(loss) == pytest.approx(
+            -np.log((p * target).sum(-1)).mean(), rel=1e-5
+        )
+        assert float(right) == (p.argmax(-1) == part.labels).sum()
+        gradients = (
+            pixels.T @ (p - target) / 32 + decay * kernel,
+            (p - target).mean(0) + decay * bias,
+        )
+        velocity = [momentum * v - rate * g for v, g in zip(velocity, gradients)]
+        kernel, bias = kernel + velocity[0], bias + velocity[1]
+    for found, expected in zip(model.get_weights(), (kernel, bias)):
+        np.testing.assert_allclose(found, expected, atol=2e-6)
+
+
+def test_weight_decay_reaches_every_trainable_variable(digits):
+    """Where the loss is exactly 0 and has no gradient, every variable shrinks."""
+    model = zoo.InResNet20(input_shape=(8, 8, 1))
+    model.compile(keras.optimizers.SGD(1.0))
+    model.optimizer.build(model.trainable_variables)
+    head = model.get_layer("predictions")
+    head.bias.assign([1e6] + [0.0] * 9)
+    before = [v.numpy() for v in model.trainable_variables]
+    step = training.make_step(model, strategies.make("one_device"), 0.25)
+    images = tf.constant(digits.train.images[:8])
+    loss, _ = step(images, tf.zeros(8, tf.int64))
+    assert float(loss) == 0.0
+    for old, new in zip(before, model.trainable_variables):
+        np.testing.assert_allclose(new, 0.75 * old, rtol=1e-6)
+
+
+def test_not_a_finite_loss_stops_the_run_at_the_step(tmp_path):
+    with pytest.raises(
+        UserError, match=r"loss became .* at step \d+ \(epoch 1, step \d+\)"
+    ):
+        training.train(config(tmp_path / "run", learning_rate=1e18), build())
+    assert not (tmp_path / "run" / "model.keras").exists()
+
+
+def test_early_stopping_resumes_where_it_was(tmp_path, monkeypatch):
+    """With the validation loss growing every epoch, patience 3 ends after epoch 4."""
+    values = iter(range(100))
+    monkeypatch.setattr(
+        training.Classifier,
+        "metrics",
+        lambda self, data, prefix: {
+            "val_loss": float(next(values)),
+            "val_accuracy": 0.5,
+        },
+    )
+    settings = config(
+        tmp_path / "run", epochs=9, validation_fraction=0.1, early_stopping=3
+    )
+    result = training.train(settings, build())
+    assert len(result.history) == 4 and not result.interrupted
+
+    state = {"history": result.history[:2]}
+    callback = training._Replay(state["history"], patience=3)
+    callback.set_model(result.model)
+    callback.on_train_begin()
+    assert callback.wait == 1 and callback.best == 0.0
+
+
+def test_validation_images_are_held_out_of_training(tmp_path, digits, monkeypatch):
+    seen = {}
+    original = training.TrainingPipeline.__init__
+
+    def spy(self, data, *args):
+        seen["training"] = len(data)
+        original(self, data, *args)
+
+    monkeypatch.setattr(training.TrainingPipeline, "__init__", spy)
+    monkeypatch.setattr(
+        training.Classifier,
+        "metrics",
+        lambda self, data, prefix: (
+            seen.update(validation=len(data)) or {"val_loss": 0.0, "val_accuracy": 0.0}
+        ),
+    )
+    training.train(
+        config(tmp_path / "run", epochs=1, validation_fraction=0.25), build()
+    )
+    assert seen["training"] + seen["validation"] == len(digits.train)
+    assert seen["validation"] == pytest.approx(len(digits.train) / 4, abs=5)
+
+
+def test_folder_of_another_run_is_left_alone(whole, tmp_path):
+    folder, _ = whole
+    before = {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
+    same = config(folder, model="in_resnet20", epochs=4)
+    with pytest.raises(
+        UserError, match=r"already holds this run; go on with it by --resume"
+    ):
+        training.train(same, build("in_resnet20"))
+    for resume in (False, True):
+        with pytest.raises(UserError, match=r"another run \(--epochs=4 there, 5 now\)"):
+            training.train(
+                dataclasses.replace(same, epochs=5, resume=resume), build("in_resnet20")
+            )
+    assert {p: p.stat().st_mtime_ns for p in folder.rglob("*")} == before
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="is a file, not a folder"):
+        training.train(config(tmp_path / "file"), build())
+
+
+def test_nothing_is_written_before_the_arguments_are_right(tmp_path):
+    folder = tmp_path / "run"
+    for change, message in (
+        ({"dataset": "cifar100", "data_dir": str(tmp_path)}, "not in --data_dir"),
+        ({"batch_size": 10**6}, "batch size 1000000"),
+        ({"strategy": "mirrored", "batch_size": 33}, "not a multiple of the 2 devices"),
+    ):
+        with pytest.raises(UserError, match=message):
+            training.train(config(folder, **change), build())
+    assert not folder.exists()
+
+
+def test_a_damaged_checkpoint_is_said(tmp_path):
+    folder = tmp_path / "run"
+    done = training.train(config(folder, epochs=1), build())
+    model = done.checkpoint / "model.keras"
+    model.write_bytes(model.read_bytes()[:-200])
+    with pytest.raises(UserError, match=r"checkpoint .*model.keras is damaged"):
+        training.train(config(folder, epochs=1, resume=True), build())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": 0}, "--epochs must be at least 1; got 0"),
+        ({"learning_rate": float("nan")}, "--learning_rate must be positive; got nan"),
+        ({"momentum": 1.0}, r"--momentum must be in \[0, 1\)"),
+        ({"weight_decay": -1.0}, "--weight_decay must be at least 0"),
+        ({"early_stopping": 3}, "--early_stopping needs --validation_fraction"),
+        ({"output_dir": None}, "--output_dir must name"),
+        ({"seed": -1}, "--seed"),
+    ],
+)
+def test_wrong_settings(change, message):
+    with pytest.raises(UserError, match=message):
+        config("unused", **change)
+
+
+def test_unknown_strategy_and_a_late_split_of_the_cpu():
+    with pytest.raises(UserError, match="'horovod'; known: auto, one_device, mirrored"):
+        strategies.make("horovod")
+    tf.constant(1)
+    with pytest.raises(UserError, match="cannot be split now"):
+        strategies.make("mirrored", logical_cpus=3)
