@@ -45,11 +45,10 @@ def write_text(path, text: str) -> None:
 
 
 def _sync(path):
-    """Flushes a file, or a folder and its files, to the disk."""
+    """Flushes a file, or a folder and all below it, to the disk."""
     if path.is_dir():
         for child in path.iterdir():
-            if child.is_file():
-                _sync(child)
+            _sync(child)
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

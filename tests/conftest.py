@@ -1,4 +1,4 @@
-"""Shared fixtures: quiet TensorFlow, two logical devices, one small dataset and model."""
+"""Shared fixtures: two logical devices, one small dataset, one trained model."""
 
 import os
 

@@ -142,10 +142,8 @@ def run(main) -> None:
         except UserError as error:
             message = str(error)
         except OSError as error:
-            if error.errno is None:
-                raise
             where = f": {error.filename}" if error.filename else ""
-            message = f"{error.strerror}{where}"
+            message = f"{error.strerror or error}{where}"
         except KeyboardInterrupt:
             print(f"{program}: interrupted", file=sys.stderr)
             sys.exit(130)
