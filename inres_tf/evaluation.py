@@ -83,7 +83,7 @@ class EvaluationConfig:
         PROTOCOLS,
     )
     num_examples: int = setting(0, "Test images to use, from the first; 0 for all.")
-    eval_batch_size: int = setting(250, "Images evaluated or attacked at a time.")
+    batch_size: int = setting(250, "Images evaluated or attacked at a time.")
     seed: int = setting(0, "Seed of the noise and of the random starts.")
 
     def __post_init__(self):
@@ -109,7 +109,7 @@ class EvaluationConfig:
         for name, minimum in (
             ("steps", 1),
             ("num_examples", 0),
-            ("eval_batch_size", 1),
+            ("batch_size", 1),
             ("seed", 0),
         ):
             if getattr(self, name) < minimum:
@@ -148,7 +148,7 @@ def evaluate(model, data: Images, config: EvaluationConfig, progress=True) -> di
         data = data.take(slice(config.num_examples))
     check_fits(model, data)
     model = attack_module.in_float32(model)
-    classifier = Classifier(model, config.eval_batch_size)
+    classifier = Classifier(model, config.batch_size)
     result = {
         "num_examples": len(data),
         "protocol": config.protocol,
@@ -185,7 +185,7 @@ def _attack(classifier, model, data, name, eps, config, progress) -> dict:
         settings = {"steps": config.steps, "step_size": config.step_size}
     if attack.random and config.protocol == "paper":
         settings["center"] = "start"
-    size, right = config.eval_batch_size, 0
+    size, right = config.batch_size, 0
     starts = range(0, len(data), size)
     label = f"{name} eps={eps:g}"
     for batch, at in enumerate(bar(starts, label, "batch", disable=not progress)):

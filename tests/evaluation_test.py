@@ -18,9 +18,7 @@ def few(digits):
 
 @pytest.fixture(scope="module")
 def result(trained, few):
-    config = EvaluationConfig(
-        eps=(8.0, 64.0), steps=5, step_size=8.0, eval_batch_size=16
-    )
+    config = EvaluationConfig(eps=(8.0, 64.0), steps=5, step_size=8.0, batch_size=16)
     return evaluate(trained, few, config, progress=False)
 
 
@@ -76,7 +74,7 @@ def test_each_image_counts_exactly_once(few, batch_size):
     labels[[3, 40]] = (labels[[3, 40]] + 1) % 10
     right = Classifier(model, batch_size).correct(images, labels)
     assert list(np.flatnonzero(~right)) == [3, 40]
-    config = EvaluationConfig(attacks=(), corruptions=(), eval_batch_size=batch_size)
+    config = EvaluationConfig(attacks=(), corruptions=(), batch_size=batch_size)
     found = evaluate(model, Images(images, labels), config, progress=False)
     assert found["clean"]["accuracy"] == pytest.approx(39 / 41)
 
@@ -84,7 +82,7 @@ def test_each_image_counts_exactly_once(few, batch_size):
 def test_batch_size_does_not_matter(trained, few):
     def run(size):
         config = EvaluationConfig(
-            attacks=("ifgsm",), eps=(16.0,), steps=3, step_size=6, eval_batch_size=size
+            attacks=("ifgsm",), eps=(16.0,), steps=3, step_size=6, batch_size=size
         )
         return evaluate(trained, few, config, progress=False)
 

@@ -150,4 +150,7 @@ def run(main) -> None:
         print(f"{program}: {' '.join(message.split())}", file=sys.stderr)
         sys.exit(1)
 
+    # So that --help shows them: absl credits flags to the module that defines them.
+    for flag in flags.FLAGS.flags_by_module_dict().get(__name__, ()):
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
     app.run(guarded, flags_parser=_parse)

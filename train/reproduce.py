@@ -19,7 +19,7 @@ def define_flags():
     """Defines the flags of this binary."""
     cli.define_flags(ReproduceConfig)
     cli.define_flags(TrainConfig, leave_out=("model", "seed"), resume=True)
-    cli.define_flags(EvaluationConfig)
+    cli.define_flags(EvaluationConfig, leave_out=("batch_size",))
 
 
 def main():

@@ -1,0 +1,134 @@
+"""The repository tests itself: targets, documents, pins, the direction of imports."""
+
+import ast
+import pathlib
+import re
+import shlex
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    import tomli as tomllib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+SOURCES = sorted(
+    p for d in ("inres_tf", "zoo", "train") for p in (ROOT / d).glob("*.py")
+)
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+
+
+def imports(path):
+    """Top-level names and, for our own packages, modules that a file imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found |= {node.module} | {f"{node.module}.{a.name}" for a in node.names}
+    return found
+
+
+def packages(path):
+    return {name.split(".")[0] for name in imports(path)}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: f"{p.parent.name}/{p.name}")
+def test_imports_point_one_way(path):
+    package, used = path.parent.name, packages(path)
+    if package == "inres_tf":
+        assert not used & {"zoo", "train"}
+    if package == "zoo":
+        assert not used & {"train", "tensorflow"}
+        ours = {n for n in imports(path) if n.startswith("inres_tf.")}
+        pure = ("inres_tf.layers", "inres_tf.dampings")
+        assert all(name.startswith(pure) for name in ours - {"inres_tf.dampings"})
+    if path.name in ("layers.py", "dampings.py"):
+        assert "tensorflow" not in used
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: f"{p.parent.name}/{p.name}")
+def test_files_stay_readable(path):
+    assert len(path.read_text().splitlines()) <= 520
+
+
+def test_every_test_file_is_collected_and_in_build():
+    build = (ROOT / "BUILD").read_text()
+    assert 'glob(["tests/*_test.py"])' in build
+    helpers = {"conftest.py", "run.py"}
+    for path in (ROOT / "tests").rglob("*.py"):
+        assert path.name in helpers or (
+            path.parent.name == "tests" and path.name.endswith("_test.py")
+        )
+    listed = re.search(r"BINARIES = \[(.*?)\]", build, re.S).group(1)
+    binaries = {
+        p.stem for p in (ROOT / "train").glob("*.py") if "cli.run(" in p.read_text()
+    }
+    assert set(re.findall(r'"(\w+)"', listed)) == binaries - {"cli"}
+
+
+def test_requirements_pin_every_dependency():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    pins = {
+        line.split("==")[0]
+        for line in (ROOT / "requirements.txt").read_text().splitlines()
+        if "==" in line and not line.startswith("#")
+    }
+    wanted = project["dependencies"] + project["optional-dependencies"]["dev"]
+    assert {re.match(r"[\w-]+", d).group() for d in wanted} <= pins
+    required = {"tensorflow", "keras", "tensorflow-datasets", "cleverhans", "absl-py"}
+    assert required <= pins
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.name)
+def test_links_in_documents_lead_somewhere(path):
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text()):
+        if not re.match(r"https?:", target):
+            assert (path.parent / target).exists(), target
+
+
+def commands():
+    """Every `python -m train.NAME ...` in the documents."""
+    for path in DOCUMENTS:
+        text = path.read_text().replace("\\\n", " ")
+        for line in re.findall(r"^\s*python -m (train\.\w+ .*)$", text, re.M):
+            yield pytest.param(line, id=f"{path.name}: {line[:50]}")
+
+
+@pytest.mark.parametrize("command", list(commands()))
+def test_commands_in_documents_use_flags_that_exist(command):
+    import dataclasses
+
+    from inres_tf.data import DataConfig
+    from inres_tf.evaluation import EvaluationConfig
+    from inres_tf.reproduce import ReproduceConfig
+    from inres_tf.training import TrainConfig
+
+    module, *arguments = shlex.split(command.split(" #")[0])
+    name = module.removeprefix("train.")
+    source = (ROOT / "train" / f"{name}.py").read_text()
+    source += (ROOT / "train" / "cli.py").read_text()
+    known = set(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', source))
+    for config in (DataConfig, EvaluationConfig, ReproduceConfig, TrainConfig):
+        if config.__name__ in source:
+            known |= {field.name for field in dataclasses.fields(config)}
+    for argument in arguments:
+        flag = argument.split("=")[0]
+        assert flag.startswith("--") and flag[2:].removeprefix("no") in known, argument
+
+
+def test_examples_in_the_readme_run(tmp_path, monkeypatch):
+    """Each python block of the README, in a folder of its own."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    assert len(blocks) >= 3
+    monkeypatch.chdir(tmp_path)
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {})
+
+
+def test_the_two_commands_are_on_the_first_screen():
+    first = "\n".join((ROOT / "README.md").read_text().splitlines()[:45])
+    assert "make demo" in first and "make test" in first and "x_{l+1}" in first
+    makefile = (ROOT / "Makefile").read_text()
+    assert re.search(r"^demo:", makefile, re.M) and re.search(r"^test:", makefile, re.M)

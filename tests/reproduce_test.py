@@ -1,0 +1,139 @@
+import json
+import re
+
+import pytest
+
+import zoo
+from inres_tf import reproduce, tables
+from inres_tf.errors import UserError
+from inres_tf.evaluation import EvaluationConfig
+from inres_tf.training import TrainConfig
+
+MODELS = ("resnet8", "in_resnet20")
+
+
+def build(name):
+    return lambda shape, classes: zoo.get_model(
+        name, input_shape=shape, classes=classes
+    )
+
+
+def run(folder, seeds=(0, 1), **changes):
+    training = TrainConfig(
+        epochs=2,
+        batch_size=128,
+        output_dir=str(folder),
+        verbose=0,
+        **{"resume": True} | changes,
+    )
+    evaluating = EvaluationConfig(
+        attacks=("fgsm", "pgd"),
+        eps=(8.0, 32.0),
+        steps=2,
+        step_size=16.0,
+        corruptions=("shot_noise", "impulse_noise"),
+        num_examples=60,
+    )
+    config = reproduce.ReproduceConfig(MODELS, seeds)
+    return reproduce.reproduce(config, training, evaluating, build, "the command")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reproduce") / "main"
+    run(folder)
+    return folder
+
+
+def test_leaves_tables_plots_and_one_report(folder):
+    names = {p.name for p in folder.iterdir()}
+    runs = {f"{m}-seed{s}" for m in MODELS for s in (0, 1)}
+    assert names == runs | {
+        "config.json",
+        "results.json",
+        "results.md",
+        "report.html",
+        "training_curves.png",
+        "accuracy_over_eps.png",
+        "accuracy_over_severity.png",
+        "lambda_by_depth.png",
+    }
+    found = json.loads((folder / "results.json").read_text())
+    assert [(r["model"]) for r in found["results"]] == [
+        m for m in MODELS for _ in (0, 1)
+    ]
+    assert found["facts"]["command"] == "the command"
+
+
+def test_report_needs_no_other_file(folder):
+    page = (folder / "report.html").read_text()
+    assert page.count("data:image/svg+xml;base64,") == 4
+    assert not re.search(r'(src|href)="(?!data:)', page) and "@import" not in page
+    assert 'name="viewport"' in page and "the command" in page
+    for model in MODELS:
+        assert f"<td>{model}</td>" in page
+
+
+def test_tables_hold_the_evaluations(folder):
+    text = (folder / "results.md").read_text()
+    results = json.loads((folder / "results.json").read_text())["results"]
+    mine = [r for r in results if r["model"] == "in_resnet20"]
+    pgd = [
+        next(
+            a["accuracy"]
+            for a in r["attacks"]
+            if (a["name"], a["eps"]) == ("pgd", 32.0)
+        )
+        for r in mine
+    ]
+    line = [row for row in text.splitlines() if row.startswith("| in_resnet20")][1]
+    assert line.split("|")[-2].strip() == tables.percent(pgd) and "±" in line
+    header = next(row for row in text.splitlines() if "fgsm 8" in row)
+    assert [c.strip() for c in header.split("|")[3:-1]] == [
+        "fgsm 8",
+        "fgsm 32",
+        "pgd 8",
+        "pgd 32",
+    ]
+
+
+def test_what_is_finished_is_not_done_again(folder, monkeypatch):
+    before = (folder / "results.md").read_text()
+
+    def never(*args, **kwargs):
+        raise AssertionError("done again")
+
+    monkeypatch.setattr(reproduce, "train", never)
+    monkeypatch.setattr(reproduce, "evaluate_model", never)
+    run(folder)
+    assert (folder / "results.md").read_text() == before
+
+
+def test_another_reproduction_does_not_mix_in(folder):
+    with pytest.raises(UserError, match=r"holds another run \(--train="):
+        run(folder, learning_rate=0.2)
+    with pytest.raises(UserError, match=r"holds another run \(--seeds=\[0, 1\] there"):
+        run(folder, seeds=(0,))
+
+
+def test_interruption_is_passed_on(tmp_path, monkeypatch):
+    class Cut:
+        interrupted = True
+
+    monkeypatch.setattr(reproduce, "train", lambda *args: Cut)
+    assert run(tmp_path / "main") is None
+    assert not (tmp_path / "main" / "report.html").exists()
+
+
+def test_percent_is_the_mean_and_the_standard_deviation():
+    assert tables.percent([0.8456]) == "84.6"
+    assert tables.percent([0.8, 0.9]) == "85.0 ± 7.1"
+
+
+def test_markdown_lines_up():
+    text = tables.markdown(["a", "long"], [["wide cell", "1"]])
+    assert text.splitlines() == [
+        "| a         | long |",
+        "|-----------|------|",
+        "| wide cell | 1    |",
+    ]
