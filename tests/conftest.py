@@ -17,6 +17,9 @@ tf.config.set_logical_device_configuration(
     [tf.config.LogicalDeviceConfiguration()] * 2,
 )
 
+# As `strategies.make` does it, which is too late once a test has used TensorFlow.
+tf.config.threading.set_inter_op_parallelism_threads(1)
+
 import zoo
 from inres_tf import data
 
