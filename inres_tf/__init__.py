@@ -20,10 +20,14 @@ _LAZY = (
     "evaluation",
     "export",
     "logits",
+    "loop",
+    "pipeline",
     "plots",
     "report",
     "reproduce",
+    "runs",
     "strategies",
+    "tables",
     "training",
 )
 

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 import zoo
-from inres_tf import checkpoints, runs, strategies, training
+from inres_tf import checkpoints, loop, runs, strategies, training
 from inres_tf.errors import UserError
 from inres_tf.pipeline import TrainingPipeline
 
@@ -77,7 +77,7 @@ def test_learning_rate_falls_at_half_and_three_quarters(whole):
     assert [row["learning_rate"] for row in whole[1].history] == pytest.approx(
         [0.1, 0.1, 0.01, 0.001]
     )
-    schedule = training.step_schedule(0.1, 160 * 390)
+    schedule = loop.step_schedule(0.1, 160 * 390)
     at = [80 * 390 - 1, 80 * 390, 120 * 390 - 1, 120 * 390, 160 * 390]
     rates = [float(schedule(step)) for step in at]
     assert rates == pytest.approx([0.1, 0.01, 0.01, 0.001, 0.001])
@@ -108,22 +108,9 @@ class _InterruptAt(keras.callbacks.Callback):
 
 
 @pytest.mark.parametrize("steps", [16, 33], ids=["within an epoch", "at its end"])
-def test_interrupted_and_resumed_is_bit_for_bit_the_same(
-    whole, steps, tmp_path, monkeypatch
-):
-    class Interrupted(training._LogRates):
-        def __init__(self, *args, **kwargs):
-            super().__init__(*args, **kwargs)
-            self.interrupt = _InterruptAt(steps)
-
-        def on_train_batch_end(self, batch, logs=None):
-            super().on_train_batch_end(batch, logs)
-            self.interrupt.on_train_batch_end(batch, logs)
-
+def test_interrupted_and_resumed_is_bit_for_bit_the_same(whole, steps, tmp_path):
     settings = config(tmp_path / "run", model="in_resnet20", epochs=4)
-    with monkeypatch.context() as patch:
-        patch.setattr(training, "_LogRates", Interrupted)
-        cut = training.train(settings, build("in_resnet20"))
+    cut = training.train(settings, build("in_resnet20"), [_InterruptAt(steps)])
     assert cut.interrupted and cut.model_path is None
     assert cut.checkpoint.name == f"checkpoint-{steps:08d}"
     assert not (tmp_path / "run" / "model.keras").exists()
@@ -159,9 +146,9 @@ def steps_on(strategy, data, count=6):
         model.compile(keras.optimizers.SGD(0.05, 0.9))
         model.optimizer.build(model.trainable_variables)
     if strategy.num_replicas_in_sync > 1:
-        training.synchronize_batch_norm(model, True)
+        loop.synchronize_batch_norm(model, True)
     batches = TrainingPipeline(data, 64, "crop", seed=0)
-    step = training.make_step(model, strategy, weight_decay=1e-2)
+    step = loop.make_step(model, strategy, weight_decay=1e-2)
     found = []
     distributed = strategy.distribute_datasets_from_function(
         lambda context: batches.batches(0, 0, context)
@@ -192,7 +179,7 @@ def test_step_is_momentum_sgd_with_coupled_weight_decay(digits):
     model.optimizer.build(model.trainable_variables)
     kernel, bias = (v.astype(np.float64) for v in model.get_weights())
     velocity = [np.zeros_like(kernel), np.zeros_like(bias)]
-    step = training.make_step(model, strategies.make("one_device"), decay)
+    step = loop.make_step(model, strategies.make("one_device"), decay)
     for i in range(2):
         part = digits.train.take(slice(32 * i, 32 * (i + 1)))
         pixels = part.images.reshape(32, -1) / 255
@@ -222,7 +209,7 @@ def test_weight_decay_reaches_every_trainable_variable(digits):
     head = model.get_layer("predictions")
     head.bias.assign([1e6] + [0.0] * 9)
     before = [v.numpy() for v in model.trainable_variables]
-    step = training.make_step(model, strategies.make("one_device"), 0.25)
+    step = loop.make_step(model, strategies.make("one_device"), 0.25)
     images = tf.constant(digits.train.images[:8])
     loss, _ = step(images, tf.zeros(8, tf.int64))
     assert float(loss) == 0.0
@@ -242,7 +229,7 @@ def test_early_stopping_resumes_where_it_was(tmp_path, monkeypatch):
     """With the validation loss growing every epoch, patience 3 ends after epoch 4."""
     values = iter(range(100))
     monkeypatch.setattr(
-        training.Classifier,
+        loop.Classifier,
         "metrics",
         lambda self, data, prefix: {
             "val_loss": float(next(values)),
@@ -256,7 +243,7 @@ def test_early_stopping_resumes_where_it_was(tmp_path, monkeypatch):
     assert len(result.history) == 4 and not result.interrupted
 
     state = {"history": result.history[:2]}
-    callback = training._Replay(state["history"], patience=3)
+    callback = loop.ResumableEarlyStopping(state["history"], patience=3)
     callback.set_model(result.model)
     callback.on_train_begin()
     assert callback.wait == 1 and callback.best == 0.0
@@ -272,7 +259,7 @@ def test_validation_images_are_held_out_of_training(tmp_path, digits, monkeypatc
 
     monkeypatch.setattr(training.TrainingPipeline, "__init__", spy)
     monkeypatch.setattr(
-        training.Classifier,
+        loop.Classifier,
         "metrics",
         lambda self, data, prefix: (
             seen.update(validation=len(data)) or {"val_loss": 0.0, "val_accuracy": 0.0}
