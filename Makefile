@@ -20,10 +20,10 @@ $(INSTALLED): requirements.txt pyproject.toml
 
 demo: $(INSTALLED)  ## Train, attack, compare and export three networks on digits
 	$(BIN)/python -m train.reproduce --dataset=digits \
-	  --models=resnet20,in_resnet20,lambda_in_resnet20 --epochs=24 --batch_size=64 \
+	  --models=resnet20,in_resnet20,lambda_in_resnet20 --epochs=24 --batch_size=64 --learning_rate=0.02 \
 	  --eps=4,8,16,32 --step_size=2 --output_dir=$(DEMO)
 	@$(BIN)/python -m train.export --checkpoint=$(DEMO)/in_resnet20-seed0 \
-	  --output=$(DEMO)/in_resnet20.savedmodel --overwrite
+	  --output=$(DEMO)/in_resnet20.savedmodel --overwrite > /dev/null
 	@echo "report:     $(DEMO)/report.html"
 	@echo "SavedModel: $(DEMO)/in_resnet20.savedmodel"
 

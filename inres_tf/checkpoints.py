@@ -144,7 +144,14 @@ def load_model(path: pathlib.Path):
         return keras.models.load_model(path)
     except UserError:
         raise
-    except (zipfile.BadZipFile, EOFError, KeyError, OSError, ValueError) as error:
+    except (
+        zipfile.BadZipFile,
+        EOFError,
+        KeyError,
+        OSError,
+        TypeError,
+        ValueError,
+    ) as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(
             f"checkpoint {path} is damaged or no Keras model: {reason[0]}"

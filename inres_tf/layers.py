@@ -122,6 +122,15 @@ class DampedAdd(keras.layers.Layer):
             )
 
 
+def dead_blocks(rates: dict[str, float]) -> int:
+    """How many damped blocks have λ = 0, where k has no gradient but weight decay's.
+
+    Args:
+        rates: what `damping_rates` gives.
+    """
+    return sum(rate == 0.0 for rate in rates.values())
+
+
 def damping_rates(model) -> dict[str, float]:
     """λ of every damped block of a model.
 

@@ -17,7 +17,7 @@ import tensorflow as tf
 from inres_tf.data import Images
 from inres_tf.errors import UserError
 from inres_tf.evaluation import Classifier
-from inres_tf.layers import damping_rates
+from inres_tf.layers import damping_rates, dead_blocks
 from inres_tf.logits import logits_fn
 from inres_tf.pipeline import TrainingPipeline
 
@@ -287,6 +287,8 @@ class Loop:
         logs["images_per_second"] = done / self._seconds
         self.epoch, self.step_in_epoch = self.epoch + 1, 0
         self._loss = self._right = self._seconds = 0.0
+        rates = damping_rates(self.model)
         row = {"epoch": self.epoch, "step": self.steps_done, **logs}
-        self.history.append({**row, "lambda": damping_rates(self.model)})
+        row |= {"lambda": rates, "dead_blocks": dead_blocks(rates)}
+        self.history.append(row)
         return logs

@@ -54,11 +54,14 @@ def rates_by_depth(rates: dict[str, dict[str, float]]):
     """λ of each damped block.
 
     Args:
-        rates: for each model, λ by name of the layer, in the order of the network.
+        rates: for each model, λ by name of the layer, in the order of the network. One
+            without damped blocks is left out and keeps its colour.
     """
     figure, (ax,) = _axes()
-    for name, by_layer in rates.items():
-        ax.plot(range(1, len(by_layer) + 1), list(by_layer.values()), "o-", label=name)
+    for (name, by_layer), color in zip(rates.items(), _colors()):
+        if by_layer:
+            blocks, found = range(1, len(by_layer) + 1), list(by_layer.values())
+            ax.plot(blocks, found, "o-", color=color, label=name)
     ax.set(xlabel="damped block", ylabel="λ")
     ax.set_ylim(bottom=0)
     ax.locator_params(axis="x", integer=True)

@@ -28,7 +28,7 @@ def figures(results: dict, histories: dict, rates: dict) -> dict:
     Args:
         results: for each model, its results of `evaluation.evaluate`, one a seed.
         histories: for each model, the rows of `metrics.jsonl` of its first seed.
-        rates: for each damped model, λ by layer of its first seed.
+        rates: for each model, λ by layer of its first seed, as `damping_rates` gives.
     """
     found = {"training_curves": plots.training_curves(histories)}
     first = next(iter(results.values()))[0]
@@ -68,7 +68,7 @@ def figures(results: dict, histories: dict, rates: dict) -> dict:
             for name in first["corruptions"]
         }
         found["accuracy_over_severity"] = plots.accuracy_over(panels, "severity")
-    if rates:
+    if any(rates.values()):
         found["lambda_by_depth"] = plots.rates_by_depth(rates)
     return found
 

@@ -12,7 +12,7 @@ from inres_tf import checkpoints, evaluation, plots, report, runs
 from inres_tf.config import setting
 from inres_tf.data import Dataset
 from inres_tf.errors import UserError
-from inres_tf.layers import damping_rates
+from inres_tf.layers import damping_rates, dead_blocks
 from inres_tf.training import MAY_CHANGE, TrainConfig, train
 
 
@@ -124,8 +124,7 @@ def reproduce(
         result = _evaluated(run, dataset, evaluating)
         results.setdefault(name, []).append(result)
         histories.setdefault(name, history)
-        if result["lambda"]:
-            rates.setdefault(name, result["lambda"])
+        rates.setdefault(name, result["lambda"])
     return _write(folder, dataset, results, histories, rates, whole, command)
 
 
@@ -169,6 +168,13 @@ def _write(folder, dataset, results, histories, rates, whole, command):
         "machine": runs.processor(),
         "versions": ", ".join(f"{k} {v}" for k, v in runs.versions().items()),
     }
+    dead = [
+        f"{name} {dead_blocks(found)} of {len(found)}"
+        for name, found in rates.items()
+        if found
+    ]
+    if dead:
+        facts["damped blocks with λ = 0"] = ", ".join(dead)
     if command:
         facts["command"] = command
     title = f"Damped residual networks on {dataset.name}"

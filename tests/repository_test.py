@@ -56,7 +56,7 @@ def test_files_stay_readable(path):
 def test_every_test_file_is_collected_and_in_build():
     build = (ROOT / "BUILD").read_text()
     assert 'glob(["tests/*_test.py"])' in build
-    helpers = {"conftest.py", "run.py"}
+    helpers = {"conftest.py", "run.py", "__init__.py"}  # the last is Bazel's
     for path in (ROOT / "tests").rglob("*.py"):
         assert path.name in helpers or (
             path.parent.name == "tests" and path.name.endswith("_test.py")

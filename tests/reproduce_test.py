@@ -63,6 +63,10 @@ def test_leaves_tables_plots_and_one_report(folder):
         m for m in MODELS for _ in (0, 1)
     ]
     assert found["facts"]["command"] == "the command"
+    rates = found["results"][2]["lambda"].values()
+    assert found["facts"]["damped blocks with λ = 0"] == (
+        f"in_resnet20 {sum(r == 0 for r in rates)} of 6"
+    )
 
 
 def test_report_needs_no_other_file(folder):

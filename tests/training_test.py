@@ -54,7 +54,9 @@ def test_a_run_learns_and_leaves_its_folder(whole):
     assert result.history[-1]["loss"] < 0.7 * result.history[0]["loss"]
     assert [row["epoch"] for row in result.history] == [1, 2, 3, 4]
     assert runs.read_metrics(folder) == result.history
-    assert len(result.history[0]["lambda"]) == 6
+    for row in result.history:
+        rates = row["lambda"].values()
+        assert len(rates) == 6 and row["dead_blocks"] == sum(r == 0 for r in rates)
     kept = json.loads((folder / "config.json").read_text())
     assert kept["flags"]["model"] == "in_resnet20" and kept["seed"] == 0
     assert kept["versions"]["tensorflow"] == tf.__version__

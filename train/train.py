@@ -22,6 +22,9 @@ def main():
             "--resume goes on from it."
         )
         return 130
+    last = result.history[-1]
+    if last["lambda"]:
+        print(f"λ = 0 in {last['dead_blocks']} of {len(last['lambda'])} damped blocks")
     print(f"accuracy {100 * accuracy_of(result.history):.1f}% -> {result.model_path}")
 
 
