@@ -18,24 +18,27 @@ KEEP = 2
 
 @contextlib.contextmanager
 def atomic(path: pathlib.Path):
-    """Yields a path to write a file or folder at, which then becomes `path` at once.
+    """Yields a path to write a file or folder at, which then becomes `path`.
 
-    After an error nothing is left, and what `path` held before is still there. An
-    existing file is replaced; an existing folder is not, and raises OSError.
+    After an error nothing is left, and what `path` held before is still there.
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last, since Keras chooses the format by it.
     temporary = path.with_name(f".writing-{os.getpid()}-{path.name}")
+    old = path.with_name(f".old-{os.getpid()}-{path.name}")
     try:
         yield temporary
         _sync(temporary)
+        if path.is_dir():  # which cannot be replaced in one step
+            path.rename(old)
         os.replace(temporary, path)
         _sync(path.parent)
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        temporary.unlink(missing_ok=True)
+        for rest in (temporary, old):
+            if rest.is_dir():
+                shutil.rmtree(rest, ignore_errors=True)
+            rest.unlink(missing_ok=True)
 
 
 def write_text(path, text: str) -> None:
@@ -69,8 +72,8 @@ def save(folder: pathlib.Path, model, state: dict, step: int) -> pathlib.Path:
         The checkpoint's folder.
     """
     path = folder / f"{_PREFIX}{step:08d}"
-    if path.exists():
-        shutil.rmtree(path)
+    for stale in folder.glob(".*-checkpoint-*"):  # of a process that was killed
+        shutil.rmtree(stale)
     with atomic(path) as temporary:
         temporary.mkdir()
         model.save(temporary / _MODEL)

@@ -1,7 +1,6 @@
 """SavedModels for serving: uint8 images in, logits, probabilities and classes out."""
 
 import pathlib
-import shutil
 
 import keras
 import tensorflow as tf
@@ -59,6 +58,4 @@ def export(model, path, overwrite=False) -> pathlib.Path:
     )
     with atomic(path) as temporary:
         archive.write_out(temporary, verbose=False)
-        if path.exists():
-            shutil.rmtree(path)
     return path

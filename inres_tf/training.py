@@ -66,7 +66,10 @@ class TrainConfig(data_module.DataConfig):
         1, "Split the CPU into this many devices, to try mirrored without GPUs."
     )
     checkpoint_every: int = setting(1, "Epochs between checkpoints.")
-    output_dir: str | None = setting(None, "Folder of this run, for all it writes.")
+    output_dir: str | None = setting(
+        None,
+        "Folder of this run, for all it writes; runs/MODEL-DATASET-seedSEED by default.",
+    )
     resume: bool = setting(
         False, "Go on from the last checkpoint in --output_dir, if there is one."
     )
@@ -94,7 +97,9 @@ class TrainConfig(data_module.DataConfig):
                     f"--{name} must be {accepted}; got {getattr(self, name)}"
                 )
         if not self.output_dir:
-            raise UserError("--output_dir must name the folder of this run")
+            dataset = self.dataset.rstrip("/").replace(":", "/").split("/")[-1]
+            folder = f"runs/{self.model}-{dataset}-seed{self.seed}"
+            object.__setattr__(self, "output_dir", folder)
         if self.early_stopping and not self.validation_fraction:
             raise UserError(
                 "--early_stopping needs --validation_fraction, such as 0.1: chosen on "

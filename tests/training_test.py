@@ -322,13 +322,18 @@ def test_a_damaged_checkpoint_is_said(tmp_path):
         ({"momentum": 1.0}, r"--momentum must be in \[0, 1\)"),
         ({"weight_decay": -1.0}, "--weight_decay must be at least 0"),
         ({"early_stopping": 3}, "--early_stopping needs --validation_fraction"),
-        ({"output_dir": None}, "--output_dir must name"),
         ({"seed": -1}, "--seed"),
     ],
 )
 def test_wrong_settings(change, message):
     with pytest.raises(UserError, match=message):
         config("unused", **change)
+
+
+def test_folder_of_a_run_has_a_default():
+    for dataset, name in (("cifar10", "cifar10"), ("folder:/data/pets/", "pets")):
+        settings = training.TrainConfig(model="plain8", dataset=dataset, seed=3)
+        assert settings.output_dir == f"runs/plain8-{name}-seed3"
 
 
 def test_unknown_strategy_and_a_late_split_of_the_cpu():

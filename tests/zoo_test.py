@@ -180,6 +180,12 @@ def test_features_and_pooling(rng):
     np.testing.assert_allclose(largest(x), features.max((1, 2)), rtol=1e-5)
 
 
+def test_shape_that_is_not_given():
+    assert zoo.InResNet8(input_shape=None).input_shape == (None, 32, 32, 3)
+    model = zoo.InResNet8(input_shape=None, include_top=False)
+    assert model.input_shape == (None, None, None, 3)
+
+
 def test_builds_on_a_tensor():
     inputs = keras.Input((8, 8, 1))
     scaled = keras.layers.Rescaling(2.0)(inputs)

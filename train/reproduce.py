@@ -25,7 +25,7 @@ def define_flags():
 def main():
     """Reproduces as the flags say."""
     config = cli.read_flags(ReproduceConfig)
-    training = cli.read_flags(TrainConfig, model=config.models[0], seed=0)
+    training = cli.read_flags(TrainConfig, model="reproduce", seed=config.seeds[0])
     evaluating = cli.read_flags(EvaluationConfig)
     for name in config.models:
         models.check(name)

@@ -71,12 +71,14 @@ def residual_block(x, block, width, stride, project, merge, name):
     return merge([shortcut, x])
 
 
-def input_pixels(input_tensor, input_shape, minimum, strides):
+def input_pixels(input_tensor, input_shape, include_top, minimum, strides):
     """The network's input tensor, after the rules of `keras.applications`.
 
     Args:
         input_tensor: a Keras tensor to build on, a backend tensor, or None.
         input_shape: (height, width, channels); height and width may be None.
+        include_top: whether the network ends in a classifier, which decides what
+            `input_shape=None` means.
         minimum: smallest height and width.
         strides: the product of the network's strides, for the message.
 
@@ -88,7 +90,9 @@ def input_pixels(input_tensor, input_shape, minimum, strides):
         if not isinstance(input_tensor, keras.KerasTensor):
             input_tensor = layers.Input(tensor=input_tensor)
         input_shape = tuple(input_tensor.shape[1:])
-    shape = tuple(input_shape) if input_shape is not None else ()
+    if input_shape is None:
+        input_shape = (32, 32, 3) if include_top else (None, None, 3)
+    shape = tuple(input_shape)
     if len(shape) != 3 or shape[-1] is None:
         raise ValueError(
             "`input_shape` must be (height, width, channels) with known channels. "

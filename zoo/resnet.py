@@ -26,7 +26,7 @@ Args:
         float) and normalises them itself. False: it takes normalised values.
     input_tensor: Keras tensor to use as the input.
     input_shape: (height, width, channels), at least 4x4; height and width may be
-        None.
+        None. None: (32, 32, 3), or (None, None, 3) without the top.
     pooling: without the top: None (feature maps), "avg" or "max".
     classes: number of classes.
     classifier_activation: activation of the last layer; None for logits.
@@ -88,7 +88,7 @@ def build(
         )
     dampings.get(damping)
     builder.check_top(include_top, pooling, classes)
-    inputs = builder.input_pixels(input_tensor, input_shape, minimum=4, strides=4)
+    inputs = builder.input_pixels(input_tensor, input_shape, include_top, 4, 4)
 
     x = inputs
     if include_preprocessing:
