@@ -68,7 +68,7 @@ class TrainConfig(data_module.DataConfig):
     checkpoint_every: int = setting(1, "Epochs between checkpoints.")
     output_dir: str | None = setting(
         None,
-        "Folder of this run, for all it writes; runs/MODEL-DATASET-seedSEED by default.",
+        "Folder for all this run writes; runs/MODEL-DATASET-seedSEED by default.",
     )
     resume: bool = setting(
         False, "Go on from the last checkpoint in --output_dir, if there is one."
