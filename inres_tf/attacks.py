@@ -107,8 +107,8 @@ def pgd(
         center: what the steps are projected around: the `"image"`, or, as in the
             official script of In-ResNet, the random `"start"`, by which perturbations
             reach 2 eps.
-        seed: seed of the random start, which depends on the image's index in `images`
-            and not on the batch size.
+        seed: seed of the random start, or a NumPy generator to draw it from. It
+            depends on the image's index in `images` and not on the batch size.
         batch_size: images attacked at a time.
 
     Returns:
@@ -157,12 +157,13 @@ def _run(
     """Attacks all images, a batch at a time; `start` is a NumPy generator or None."""
     for name, value, passed in (
         ("eps", eps, 0 < eps <= 255),
-        ("steps", steps, int(steps) == steps and steps >= 1),
+        ("steps", steps, int(steps) == steps and 1 <= steps <= 10**6),
         ("step_size", step_size, 0 < step_size < math.inf),
         ("batch_size", batch_size, batch_size >= 1),
     ):
         if not passed:
-            accepted = "in (0, 255]" if name == "eps" else "positive"
+            accepted = {"eps": "in (0, 255]", "steps": "from 1 to 1000000"}
+            accepted = accepted.get(name, "positive")
             raise ValueError(f"`{name}` must be {accepted}. Received: {name}={value}")
     labels = np.asarray(labels)
     images = np.asarray(images)
@@ -262,12 +263,26 @@ def in_float32(model):
 
     Half precision gives confident networks input gradients of exactly zero.
     """
-    if all(layer.compute_dtype == "float32" for layer in model._flatten_layers()):
+    if all(
+        layer.compute_dtype == "float32"
+        for layer in model._flatten_layers()
+        if not isinstance(layer, (keras.Model, keras.layers.InputLayer))
+    ):
         return model
-
-    def as_float32(layer):
-        return type(layer).from_config({**layer.get_config(), "dtype": "float32"})
-
-    copy = keras.models.clone_model(model, clone_function=as_float32)
+    copy = type(model).from_config(_with_policy(model.get_config(), "float32"))
     copy.set_weights(model.get_weights())
     return copy
+
+
+def _with_policy(config, policy):
+    """A model's configuration with every dtype policy in it replaced by another."""
+    if isinstance(config, dict):
+        return {
+            key: policy
+            if key == "dtype" and isinstance(value, dict)
+            else _with_policy(value, policy)
+            for key, value in config.items()
+        }
+    if isinstance(config, (list, tuple)):
+        return type(config)(_with_policy(value, policy) for value in config)
+    return config

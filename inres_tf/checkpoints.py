@@ -32,8 +32,13 @@ def atomic(path: pathlib.Path):
         _sync(temporary)
         if path.is_dir():  # which cannot be replaced in one step
             path.rename(old)
-        os.replace(temporary, path)
-        _sync(path.parent)
+        try:
+            os.replace(temporary, path)
+        except BaseException:
+            if old.exists():
+                old.rename(path)
+            raise
+        _sync_one(path.parent)
     finally:
         for rest in (temporary, old):
             if rest.is_dir():
@@ -44,7 +49,7 @@ def atomic(path: pathlib.Path):
 def write_text(path, text: str) -> None:
     """Writes a text file atomically."""
     with atomic(pathlib.Path(path)) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _sync(path):
@@ -52,6 +57,11 @@ def _sync(path):
     if path.is_dir():
         for child in path.iterdir():
             _sync(child)
+    _sync_one(path)
+
+
+def _sync_one(path):
+    """Flushes a file, or a folder's list of names."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -72,7 +82,7 @@ def save(folder: pathlib.Path, model, state: dict, step: int) -> pathlib.Path:
         The checkpoint's folder.
     """
     path = folder / f"{_PREFIX}{step:08d}"
-    for stale in folder.glob(".*-checkpoint-*"):  # of a process that was killed
+    for stale in folder.glob(f".writing-*-{_PREFIX}*"):  # of a process that was killed
         shutil.rmtree(stale)
     with atomic(path) as temporary:
         temporary.mkdir()
@@ -88,8 +98,12 @@ def list_checkpoints(folder: pathlib.Path) -> list[pathlib.Path]:
     return sorted(p for p in folder.glob(f"{_PREFIX}*") if (p / _MODEL).is_file())
 
 
-def restore(path: pathlib.Path):
+def restore(path: pathlib.Path, keys=()):
     """Loads a checkpoint.
+
+    Args:
+        path: the checkpoint's folder.
+        keys: what its state must hold.
 
     Returns:
         (compiled model with its optimiser's state, the state saved beside it).
@@ -99,8 +113,12 @@ def restore(path: pathlib.Path):
     """
     model = load_model(path / _MODEL)
     try:
-        return model, json.loads((path / _STATE).read_text())
-    except (OSError, ValueError) as error:
+        state = json.loads((path / _STATE).read_text(encoding="utf-8"))
+        missing = sorted(set(keys) - set(state))
+        if missing:
+            raise ValueError(f"it lacks {', '.join(missing)}")
+        return model, state
+    except (OSError, TypeError, ValueError) as error:
         raise UserError(f"checkpoint {path / _STATE} is damaged: {error}") from error
 
 
@@ -147,14 +165,7 @@ def load_model(path: pathlib.Path):
         return keras.models.load_model(path)
     except UserError:
         raise
-    except (
-        zipfile.BadZipFile,
-        EOFError,
-        KeyError,
-        OSError,
-        TypeError,
-        ValueError,
-    ) as error:
+    except Exception as error:  # of many kinds, by where the damage lies
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(
             f"checkpoint {path} is damaged or no Keras model: {reason[0]}"

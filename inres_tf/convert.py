@@ -15,9 +15,9 @@ _BATCH_NORM = {
     "running_var": "moving_variance",
 }
 # Parameters the official networks hold and never use: the stem's batch norm, second
-# projections, the bottleneck's first projection in networks of basic blocks, and the
-# scalars of blocks that are not damped.
-_UNUSED = re.compile(r"bn1\.|downsample(1|22|32)\.|ks\.\d+$|.*\.num_batches_tracked$")
+# projections, and the bottleneck's first projection in networks of basic blocks. Damped
+# networks also hold a scalar for each block that is not damped.
+_UNUSED = re.compile(r"bn1\.|downsample(1|22|32)\.|.*\.num_batches_tracked$")
 
 
 def load_official_state(model, state) -> None:
@@ -37,11 +37,11 @@ def load_official_state(model, state) -> None:
     state = {k.removeprefix("module."): np.asarray(v) for k, v in state.items()}
     targets = _targets(model)
     missing = sorted(set(targets) - set(state))
-    damped = any(name.startswith("ks.") for name in targets)
+    unused = set()
+    if any(name.startswith("ks.") for name in targets):
+        unused = {f"ks.{i}" for i in range(len(_block_starts(model)))}
     unknown = sorted(
-        name
-        for name in set(state) - set(targets)
-        if not _UNUSED.match(name) or (name.startswith("ks.") and not damped)
+        name for name in set(state) - set(targets) - unused if not _UNUSED.match(name)
     )
     values, misshaped = [], []
     for name in targets.keys() & state.keys():
@@ -104,10 +104,18 @@ def read_official_checkpoint(path) -> dict[str, np.ndarray]:
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if not isinstance(state, dict) or not all(
-        isinstance(value, torch.Tensor) for value in state.values()
+        isinstance(name, str) and isinstance(value, torch.Tensor)
+        for name, value in state.items()
     ):
         raise ValueError(f"{path} holds no state dict: a dict of tensors by name.")
-    return {name: tensor.numpy() for name, tensor in state.items()}
+    state = {name: tensor.detach() for name, tensor in state.items()}
+    broken = [name for name, tensor in state.items() if not tensor.isfinite().all()]
+    if broken:
+        raise ValueError(f"{path} holds values that are not finite: {broken[0]}.")
+    return {
+        name: (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+        for name, tensor in state.items()
+    }
 
 
 def _targets(model) -> dict:
@@ -165,7 +173,8 @@ def _to_keras(value, variable):
         return value.transpose(2, 3, 1, 0)
     if value.ndim == 2:
         return value.T
-    return value.reshape(variable.shape) if value.size == 1 else value
+    scalar = tuple(variable.shape) == () and value.shape == (1,)
+    return value.reshape(()) if scalar else value
 
 
 def _official_shape(variable):

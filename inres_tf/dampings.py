@@ -86,7 +86,7 @@ def get(name: str) -> Damping:
     Raises:
         ValueError: if there is none of that name.
     """
-    if name not in DAMPINGS:
+    if not isinstance(name, str) or name not in DAMPINGS:
         raise ValueError(
             f"`damping` must be one of {', '.join(map(repr, DAMPINGS))}. "
             f"Received: damping={name!r}"

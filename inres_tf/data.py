@@ -29,8 +29,10 @@ class DataConfig:
     image_size: int = setting(0, "Side in pixels to resize images to; 0: as they are.")
 
     def __post_init__(self):
-        if self.image_size < 0:
-            raise UserError(f"--image_size must be at least 0; got {self.image_size}")
+        if not 0 <= self.image_size <= 4096:
+            raise UserError(
+                f"--image_size must be from 0 to 4096; got {self.image_size}"
+            )
 
     def load(self) -> "Dataset":
         """Loads the images; see `load`."""
@@ -104,6 +106,8 @@ def load(name, data_dir=None, download=False, image_size=0) -> Dataset:
     """
     if name == "digits":
         dataset = _digits()
+    elif name == "folder:":
+        raise UserError("--dataset=folder: needs a path, as in folder:PATH")
     elif name.startswith("folder:"):
         return _folder(name, pathlib.Path(name.removeprefix("folder:")), image_size)
     else:
@@ -127,6 +131,9 @@ def hold_out(images: Images, fraction: float) -> tuple[Images, Images]:
 
     Returns:
         (the rest, the part split off), each in the original order.
+
+    Raises:
+        UserError: if no class has an image to spare.
     """
     rng = np.random.default_rng(0)
     out = np.zeros(len(images), bool)
@@ -134,6 +141,8 @@ def hold_out(images: Images, fraction: float) -> tuple[Images, Images]:
         members = np.flatnonzero(images.labels == label)
         count = min(max(1, round(fraction * len(members))), len(members) - 1)
         out[rng.permutation(members)[:count]] = True
+    if not out.any():
+        raise UserError("no class has the 2 images it takes to hold one out")
     return images.take(~out), images.take(out)
 
 
@@ -152,19 +161,7 @@ def _tfds(name, data_dir, download, image_size) -> Dataset:
 
     root = pathlib.Path(data_dir or "~/tensorflow_datasets").expanduser()
     folder = _prepared(root, name)
-    if folder is not None:
-        builder = tfds.builder_from_directory(folder)
-    elif download:
-        try:
-            builder = tfds.builder(name, data_dir=root)
-            builder.download_and_prepare()
-        except Exception as error:  # TFDS raises of many kinds, many lines long
-            reason = str(error).strip().splitlines()
-            raise UserError(
-                f"dataset {name!r} could not be prepared into {root}: "
-                f"{reason[0] if reason else type(error).__name__}"
-            ) from error
-    else:
+    if folder is None and not download:
         found = sorted(
             {p.parent.parent.name for p in root.glob("*/*/dataset_info.json")}
         )
@@ -173,20 +170,50 @@ def _tfds(name, data_dir, download, image_size) -> Dataset:
             f"{', '.join(found) or 'nothing'}); give 'digits', 'folder:PATH', another "
             "--data_dir, or --download to fetch it from TensorFlow Datasets"
         )
+    try:
+        if folder is not None:
+            builder = tfds.builder_from_directory(folder)
+        else:
+            builder = tfds.builder(name, data_dir=root)
+            builder.download_and_prepare()
+        return _read_builder(builder, name, image_size)
+    except UserError:
+        raise
+    except Exception as error:  # TFDS raises of many kinds, many lines long
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        what = "read from" if folder is not None else "prepared into"
+        raise UserError(
+            f"dataset {name!r} could not be {what} {folder or root}: {reason[0]}"
+        ) from error
+
+
+def _read_builder(builder, name, image_size) -> Dataset:
+    """The splits of a TensorFlow dataset, if it is an image classification one."""
+    import tensorflow_datasets as tfds
 
     info = builder.info
-    if tuple(info.supervised_keys or ()) != ("image", "label"):
+    keys = tuple(info.supervised_keys or ())
+    image, label = (info.features[k] for k in keys) if len(keys) == 2 else (None, None)
+    if (
+        not isinstance(image, tfds.features.Image)
+        or not isinstance(label, tfds.features.ClassLabel)
+        or image.np_dtype != np.uint8
+    ):
         raise UserError(
             f"dataset {name!r} is no image classification dataset: its supervised keys "
-            f"are {info.supervised_keys}, not ('image', 'label')"
+            f"are {keys}, where an 8-bit image and a class are needed"
         )
-    splits = [s for s in ("test", "validation") if s in info.splits]
-    train = _read_split(builder, "train", name, image_size)
-    if splits:
-        test = _read_split(builder, splits[0], name, image_size)
+    tests = [s for s in ("test", "validation") if s in info.splits]
+    if "train" not in info.splits:
+        raise UserError(
+            f"dataset {name!r} has no split 'train' (it has: {', '.join(info.splits)})"
+        )
+    train = _read_split(builder, "train", keys, name, image_size)
+    if tests:
+        test = _read_split(builder, tests[0], keys, name, image_size)
     else:
         train, test = hold_out(train, _TEST_FRACTION)
-    return Dataset(name, train, test, tuple(info.features["label"].names))
+    return Dataset(name, train, test, tuple(label.names))
 
 
 def _prepared(root: pathlib.Path, name: str) -> pathlib.Path | None:
@@ -201,10 +228,10 @@ def _prepared(root: pathlib.Path, name: str) -> pathlib.Path | None:
     return max(versions, key=lambda p: tuple(map(int, p.name.split("."))))
 
 
-def _read_split(builder, split, name, image_size) -> Images:
+def _read_split(builder, split, keys, name, image_size) -> Images:
     import tensorflow_datasets as tfds
 
-    shape = builder.info.features["image"].shape
+    shape = builder.info.features[keys[0]].shape
     if image_size:
         shape = (image_size, image_size, shape[-1])
     elif None in shape[:2]:
@@ -240,7 +267,8 @@ def _folder(name, root, image_size) -> Dataset:
             f"{root} is not a folder; folder:PATH takes one with a sub-folder of "
             "images for each class"
         )
-    tests = [root / s for s in ("test", "val") if (root / s).is_dir()]
+    names = ("test", "val", "valid", "validation")
+    tests = [root / s for s in names if (root / s).is_dir()]
     if tests and (root / "train").is_dir():
         classes = _classes(root / "train")
         if _classes(tests[0]) != classes:
@@ -284,7 +312,7 @@ def _read_classes(root, classes, image_size) -> Images:
         members = [
             p
             for p in sorted((root / name).rglob("*"))
-            if p.is_file() and not p.name.startswith(".")
+            if not p.is_dir() and not p.name.startswith(".")
         ]
         if len(members) < 2:
             raise UserError(

@@ -11,7 +11,7 @@ from inres_tf import corruptions as corruption_module
 from inres_tf.config import setting
 from inres_tf.data import Images
 from inres_tf.errors import UserError
-from inres_tf.logits import logits_fn
+from inres_tf.logits import check_classifier, logits_fn
 from inres_tf.progress import bar
 
 PROTOCOLS = ("standard", "paper")
@@ -116,6 +116,8 @@ class EvaluationConfig:
                 raise UserError(
                     f"--{name} must be at least {minimum}; got {getattr(self, name)}"
                 )
+        if self.steps > 10**6:
+            raise UserError(f"--steps must be at most 1000000; got {self.steps}")
         if not 0 < self.step_size <= 255:
             raise UserError(f"--step_size must be in (0, 255]; got {self.step_size:g}")
 
@@ -139,16 +141,13 @@ def evaluate(model, data: Images, config: EvaluationConfig, progress=True) -> di
         ValueError: if the model's logits cannot be found.
         inres_tf.attacks.AttackError: if an adversarial example breaks its bounds.
     """
-    if config.num_examples > len(data):
-        raise UserError(
-            f"--num_examples={config.num_examples} is more than the {len(data)} test "
-            "images there are"
-        )
+    check_number(config, data)
     if config.num_examples:
         data = data.take(slice(config.num_examples))
-    check_fits(model, data)
+    check_classifier(model)
     model = attack_module.in_float32(model)
     classifier = Classifier(model, config.batch_size)
+    check_fits(model, data)
     result = {
         "num_examples": len(data),
         "protocol": config.protocol,
@@ -186,17 +185,18 @@ def _attack(classifier, model, data, name, eps, config, progress) -> dict:
     if attack.random and config.protocol == "paper":
         settings["center"] = "start"
     size, right = config.batch_size, 0
+    # One generator over all batches, so that their size does not change the starts.
+    rng = np.random.default_rng(config.seed)
     starts = range(0, len(data), size)
     label = f"{name} eps={eps:g}"
-    for batch, at in enumerate(bar(starts, label, "batch", disable=not progress)):
+    for at in bar(starts, label, "batch", disable=not progress):
         part = data.take(slice(at, at + size))
         adversarial = attack.function(
             model,
             part.images,
             part.labels,
             eps,
-            # Distinct random starts in every batch, whatever the other settings.
-            seed=(config.seed, batch),
+            seed=rng,
             batch_size=size,
             **settings,
         )
@@ -205,6 +205,15 @@ def _attack(classifier, model, data, name, eps, config, progress) -> dict:
     row |= {"steps": settings.get("steps", 1)}
     row |= {"step_size": float(settings.get("step_size", eps))}
     return row | {"accuracy": right / len(data)}
+
+
+def check_number(config: EvaluationConfig, data: Images) -> None:
+    """Raises UserError if there are fewer images than are to be used."""
+    if config.num_examples > len(data):
+        raise UserError(
+            f"--num_examples={config.num_examples} is more than the {len(data)} test "
+            "images there are"
+        )
 
 
 def check_fits(model, data: Images) -> None:

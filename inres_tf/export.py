@@ -8,7 +8,7 @@ import tensorflow as tf
 from inres_tf.attacks import in_float32
 from inres_tf.checkpoints import atomic
 from inres_tf.errors import UserError
-from inres_tf.logits import logits_fn
+from inres_tf.logits import check_classifier, logits_fn
 
 
 def export(model, path, overwrite=False) -> pathlib.Path:
@@ -28,7 +28,7 @@ def export(model, path, overwrite=False) -> pathlib.Path:
 
     Raises:
         UserError: if the path exists and is not to be replaced.
-        ValueError: if the model's logits cannot be found.
+        ValueError: if it is no classifier, or its logits cannot be found.
     """
     path = pathlib.Path(path)
     if path.exists():
@@ -38,6 +38,7 @@ def export(model, path, overwrite=False) -> pathlib.Path:
             raise UserError(
                 f"{path} exists and is no SavedModel; choose another --output"
             )
+    check_classifier(model)
     model = in_float32(model)
     logits_of = logits_fn(model)
 

@@ -56,9 +56,39 @@ def logits_fn(model):
     return logits
 
 
+def check_classifier(model) -> None:
+    """Checks that a model takes one batch of images and gives scores of classes.
+
+    Args:
+        model: any Keras model.
+
+    Raises:
+        ValueError: if its logits cannot be found, it has several inputs, does not take
+            (batch, height, width, channels), or does not give (batch, classes) with at
+            least two classes.
+    """
+    _last_layer(model)
+    takes = [tuple(tensor.shape) for tensor in model.inputs]
+    gives = tuple(model.outputs[0].shape)
+    if len(takes) != 1 or len(takes[0]) != 4:
+        raise ValueError(
+            f"{_name(model)} is no classifier of images: it takes {takes}, not (batch, "
+            "height, width, channels)."
+        )
+    if len(gives) != 2 or gives[1] is None or gives[1] < 2:
+        raise ValueError(
+            f"{_name(model)} is no classifier of images: it gives {gives}, not (batch, "
+            "classes) with at least two classes."
+        )
+
+
 def _last_layer(model):
     """The layer that gives the model's only output, and the tensor it takes."""
-    if not getattr(model, "outputs", None):
+    try:
+        built = bool(model.outputs)
+    except (AttributeError, ValueError):
+        built = False
+    if not built:
         raise ValueError(
             f"The logits of {_name(model)} cannot be found: it is no functional or "
             "built Sequential Keras model. Give a functional model that ends in logits "

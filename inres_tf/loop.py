@@ -183,6 +183,8 @@ class Loop:
             self._loss, self._right = state["loss"], state["right"]
             self._seconds = state["seconds"]
 
+    STATE = ("epoch", "step_in_epoch", "loss", "right", "seconds", "history")
+
     @property
     def state(self) -> dict:
         """All but the model that a resumed loop needs, as JSON."""
@@ -258,18 +260,22 @@ class Loop:
                     return False
                 calls.on_train_batch_begin(self.step_in_epoch)
                 loss, right = (float(v) for v in self._step(images, labels))
-                if not math.isfinite(loss):
-                    raise UserError(
-                        f"the loss became {loss} at step {self.steps_done + 1} (epoch "
-                        f"{epoch + 1}, step {self.step_in_epoch + 1}); the last "
-                        "checkpoint is from before it. A lower --learning_rate may help"
-                    )
+                self._check_finite(loss, "loss", self.step_in_epoch + 1)
                 self._loss, self._right = self._loss + loss, self._right + right
                 self.step_in_epoch += 1
                 calls.on_train_batch_end(self.step_in_epoch - 1, self._train_logs())
         finally:
             self._seconds += time.perf_counter() - began
         return True
+
+    def _check_finite(self, loss, name, step):
+        if not math.isfinite(loss):
+            total = self.epoch * self.pipeline.steps_per_epoch + step
+            raise UserError(
+                f"the {name} became {loss} at step {total} (epoch {self.epoch + 1}, "
+                f"step {step}), which no checkpoint holds; a lower --learning_rate may "
+                "help"
+            )
 
     def _train_logs(self) -> dict:
         images = self.step_in_epoch * self.pipeline.batch_size
@@ -283,6 +289,7 @@ class Loop:
         done = self.step_in_epoch * self.pipeline.batch_size
         logs = self._train_logs()
         logs |= self._classifier.metrics(self.validation, prefix="val_")
+        self._check_finite(logs["val_loss"], "validation loss", self.step_in_epoch)
         logs["learning_rate"] = float(self._schedule(self.steps_done - 1))
         logs["images_per_second"] = done / self._seconds
         self.epoch, self.step_in_epoch = self.epoch + 1, 0

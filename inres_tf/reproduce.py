@@ -1,5 +1,6 @@
 """The main job: train several models alike, evaluate them, tabulate and report."""
 
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -8,11 +9,12 @@ from collections.abc import Callable
 
 import keras
 
-from inres_tf import checkpoints, evaluation, plots, report, runs
+from inres_tf import checkpoints, evaluation, plots, report, runs, strategies
 from inres_tf.config import setting
 from inres_tf.data import Dataset
 from inres_tf.errors import UserError
 from inres_tf.layers import damping_rates, dead_blocks
+from inres_tf.logits import check_classifier
 from inres_tf.training import MAY_CHANGE, TrainConfig, train
 
 
@@ -36,20 +38,10 @@ class ReproduceConfig:
                     f"--{name} must list at least one, each once; got "
                     f"{','.join(map(str, values)) or 'none'}"
                 )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Whole:
-    """All settings of a reproduction, as its `config.json` holds them."""
-
-    models: tuple
-    seeds: tuple
-    train: TrainConfig
-    evaluation: evaluation.EvaluationConfig
-
-    @property
-    def seed(self):
-        return self.seeds[0]
+        if not all(0 <= seed < 2**31 for seed in self.seeds):
+            raise UserError(
+                f"--seeds must be in [0, 2^31); got {','.join(map(str, self.seeds))}"
+            )
 
 
 def evaluate_model(
@@ -69,6 +61,14 @@ def evaluate_model(
     began = time.time()
     result = {"model": model.name, "dataset": dataset.name}
     try:
+        check_classifier(model)
+        classes = model.output_shape[-1]
+        if classes != len(dataset.class_names):
+            raise UserError(
+                f"model {model.name} knows {classes} classes and dataset "
+                f"{dataset.name} has {len(dataset.class_names)}; give the --dataset it "
+                "was trained on"
+            )
         result |= evaluation.evaluate(model, dataset.test, config, progress)
     except UserError:
         raise
@@ -107,9 +107,13 @@ def reproduce(
         The report's path; None if Ctrl-C ended a training.
     """
     folder = pathlib.Path(training.output_dir)
-    whole = _Whole(config.models, config.seeds, training, evaluating)
-    runs.check(folder, whole, training.resume)
+    flags = dataclasses.asdict(training) | dataclasses.asdict(config)
+    del flags["model"], flags["seed"]
+    runs.check(folder, flags, training.resume, MAY_CHANGE)
+    # Before the data, whose reading starts TensorFlow.
+    strategies.make(training.strategy, training.logical_cpus)
     dataset = training.load()
+    evaluation.check_number(evaluating, dataset.test)
     jobs = [(model, seed) for model in config.models for seed in config.seeds]
     results: dict[str, list[dict]] = {}
     histories, rates = {}, {}
@@ -118,14 +122,17 @@ def reproduce(
         run = folder / f"{name}-seed{seed}"
         keras.backend.clear_session()
         history = _trained(run, name, seed, training, build_model(name))
-        runs.write_config(folder, whole)
+        runs.write_config(folder, flags, config.seeds[0])
         if history is None:
             return None
         result = _evaluated(run, dataset, evaluating)
         results.setdefault(name, []).append(result)
         histories.setdefault(name, history)
         rates.setdefault(name, result["lambda"])
-    return _write(folder, dataset, results, histories, rates, whole, command)
+    facts = _facts(dataset, results, rates, config, training, evaluating)
+    if command:
+        facts["command"] = command
+    return _write(folder, dataset, results, histories, rates, facts)
 
 
 def _trained(run, name, seed, training, build_model) -> list[dict] | None:
@@ -134,7 +141,7 @@ def _trained(run, name, seed, training, build_model) -> list[dict] | None:
         training, model=name, seed=seed, output_dir=str(run), resume=True
     )
     if (run / "model.keras").is_file():
-        runs.check(run, settings, True, MAY_CHANGE)
+        runs.check(run, dataclasses.asdict(settings), True, MAY_CHANGE)
         return runs.read_metrics(run)
     done = train(settings, build_model)
     return None if done.interrupted else done.history
@@ -144,9 +151,10 @@ def _evaluated(run, dataset, evaluating) -> dict:
     """The run's evaluation, made unless it is there with the same settings."""
     path = run / "evaluation.json"
     settings = json.loads(json.dumps(dataclasses.asdict(evaluating)))
-    if path.is_file():
-        result = json.loads(path.read_text())
-        if result.get("settings") == settings:
+    # Absent or damaged, it is made again.
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        result = json.loads(path.read_text(encoding="utf-8"))
+        if result["settings"] == settings:
             return result
     model = checkpoints.load_model(run / "model.keras")
     result = evaluate_model(model, dataset, evaluating) | {"settings": settings}
@@ -154,17 +162,17 @@ def _evaluated(run, dataset, evaluating) -> dict:
     return result
 
 
-def _write(folder, dataset, results, histories, rates, whole, command):
+def _facts(dataset, results, rates, config, training, evaluating) -> dict[str, str]:
+    """What was run where, for the report."""
     first = next(iter(results.values()))[0]
-    training = whole.train
     facts = {
         "data": f"{dataset.name}, {len(dataset.train)} training images, "
         f"{first['num_examples']} of {len(dataset.test)} test images evaluated",
         "training": f"{training.epochs} epochs, batch {training.batch_size}, learning "
         f"rate {training.learning_rate:g}, weight decay {training.weight_decay:g}, "
-        f"seeds {', '.join(map(str, whole.seeds))}",
+        f"seeds {', '.join(map(str, config.seeds))}",
         "evaluation": f"{first['protocol']} protocol, iterative attacks of "
-        f"{whole.evaluation.steps} steps of {whole.evaluation.step_size:g}/255",
+        f"{evaluating.steps} steps of {evaluating.step_size:g}/255",
         "machine": runs.processor(),
         "versions": ", ".join(f"{k} {v}" for k, v in runs.versions().items()),
     }
@@ -175,8 +183,11 @@ def _write(folder, dataset, results, histories, rates, whole, command):
     ]
     if dead:
         facts["damped blocks with λ = 0"] = ", ".join(dead)
-    if command:
-        facts["command"] = command
+    return facts
+
+
+def _write(folder, dataset, results, histories, rates, facts) -> pathlib.Path:
+    """Writes the results, the plots and the report; returns the report's path."""
     title = f"Damped residual networks on {dataset.name}"
     drawn = report.figures(results, histories, rates)
     for name, figure in drawn.items():

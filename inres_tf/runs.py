@@ -1,6 +1,5 @@
 """A run's folder: its configuration, its metrics, and whose it is."""
 
-import dataclasses
 import importlib.metadata
 import json
 import pathlib
@@ -21,11 +20,11 @@ _PACKAGES = (
 CONFIG, METRICS = "config.json", "metrics.jsonl"
 
 
-def describe(config) -> dict:
+def describe(flags: dict, seed: int) -> dict:
     """What `config.json` holds: all flags, versions, git revision and seed."""
     return {
-        "flags": dataclasses.asdict(config),
-        "seed": config.seed,
+        "flags": flags,
+        "seed": seed,
         "versions": {"python": platform.python_version(), **versions()},
         "git_revision": git_revision(),
         "machine": {"platform": platform.platform(), "processor": processor()},
@@ -76,12 +75,12 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def check(folder: pathlib.Path, config, resume: bool, ignore=()) -> None:
+def check(folder: pathlib.Path, flags: dict, resume: bool, ignore=()) -> None:
     """Finds whether `folder` is free for this run, and writes nothing.
 
     Args:
         folder: the run's `--output_dir`.
-        config: the run's frozen dataclass of flags.
+        flags: the run's flags.
         resume: whether this run, if already there, may be gone on with.
         ignore: flags that may differ when a run is resumed.
 
@@ -92,13 +91,19 @@ def check(folder: pathlib.Path, config, resume: bool, ignore=()) -> None:
     if folder.is_file():
         raise UserError(f"--output_dir={folder} is a file, not a folder")
     if not path.exists():
+        work = [n for n in ("checkpoints", "model.keras") if (folder / n).exists()]
+        if work:
+            raise UserError(
+                f"{folder} holds {' and '.join(work)} of a run without {CONFIG}; "
+                "choose another --output_dir"
+            )
         return
     try:
-        theirs = json.loads(path.read_text())["flags"]
+        theirs = dict(json.loads(path.read_text(encoding="utf-8"))["flags"])
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged: {error}") from error
     # Through JSON, since a tuple comes back as a list.
-    mine = json.loads(json.dumps(dataclasses.asdict(config)))
+    mine = json.loads(json.dumps(flags))
     different = [
         f"--{key}={theirs.get(key)} there, {mine[key]} now"
         for key in mine
@@ -116,14 +121,14 @@ def check(folder: pathlib.Path, config, resume: bool, ignore=()) -> None:
         )
 
 
-def write_config(folder: pathlib.Path, config) -> None:
+def write_config(folder: pathlib.Path, flags: dict, seed: int) -> None:
     """Writes `config.json` unless it is there, making the folder if need be.
 
     Raises:
         OSError: if it cannot be written.
     """
     if not (folder / CONFIG).exists():
-        text = json.dumps(describe(config), indent=2)
+        text = json.dumps(describe(flags, seed), indent=2)
         write_text(folder / CONFIG, text + "\n")
 
 
@@ -135,5 +140,5 @@ def write_metrics(folder: pathlib.Path, history: list[dict]) -> None:
 
 def read_metrics(folder) -> list[dict]:
     """The rows of a run's `metrics.jsonl`."""
-    lines = (pathlib.Path(folder) / METRICS).read_text().splitlines()
+    lines = (pathlib.Path(folder) / METRICS).read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]

@@ -80,7 +80,7 @@ class TrainConfig(data_module.DataConfig):
     def __post_init__(self):
         super().__post_init__()
         checks = (
-            ("epochs", self.epochs >= 1, "at least 1"),
+            ("epochs", 1 <= self.epochs <= 10**6, "from 1 to 1000000"),
             ("batch_size", self.batch_size >= 1, "at least 1"),
             ("learning_rate", 0 < self.learning_rate < math.inf, "positive"),
             ("momentum", 0 <= self.momentum < 1, "in [0, 1)"),
@@ -153,7 +153,8 @@ def train(config: TrainConfig, build_model: Callable, callbacks=()) -> TrainResu
         UserError: for what the user can mend; OSError where the disk refuses.
     """
     folder = pathlib.Path(config.output_dir)
-    runs.check(folder, config, config.resume, MAY_CHANGE)
+    flags = dataclasses.asdict(config)
+    runs.check(folder, flags, config.resume, MAY_CHANGE)
     strategy = strategies.make(config.strategy, config.logical_cpus)
     dataset = config.load()
     training, validation = dataset.train, dataset.test
@@ -177,7 +178,7 @@ def train(config: TrainConfig, build_model: Callable, callbacks=()) -> TrainResu
     saved = checkpoints.list_checkpoints(folder / "checkpoints")
     with strategy.scope():
         if saved and config.resume:
-            model, state = checkpoints.restore(saved[-1])
+            model, state = checkpoints.restore(saved[-1], Loop.STATE)
         else:
             keras.utils.set_random_seed(config.seed)
             model = build_model(dataset.shape, len(dataset.class_names))
@@ -187,7 +188,7 @@ def train(config: TrainConfig, build_model: Callable, callbacks=()) -> TrainResu
                 metrics=["accuracy"],
             )
             model.optimizer.build(model.trainable_variables)
-    runs.write_config(folder, config)
+    runs.write_config(folder, flags, config.seed)
     if strategy.num_replicas_in_sync > 1:
         synchronize_batch_norm(model, True)
 

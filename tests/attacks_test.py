@@ -153,6 +153,25 @@ def test_low_precision_models_are_attacked_in_float32(trained, few):
     )
 
 
+def test_nested_low_precision_models_are_attacked_in_float32():
+    backbone = zoo.InResNet8(input_shape=(8, 8, 1), include_top=False, pooling="avg")
+    inputs = keras.Input((8, 8, 1))
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        backbone = type(backbone).from_config(
+            attacks._with_policy(backbone.get_config(), "mixed_bfloat16")
+        )
+        model = keras.Model(inputs, keras.layers.Dense(3)(backbone(inputs)))
+        copy = attacks.in_float32(model)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert model.layers[1].get_layer("stem_conv").compute_dtype == "bfloat16"
+    assert copy.layers[1].get_layer("stem_conv").compute_dtype == "float32"
+    assert attacks.in_float32(copy) is copy
+    for a, b in zip(model.get_weights(), copy.get_weights()):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_batch_norm_is_in_evaluation_mode(trained, few):
     """In training mode an example would depend on its neighbours in the batch."""
     together = attacks.fgsm(trained, few.images, few.labels, 8, batch_size=37)
@@ -179,7 +198,7 @@ def test_breaches_are_errors():
         ({"labels": np.eye(10)[:3]}, "not one-hot"),
         ({"labels": np.zeros(2, int)}, "for 3 images"),
         ({"images": np.full((3, 8, 8, 1), 300.0)}, "values from 300 to 300"),
-        ({"steps": 0}, "`steps` must be positive"),
+        ({"steps": 0}, "`steps` must be from 1"),
         ({"step_size": -1}, "`step_size` must be positive"),
         ({"center": "mean"}, "'image' or 'start'. Received: center='mean'"),
     ],

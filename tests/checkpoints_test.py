@@ -47,6 +47,31 @@ def test_appears_whole_or_not_at_all(kind, tmp_path):
     assert read() == "three" and names(path.parent) == ["it"]
 
 
+def test_a_failed_swap_keeps_the_old_folder(tmp_path, monkeypatch):
+    path = tmp_path / "it"
+    path.mkdir()
+    (path / "part").write_text("one")
+
+    def full(source, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoints.os, "replace", full)
+    with (
+        pytest.raises(OSError, match="No space"),
+        checkpoints.atomic(path) as temporary,
+    ):
+        temporary.mkdir()
+    assert (path / "part").read_text() == "one" and names(tmp_path) == ["it"]
+
+
+def test_what_lies_beside_a_file_is_not_touched(tmp_path, monkeypatch):
+    (tmp_path / "broken").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    os.mkfifo(tmp_path / "fifo")
+    checkpoints.write_text(tmp_path / "result.json", "λ")
+    assert (tmp_path / "result.json").read_text(encoding="utf-8") == "λ"
+
+
 def test_keeps_the_newest_and_clears_what_a_killed_process_left(tmp_path):
     model = small()
     (tmp_path / ".writing-1-checkpoint-00000001").mkdir()
@@ -108,6 +133,9 @@ def test_damaged_files_are_said(tmp_path):
     with pytest.raises(UserError, match="damaged or no Keras model"):
         checkpoints.load_model(path)
     saved = checkpoints.save(tmp_path / "all", small(), {}, 1)
+    (saved / "state.json").write_text("[]")
+    with pytest.raises(UserError, match="damaged: it lacks epoch"):
+        checkpoints.restore(saved, ("epoch",))
     os.truncate(saved / "state.json", 1)
     with pytest.raises(UserError, match="state.json is damaged"):
         checkpoints.restore(saved)

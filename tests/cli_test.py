@@ -1,4 +1,5 @@
 import json
+import os
 import pathlib
 import re
 import runpy
@@ -10,6 +11,7 @@ import time
 import numpy as np
 import PIL.Image
 import pytest
+import tensorflow as tf
 from absl import flags
 
 import zoo
@@ -216,6 +218,16 @@ def mistakes(tmp_path, saved):
             1,
             "corrupt.keras",
         ),
+        "too many steps": (
+            ("evaluate", f"--checkpoint={saved}", "--steps=4294967296"),
+            1,
+            "--steps must be at most",
+        ),
+        "too many epochs": (
+            ("train", "--epochs=99999999999999999999", out),
+            1,
+            "--epochs",
+        ),
         "neither checkpoint nor model": (("evaluate",), 1, "--checkpoint"),
         "model without weights": (("evaluate", "--model=plain8"), 1, "--weights"),
         "wrong images": (
@@ -267,6 +279,15 @@ def test_no_permission_and_no_space_are_one_line(binary, tmp_path, monkeypatch):
     assert err == f"train.train: No space left on device: {out / 'config.json'}\n"
 
 
+def test_tensorflows_own_refusal_is_one_line(binary, saved, tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise tf.errors.ResourceExhaustedError(None, None, "disk full; 1 byte\nmore")
+
+    monkeypatch.setattr("inres_tf.export.export", refuse)
+    code, _, err = binary("export", f"--checkpoint={saved}", f"--output={tmp_path}/o")
+    assert code == 1 and err == "train.export: disk full; 1 byte\n"
+
+
 def process(*arguments, **options):
     return subprocess.Popen(
         [sys.executable, "-m", *map(str, arguments)],
@@ -284,6 +305,21 @@ def test_a_process_says_its_mistake_in_one_line():
     out, err = run.communicate(timeout=120)
     assert run.returncode == 1 and out == ""
     assert err.count("\n") == 1 and err.startswith("train.evaluate: /nonexistent does")
+
+
+def test_result_is_kept_where_the_terminal_knows_no_greek(saved, tmp_path):
+    result = tmp_path / "result.json"
+    arguments = ["--corruptions=none", "--attacks=fgsm", "--num_examples=9"]
+    run = process(
+        "train.evaluate",
+        f"--checkpoint={saved}",
+        f"--output={result}",
+        *arguments,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    out, err = run.communicate(timeout=120)
+    assert run.returncode == 0 and err == "" and "? = 8/255" in out
+    assert json.loads(result.read_text())["num_examples"] == 9
 
 
 def test_ctrl_c_saves_and_exits_cleanly(tmp_path):

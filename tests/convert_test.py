@@ -103,6 +103,14 @@ def test_scalars_are_neither_dropped_nor_made_up():
         )
 
 
+def test_entries_that_only_look_official_are_refused():
+    model, state = network("in_resnet20"), state_of(golden("in_resnet20"))
+    with pytest.raises(ValueError, match=r"unknown: ks.99"):
+        convert.load_official_state(model, state | {"ks.99": np.zeros(1)})
+    with pytest.raises(ValueError, match=r"bn.weight \(has \(1,\), needs \(64,\)\)"):
+        convert.load_official_state(model, state | {"bn.weight": np.zeros(1)})
+
+
 def test_data_parallel_prefix_is_taken_off():
     arrays = golden("resnet20")
     state = {f"module.{k}": v for k, v in state_of(arrays).items()}
@@ -121,12 +129,19 @@ def test_pytorch_file(tmp_path):
     for key, value in state.items():
         np.testing.assert_array_equal(read[key], value)
 
+    half = {"w": torch.nn.Parameter(torch.ones(2, dtype=torch.bfloat16))}
+    torch.save(half, path)
+    np.testing.assert_array_equal(convert.read_official_checkpoint(path)["w"], [1, 1])
+    torch.save({"w": torch.tensor([np.nan])}, path)
+    with pytest.raises(ValueError, match="not finite: w"):
+        convert.read_official_checkpoint(path)
     torch.save({"network": pathlib.Path("x")}, path)
     with pytest.raises(ValueError, match="cannot be read|read safely"):
         convert.read_official_checkpoint(path)
-    torch.save([1, 2], path)
-    with pytest.raises(ValueError, match="no state dict"):
-        convert.read_official_checkpoint(path)
+    for wrong in ([1, 2], {0: torch.ones(1)}):
+        torch.save(wrong, path)
+        with pytest.raises(ValueError, match="no state dict"):
+            convert.read_official_checkpoint(path)
     with pytest.raises(FileNotFoundError):
         convert.read_official_checkpoint(tmp_path / "missing.pt")
 

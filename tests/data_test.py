@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import PIL.Image
 import pytest
@@ -96,6 +98,20 @@ def test_folder_errors_name_the_culprit(tmp_path):
             data.load(f"folder:{tmp_path}")
 
 
+def test_folder_edges(tmp_path):
+    with pytest.raises(UserError, match="needs a path"):
+        data.load("folder:")
+    write_images(tmp_path / "train", ["a", "b"])
+    write_images(tmp_path / "validation", ["a", "b"])
+    assert data.load(f"folder:{tmp_path}").class_names == ("a", "b")
+    (tmp_path / "train" / "a" / "9.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(UserError, match=r"a/9.png cannot be read"):
+        data.load(f"folder:{tmp_path}")
+    few = data.Images(np.zeros((2, 1, 1, 1), np.uint8), np.array([0, 1]))
+    with pytest.raises(UserError, match="2 images it takes"):
+        data.hold_out(few, 0.5)
+
+
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
     """A folder of two tiny prepared TensorFlow Datasets, made without a network."""
@@ -130,8 +146,12 @@ def prepared(tmp_path_factory):
     class TinyVaried(Tiny):
         SIZE = (None, None, 3)
 
+    class TinyNoTrain(Tiny):
+        def _split_generators(self, manager):
+            return {"test": self._generate_examples(3)}
+
     root = tmp_path_factory.mktemp("tfds")
-    for builder in (Tiny, TinyVaried):
+    for builder in (Tiny, TinyVaried, TinyNoTrain):
         builder(data_dir=root).download_and_prepare()
     return root
 
@@ -153,9 +173,20 @@ def test_tensorflow_datasets_of_varied_sizes(prepared):
     assert data.load("tiny_varied", data_dir=prepared, image_size=8).shape == (8, 8, 3)
 
 
+def test_tensorflow_datasets_that_cannot_be_used(prepared, tmp_path):
+    with pytest.raises(UserError, match=r"no split 'train' \(it has: test\)"):
+        data.load("tiny_no_train", data_dir=prepared)
+    shutil.copytree(prepared / "tiny", tmp_path / "tiny")
+    for path in (tmp_path / "tiny" / "1.2.0").glob("*train*"):
+        path.write_bytes(path.read_bytes()[:20])
+    with pytest.raises(UserError, match="'tiny' could not be read from .*1.2.0"):
+        data.load("tiny", data_dir=tmp_path)
+
+
 def test_dataset_not_in_data_dir_is_named_with_those_that_are(prepared, tmp_path):
     with pytest.raises(
-        UserError, match=r"'cifar100' is not in .*found there: tiny, tiny_varied"
+        UserError,
+        match=r"'cifar100' is not in .*there: tiny, tiny_no_train, tiny_varied",
     ):
         data.load("cifar100", data_dir=prepared)
     with pytest.raises(UserError, match="found there: nothing"):
@@ -169,5 +200,5 @@ def test_a_dataset_larger_than_memory_is_refused(monkeypatch):
 
 
 def test_image_size_is_checked():
-    with pytest.raises(UserError, match="--image_size must be at least 0; got -3"):
+    with pytest.raises(UserError, match="--image_size must be from 0 to 4096; got -3"):
         data.DataConfig(image_size=-3)

@@ -82,7 +82,7 @@ def test_each_image_counts_exactly_once(few, batch_size):
 def test_batch_size_does_not_matter(trained, few):
     def run(size):
         config = EvaluationConfig(
-            attacks=("ifgsm",), eps=(16.0,), steps=3, step_size=6, batch_size=size
+            attacks=("ifgsm", "pgd"), eps=(16.0,), steps=2, step_size=2, batch_size=size
         )
         return evaluate(trained, few, config, progress=False)
 
@@ -155,6 +155,9 @@ def test_seed_decides_the_noise_and_the_start(trained, few):
         return evaluate(trained, few, config, progress=False)
 
     assert run(1) == run(1)
+    found = [run(seed) for seed in (1, 2, 3)]
+    assert len({json.dumps(f["corruptions"]) for f in found}) > 1
+    assert len({json.dumps(f["attacks"]) for f in found}) > 1
 
 
 def test_what_does_not_fit_is_said(trained, few):
@@ -171,6 +174,9 @@ def test_what_does_not_fit_is_said(trained, few):
         evaluate(trained, Images(few.images[:2], np.array([1, 11])), config)
     with pytest.raises(UserError, match="--num_examples=50 is more than the 41"):
         evaluate(trained, few, EvaluationConfig(num_examples=50))
+    two = keras.Model(inputs := keras.Input((8, 8, 1)), [inputs, inputs])
+    with pytest.raises(ValueError, match="has 2 outputs"):
+        evaluate(two, few, config)
     raw = zoo.InResNet8(input_shape=(8, 8, 1), include_preprocessing=False)
     with pytest.raises(UserError, match="has 0 Normalization layers"):
         evaluate(raw, few, EvaluationConfig(protocol="paper"), progress=False)

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 import zoo
-from inres_tf.logits import logits_fn
+from inres_tf.logits import check_classifier, logits_fn
 
 L = keras.layers
 
@@ -74,6 +74,21 @@ def test_float32_softmax_saturates_where_logits_do_not():
 
     assert input_gradient(model, False) == 0.0
     assert input_gradient(logits_fn(model), True) == pytest.approx(2.0)
+
+
+def test_what_classifies_no_images_is_said():
+    def model(shape, *layers):
+        return keras.Sequential([keras.Input(shape), *layers])
+
+    check_classifier(model((8, 8, 1), L.Flatten(), L.Dense(2)))
+    for wrong, message in (
+        (model((64,), L.Dense(10)), r"it takes \[\(None, 64\)\]"),
+        (model((8, 8, 1), L.Flatten(), L.Dense(1)), "at least two classes"),
+        (model((8, 8, 1), L.Conv2D(3, 1)), r"it gives \(None, 8, 8, 3\)"),
+        (keras.Sequential([L.Dense(2)]), "no functional or built"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            check_classifier(wrong)
 
 
 class Subclassed(keras.Model):

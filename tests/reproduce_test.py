@@ -1,10 +1,12 @@
 import json
 import re
 
+import numpy as np
 import pytest
 
 import zoo
 from inres_tf import reproduce, tables
+from inres_tf.data import Images
 from inres_tf.errors import UserError
 from inres_tf.evaluation import EvaluationConfig
 from inres_tf.training import TrainConfig
@@ -23,8 +25,7 @@ def run(folder, seeds=(0, 1), **changes):
         epochs=2,
         batch_size=128,
         output_dir=str(folder),
-        verbose=0,
-        **{"resume": True} | changes,
+        **{"resume": True, "verbose": 0} | changes,
     )
     evaluating = EvaluationConfig(
         attacks=("fgsm", "pgd"),
@@ -109,13 +110,46 @@ def test_what_is_finished_is_not_done_again(folder, monkeypatch):
 
     monkeypatch.setattr(reproduce, "train", never)
     monkeypatch.setattr(reproduce, "evaluate_model", never)
-    run(folder)
+    run(folder, verbose=2)
     assert (folder / "results.md").read_text() == before
 
 
+def test_damaged_evaluation_is_made_again(folder, monkeypatch):
+    path = folder / "resnet8-seed0" / "evaluation.json"
+    result = json.loads(path.read_text())
+    path.write_text(path.read_text()[:50])
+    run(folder)
+    again = json.loads(path.read_text())
+    assert again["attacks"] == result["attacks"]
+    assert again["corruptions"] == result["corruptions"]
+
+
+def test_mistakes_are_found_before_any_training(tmp_path):
+    with pytest.raises(UserError, match="--num_examples=60 is more than"):
+        few = EvaluationConfig(num_examples=60)
+        reproduce.evaluation.check_number(few, Images(np.zeros(1), np.zeros(1)))
+    with pytest.raises(UserError, match=r"--seeds must be in .* got 0,-1"):
+        run(tmp_path / "main", seeds=(0, -1))
+    evaluating = EvaluationConfig(num_examples=5000)
+    training = TrainConfig(output_dir=str(tmp_path / "main"), epochs=1)
+    with pytest.raises(UserError, match="--num_examples=5000"):
+        reproduce.reproduce(
+            reproduce.ReproduceConfig(MODELS), training, evaluating, build
+        )
+    assert not (tmp_path / "main").exists()
+
+
+def test_model_of_other_classes_is_refused(digits):
+    model = zoo.ResNet8(input_shape=digits.shape, classes=100)
+    with pytest.raises(UserError, match="knows 100 classes and dataset digits has 10"):
+        reproduce.evaluate_model(model, digits, EvaluationConfig())
+
+
 def test_another_reproduction_does_not_mix_in(folder):
-    with pytest.raises(UserError, match=r"holds another run \(--train="):
+    with pytest.raises(UserError, match=r"run \(--learning_rate=0.1 there, 0.2"):
         run(folder, learning_rate=0.2)
+    with pytest.raises(UserError, match="go on with it by --resume"):
+        run(folder, resume=False)
     with pytest.raises(UserError, match=r"holds another run \(--seeds=\[0, 1\] there"):
         run(folder, seeds=(0,))
 

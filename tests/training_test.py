@@ -75,6 +75,17 @@ def test_a_run_learns_and_leaves_its_folder(whole):
     assert int(loaded.optimizer.iterations.numpy()) == 4 * 11
 
 
+def test_tensorboard_shows_the_rates(whole):
+    folder = whole[0] / "tensorboard" / "train"
+    tags = {
+        value.tag
+        for path in folder.iterdir()
+        for event in tf.compat.v1.train.summary_iterator(str(path))
+        for value in event.summary.value
+    }
+    assert {"lambda/stage1_block2_merge", "epoch_loss", "epoch_learning_rate"} <= tags
+
+
 def test_learning_rate_falls_at_half_and_three_quarters(whole):
     assert [row["learning_rate"] for row in whole[1].history] == pytest.approx(
         [0.1, 0.1, 0.01, 0.001]
@@ -227,6 +238,38 @@ def test_not_a_finite_loss_stops_the_run_at_the_step(tmp_path):
     assert not (tmp_path / "run" / "model.keras").exists()
 
 
+def test_not_a_finite_validation_loss_leaves_no_model(tmp_path, digits):
+    """One step an epoch, whose own loss is from before the update that diverges."""
+    settings = config(
+        tmp_path / "run", epochs=2, batch_size=len(digits.train), learning_rate=1e18
+    )
+    with pytest.raises(UserError, match=r"validation loss became .* step 1 \(epoch 1"):
+        training.train(settings, build())
+    assert not list((tmp_path / "run").rglob("*.keras"))
+
+
+def test_mirrored_run_is_the_run_on_one_device(tmp_path):
+    one, two = (
+        training.train(
+            config(tmp_path / name, epochs=1, strategy=name, learning_rate=0.02),
+            build(),
+        )
+        for name in ("one_device", "mirrored")
+    )
+    for key in ("loss", "accuracy", "val_loss"):
+        assert two.history[0][key] == pytest.approx(one.history[0][key], rel=1e-3)
+    assert_same_weights(two.model, one.model, rtol=1e-2, atol=1e-3)
+    loaded = keras.models.load_model(two.model_path)
+    assert not loaded.get_layer("head_bn").synchronized
+
+
+def test_work_without_its_config_is_left_alone(tmp_path):
+    (tmp_path / "model.keras").write_bytes(b"mine")
+    with pytest.raises(UserError, match="holds model.keras of a run without config"):
+        training.train(config(tmp_path, resume=True), build())
+    assert (tmp_path / "model.keras").read_bytes() == b"mine"
+
+
 def test_early_stopping_resumes_where_it_was(tmp_path, monkeypatch):
     """With the validation loss growing every epoch, patience 3 ends after epoch 4."""
     values = iter(range(100))
@@ -317,7 +360,7 @@ def test_a_damaged_checkpoint_is_said(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"epochs": 0}, "--epochs must be at least 1; got 0"),
+        ({"epochs": 0}, "--epochs must be from 1 to 1000000; got 0"),
         ({"learning_rate": float("nan")}, "--learning_rate must be positive; got nan"),
         ({"momentum": 1.0}, r"--momentum must be in \[0, 1\)"),
         ({"weight_decay": -1.0}, "--weight_decay must be at least 0"),

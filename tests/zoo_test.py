@@ -222,6 +222,16 @@ def test_weights_from_a_file(suffix, tmp_path, rng):
         zoo.InResNet8(**SMALL, classes=4, weights=damaged)
 
 
+def test_weights_of_another_damping_are_refused(tmp_path):
+    """k means another λ under each, and the variables alone do not tell."""
+    path = tmp_path / "model.keras"
+    zoo.InResNet20(**SMALL).save(path)
+    with pytest.raises(ValueError, match="with damping in, not lambda_in"):
+        zoo.LambdaInResNet20(**SMALL, weights=path)
+    with pytest.raises(ValueError, match="Received: classifier_activation='relu'"):
+        zoo.InResNet20(**SMALL, weights=path, classifier_activation="relu")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -235,6 +245,11 @@ def test_weights_from_a_file(suffix, tmp_path, rng):
         ({"pooling": "sum"}, "None, 'avg' or 'max'.*Received: pooling='sum'"),
         ({"classes": 0}, "positive integer. Received: classes=0"),
         ({"classes": "ten"}, "positive integer"),
+        ({"classes": True}, "positive integer"),
+        ({"input_shape": (32, 32, 0)}, "positive integers"),
+        ({"input_shape": "32x32"}, "must be .height, width, channels."),
+        ({"damping": ["in"]}, "Received: damping="),
+        ({"weights": 5}, "Received: weights='5'"),
         ({"weights": "imagenet"}, "path of an existing .*Received: weights='imagenet'"),
         ({"weights": "missing.keras"}, "Received: weights='missing.keras'"),
     ],

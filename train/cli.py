@@ -8,6 +8,7 @@ import sys
 import types
 import typing
 
+import tensorflow as tf
 from absl import app, flags, logging
 
 from inres_tf.errors import UserError
@@ -137,6 +138,9 @@ def run(main) -> None:
             )
             sys.exit(2)
         logging.set_verbosity(logging.WARNING)
+        # λ and ε must not end a run whose terminal does not know them.
+        sys.stdout.reconfigure(errors="replace")
+        sys.stderr.reconfigure(errors="replace")
         try:
             sys.exit(main() or 0)
         except UserError as error:
@@ -144,6 +148,8 @@ def run(main) -> None:
         except OSError as error:
             where = f": {error.filename}" if error.filename else ""
             message = f"{error.strerror or error}{where}"
+        except tf.errors.OpError as error:  # TensorFlow's own refusals of the disk
+            message = (error.message or str(error)).splitlines()[0]
         except KeyboardInterrupt:
             print(f"{program}: interrupted", file=sys.stderr)
             sys.exit(130)

@@ -35,7 +35,8 @@ def main():
     models.check(values.model)
     try:
         state = convert.read_official_checkpoint(values.official_checkpoint)
-        classes = next((len(v) for k, v in state.items() if k.endswith("fc.bias")), 10)
+        biases = [v for k, v in state.items() if k.endswith("fc.bias") and v.ndim == 1]
+        classes = len(biases[0]) if biases else 10
         model = models.builder(values.model)((32, 32, 3), classes)
         convert.load_official_state(model, state)
     except (ValueError, ImportError) as error:

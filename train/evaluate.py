@@ -11,7 +11,7 @@ import json
 
 from absl import flags
 
-from inres_tf import checkpoints, tables
+from inres_tf import checkpoints, strategies, tables
 from inres_tf.data import DataConfig
 from inres_tf.evaluation import EvaluationConfig
 from inres_tf.reproduce import evaluate_model
@@ -33,12 +33,14 @@ def main():
     output = flags.FLAGS.output
     if output:
         cli.check_writable(output)
+    strategies.make_repeatable()
     dataset = data_config.load()
     model = models.from_flags(dataset)
     result = evaluate_model(model, dataset, config)
-    print(tables.evaluation(result))
     if output:
         checkpoints.write_text(output, json.dumps(result, indent=2) + "\n")
+    print(tables.evaluation(result))
+    if output:
         print(f"\n-> {output}")
 
 

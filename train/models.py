@@ -7,6 +7,7 @@ from absl import flags
 import zoo
 from inres_tf import checkpoints
 from inres_tf.errors import UserError
+from zoo import weights
 
 
 def check(name: str) -> None:
@@ -37,7 +38,7 @@ def from_flags(dataset=None):
 
     Args:
         dataset: whose image shape and classes a model of the zoo is built for; None
-            for the zoo's default shape and the classes of --weights.
+            for 32x32x3 images and the classes of --weights.
 
     Raises:
         UserError: if it is neither or both, or cannot be loaded.
@@ -57,6 +58,10 @@ def from_flags(dataset=None):
             "of random weights has nothing to evaluate"
         )
     build = builder(values.model, weights=values.weights)
-    if dataset is None:
-        return build((32, 32, 3), 10)
-    return build(dataset.shape, len(dataset.class_names))
+    if dataset is not None:
+        return build(dataset.shape, len(dataset.class_names))
+    try:
+        file = weights.resolve(values.model, values.weights)
+        return build((32, 32, 3), weights.saved_classes(file) or 10)
+    except ValueError as error:
+        raise UserError(str(error)) from error

@@ -92,10 +92,16 @@ def input_pixels(input_tensor, input_shape, include_top, minimum, strides):
         input_shape = tuple(input_tensor.shape[1:])
     if input_shape is None:
         input_shape = (32, 32, 3) if include_top else (None, None, 3)
-    shape = tuple(input_shape)
-    if len(shape) != 3 or shape[-1] is None:
+    shape = tuple(input_shape) if isinstance(input_shape, (list, tuple)) else ()
+    numbers = [n for n in shape if n is not None]
+    if (
+        len(shape) != 3
+        or shape[-1] is None
+        or not all(isinstance(n, (int, np.integer)) and n > 0 for n in numbers)
+    ):
         raise ValueError(
-            "`input_shape` must be (height, width, channels) with known channels. "
+            "`input_shape` must be (height, width, channels), positive integers, "
+            "with known channels. "
             f"Received: input_shape={input_shape}"
         )
     if any(side is not None and side < minimum for side in shape[:2]):
@@ -150,7 +156,8 @@ def check_top(include_top, pooling, classes):
         raise ValueError(
             f"`pooling` must be None, 'avg' or 'max'. Received: pooling={pooling!r}"
         )
-    if include_top and (not isinstance(classes, (int, np.integer)) or classes < 1):
+    whole = isinstance(classes, (int, np.integer)) and not isinstance(classes, bool)
+    if include_top and not (whole and classes >= 1):
         raise ValueError(
             f"`classes` must be a positive integer. Received: classes={classes!r}"
         )

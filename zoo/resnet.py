@@ -104,6 +104,11 @@ def build(
 
     registered = presets.CIFAR_FAMILIES[damping][1] + str(depth)
     path = weight_files.resolve(registered, weights)
+    if include_top and classifier_activation not in (None, "softmax"):
+        raise ValueError(
+            "With `weights`, `classifier_activation` must be None or 'softmax'. "
+            f"Received: classifier_activation={classifier_activation!r}"
+        )
     saved = weight_files.saved_classes(path)
     if include_top and saved is not None and saved != classes:
         raise ValueError(

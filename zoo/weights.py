@@ -1,5 +1,7 @@
 """Weights of the zoo: shipped ones by name, a user's own by path."""
 
+import json
+import os
 import pathlib
 import warnings
 import zipfile
@@ -23,11 +25,12 @@ def resolve(model_name: str, weights) -> pathlib.Path:
         ValueError: if it is neither; the message lists what would be.
     """
     shipped = presets.WEIGHTS.get(model_name, {})
-    if weights in shipped:
-        return pathlib.Path(__file__).parent / shipped[weights][0]
-    path = pathlib.Path(weights)
-    if path.is_file() and path.name.endswith(_SUFFIXES):
-        return path
+    if isinstance(weights, (str, os.PathLike)):
+        if weights in shipped:
+            return pathlib.Path(__file__).parent / shipped[weights][0]
+        path = pathlib.Path(weights)
+        if path.is_file() and path.name.endswith(_SUFFIXES):
+            return path
     names = ", ".join(map(repr, shipped)) or "none are shipped yet"
     raise ValueError(
         "`weights` must be None, the name of shipped weights "
@@ -56,6 +59,24 @@ def saved_classes(path: pathlib.Path) -> int | None:
         raise ValueError(f"{path} is not a readable weights file: {error}") from error
 
 
+def _saved_dampings(path: pathlib.Path) -> set[str] | None:
+    """The dampings of the network in a `.keras` file; None for bare weights."""
+    if not path.name.endswith(".keras"):
+        return None
+    with zipfile.ZipFile(path) as archive:
+        return _dampings(json.loads(archive.read("config.json")))
+
+
+def _dampings(config) -> set[str]:
+    """Every value of a `damping` in a model's configuration."""
+    if isinstance(config, dict):
+        own = {v for k, v in config.items() if k == "damping"}
+        return own.union(*map(_dampings, config.values()))
+    if isinstance(config, (list, tuple)):
+        return set().union(*map(_dampings, config))
+    return set()
+
+
 def _classes(file) -> int | None:
     biases = file.get("layers/dense/vars/1")
     return None if biases is None else int(biases.shape[0])
@@ -67,6 +88,13 @@ def load(model, path: pathlib.Path) -> None:
     Raises:
         ValueError: if they are another network's, naming both.
     """
+    theirs, ours = _saved_dampings(path), _dampings(model.get_config())
+    if theirs is not None and theirs != ours:
+        raise ValueError(
+            f"The weights in {path} do not fit {model.name}: they are of a network "
+            f"with damping {' and '.join(sorted(theirs)) or 'nowhere'}, not "
+            f"{' and '.join(sorted(ours)) or 'nowhere'}."
+        )
     try:
         with warnings.catch_warnings():
             # Keras only warns of layers that it leaves as they were initialised.
