@@ -34,7 +34,7 @@ def reproduced(request):
     return model, arrays
 
 
-def close(found, expected):
+def assert_close(found, expected):
     scale = np.abs(expected).max()
     assert scale > 0
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * scale)
@@ -42,7 +42,7 @@ def close(found, expected):
 
 def test_evaluation_logits_are_the_official(reproduced):
     model, arrays = reproduced
-    close(model(arrays["input_nhwc"], training=False), arrays["logits_eval"])
+    assert_close(model(arrays["input_nhwc"], training=False), arrays["logits_eval"])
 
 
 def test_input_gradients_are_the_official(reproduced):
@@ -55,13 +55,13 @@ def test_input_gradients_are_the_official(reproduced):
             arrays["labels"], logits
         )
         loss = tf.reduce_sum(losses)
-    close(tape.gradient(loss, images), arrays["input_grad_nhwc"])
+    assert_close(tape.gradient(loss, images), arrays["input_grad_nhwc"])
 
 
 def test_training_logits_are_the_official(reproduced):
     model, arrays = reproduced
     weights = model.get_weights()
-    close(model(arrays["input_nhwc"], training=True), arrays["logits_train"])
+    assert_close(model(arrays["input_nhwc"], training=True), arrays["logits_train"])
     model.set_weights(weights)
 
 
@@ -116,7 +116,7 @@ def test_data_parallel_prefix_is_taken_off():
     state = {f"module.{k}": v for k, v in state_of(arrays).items()}
     model = network("resnet20")
     convert.load_official_state(model, state)
-    close(model(arrays["input_nhwc"], training=False), arrays["logits_eval"])
+    assert_close(model(arrays["input_nhwc"], training=False), arrays["logits_eval"])
 
 
 def test_pytorch_file(tmp_path):

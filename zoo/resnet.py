@@ -80,15 +80,11 @@ def build(
     damping,
     name,
 ):
-    """Builds a network of `depth`; the other arguments are the constructors'."""
-    if depth not in presets.CIFAR_DEPTHS:
-        raise ValueError(
-            f"`depth` must be one of {', '.join(map(str, presets.CIFAR_DEPTHS))}. "
-            f"Received: depth={depth!r}"
-        )
+    """Builds a network; all but `depth` are the arguments of its constructor."""
     dampings.get(damping)
     builder.check_top(include_top, pooling, classes)
     inputs = builder.input_pixels(input_tensor, input_shape, include_top, 4, 4)
+    shape = tuple(inputs.shape[1:])
 
     x = inputs
     if include_preprocessing:
@@ -125,7 +121,7 @@ def build(
         True,
         include_preprocessing,
         None,
-        tuple(inputs.shape[1:]) if input_tensor is None else input_shape,
+        shape,
         None,
         saved,
         None,
@@ -178,7 +174,10 @@ def _family(damping):
 
     def constructor(depth, damping=damping, name=None, **kwargs):
         if depth not in presets.CIFAR_DEPTHS:
-            build(depth, *[None] * 10)
+            raise ValueError(
+                f"`depth` must be one of {', '.join(map(str, presets.CIFAR_DEPTHS))}. "
+                f"Received: depth={depth!r}"
+            )
         return CONSTRUCTORS[f"{stem}{depth}"](
             damping=damping, name=name or f"{stem}{depth}", **kwargs
         )
