@@ -156,6 +156,9 @@ class Loop:
         state: as `state` gives it, to go on from; None to begin.
     """
 
+    # The keys of `state`.
+    STATE = ("epoch", "step_in_epoch", "loss", "right", "seconds", "history")
+
     def __init__(
         self,
         model,
@@ -182,8 +185,6 @@ class Loop:
             self.epoch, self.step_in_epoch = state["epoch"], state["step_in_epoch"]
             self._loss, self._right = state["loss"], state["right"]
             self._seconds = state["seconds"]
-
-    STATE = ("epoch", "step_in_epoch", "loss", "right", "seconds", "history")
 
     @property
     def state(self) -> dict:

@@ -64,7 +64,7 @@ def test_a_failed_swap_keeps_the_old_folder(tmp_path, monkeypatch):
     assert (path / "part").read_text() == "one" and names(tmp_path) == ["it"]
 
 
-def test_what_lies_beside_a_file_is_not_touched(tmp_path, monkeypatch):
+def test_what_lies_beside_a_file_is_not_touched(tmp_path):
     (tmp_path / "broken").symlink_to(tmp_path / "nowhere")
     (tmp_path / "loop").symlink_to(tmp_path)
     os.mkfifo(tmp_path / "fifo")

@@ -125,6 +125,8 @@ def test_interrupted_and_resumed_is_bit_for_bit_the_same(whole, steps, tmp_path)
     settings = config(tmp_path / "run", model="in_resnet20", epochs=4)
     cut = training.train(settings, build("in_resnet20"), [_InterruptAt(steps)])
     assert cut.interrupted and cut.model_path is None
+    _, state = checkpoints.restore(cut.checkpoint, loop.Loop.STATE)
+    assert set(state) == set(loop.Loop.STATE)
     assert cut.checkpoint.name == f"checkpoint-{steps:08d}"
     assert not (tmp_path / "run" / "model.keras").exists()
 
