@@ -8,6 +8,7 @@ TensorFlow (`attacks`, `data`, `training`, ...) are imported when first used.
 import importlib
 
 from inres_tf import layers
+from inres_tf.residuals import additions, damp
 
 __version__ = "0.1.0"
 
@@ -31,7 +32,7 @@ _LAZY = (
     "training",
 )
 
-__all__ = ["layers", "__version__", *_LAZY]
+__all__ = ["additions", "damp", "layers", "__version__", *_LAZY]
 
 
 def __getattr__(name: str):

@@ -46,6 +46,14 @@ def _exponential_branch(rate):
     return ops.where(small, series, -ops.expm1(-safe) / safe)
 
 
+def _relu(k):
+    """The positive part, with the derivative 1 at 0: λ = 0 itself is no dead end.
+
+    A network that is damped at rate 0 could otherwise never leave it.
+    """
+    return ops.where(k >= 0, k, ops.zeros_like(k))
+
+
 def _one(rate):
     return ops.ones_like(rate)
 
@@ -55,7 +63,7 @@ DAMPINGS = {
     "in": Damping(
         shortcut=lambda rate: 1.0 - rate,
         branch=_one,
-        rate=lambda k: ops.relu(1.0 - k),
+        rate=lambda k: _relu(1.0 - k),
         scalar=lambda rate: 1.0 - rate,
         init=(0.75, 0.80),
         init_deep=(0.8, 0.9),
@@ -63,7 +71,7 @@ DAMPINGS = {
     "lambda_in": Damping(
         shortcut=lambda rate: 1.0 - rate,
         branch=lambda rate: 1.0 + rate,
-        rate=ops.relu,
+        rate=_relu,
         scalar=lambda rate: rate,
         init=(0.20, 0.25),
         init_deep=(0.1, 0.2),
@@ -71,7 +79,7 @@ DAMPINGS = {
     "exponential": Damping(
         shortcut=lambda rate: ops.exp(-rate),
         branch=_exponential_branch,
-        rate=ops.relu,
+        rate=_relu,
         scalar=lambda rate: rate,
         init=(0.20, 0.25),
         init_deep=(0.1, 0.2),

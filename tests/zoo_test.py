@@ -32,14 +32,27 @@ def parameters(depth, classes, channels=3):
 
 def test_registry_lists_every_family_at_every_depth():
     names = zoo.list_models()
-    assert names == sorted(names) and len(names) == 35
-    assert {"in_resnet20", "lambda_in_resnet110", "resnet8", "plain56"} <= set(names)
-    exported = {
-        inspect.signature(getattr(zoo, constructor)).parameters["name"].default
-        for constructor in zoo.__all__
-        if constructor[-1].isdigit()
-    }
-    assert exported == set(names)
+    assert names == sorted(names)
+    stems = ("{}", "in_{}", "lambda_in_{}", "exponential_{}")
+    resnets = [*presets.RESNETS, *presets.IMAGENET_RESNETS]
+    resnexts = [*presets.RESNEXTS, *presets.IMAGENET_RESNEXTS]
+    expected = {s.format(f"resnet{size}") for s in stems for size in resnets}
+    expected |= {s.format(f"resnext{size}") for s in stems for size in resnexts}
+    expected |= {f"plain{size}" for size in resnets}
+    expected |= {f"plain_resnext{size}" for size in resnexts}
+    expected |= {f"en_resnet{size}" for size in presets.RESNETS}
+    v2 = {f"resnet{size}" for size in presets.IMAGENET_RESNETS}
+    assert set(names) == expected - v2 | {f"{name}v2" for name in v2}
+    assert {"resnext29_8x64d", "in_resnext11_4x16d", "in_resnext50_32x4d"} <= expected
+
+    exported = {}
+    for constructor in zoo.__all__:
+        found = inspect.signature(getattr(zoo, constructor)).parameters
+        if "damping" in found:
+            exported[found["name"].default] = constructor
+    assert set(exported) == set(names)
+    assert exported["in_resnext101_32x8d"] == "InResNeXt101_32x8d"
+    assert exported["resnet50v2"] == "ResNet50V2"
 
 
 def test_constructors_have_the_signature_users_know():
@@ -55,15 +68,21 @@ def test_constructors_have_the_signature_users_know():
         "classifier_activation": "softmax",
         "damping": "in",
         "name": "in_resnet20",
+        "stochastic_depth": 0.0,
+        "noise": 0.0,
     }
+    large = inspect.signature(zoo.InResNeXt50_32x4d).parameters
+    assert list(large) == list(found)
+    assert large["input_shape"].default == (224, 224, 3)
+    assert large["classes"].default == 1000
     assert zoo.InResNet20.__name__ == "InResNet20"
     assert "arXiv 2006.05749" in zoo.InResNet20.__doc__
 
 
-@pytest.mark.parametrize("depth", presets.CIFAR_DEPTHS)
+@pytest.mark.parametrize("depth", [*map(int, presets.RESNETS)])
 def test_sizes(depth):
     model = zoo.InResNet(depth)
-    damped = 3 * (presets.CIFAR_DEPTHS[depth][1] - 1)
+    damped = 3 * (presets.RESNETS[str(depth)].repeats[0] - 1)
     assert len(damping_rates(model)) == damped
     trainable = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
     assert trainable == parameters(depth, 10) + damped
@@ -260,7 +279,7 @@ def test_wrong_arguments(arguments, message):
 
 
 def test_wrong_names_and_depths():
-    with pytest.raises(ValueError, match="Did you mean .*in_resnet20.*all 35"):
+    with pytest.raises(ValueError, match="Did you mean .*in_resnet20.*all 97"):
         zoo.get_model("in_resnet21")
     with pytest.raises(
         ValueError, match="8, 20, 32, 44, 56, 110, 164. Received: depth=21"

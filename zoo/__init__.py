@@ -4,28 +4,31 @@ import zoo
 model = zoo.InResNet20(classes=10)
 model = zoo.get_model("in_resnet20", classes=10)   # the same
 zoo.list_models()
+zoo.describe("in_resnet20")
 """
 
-import difflib
+from zoo import constructors
+from zoo.applications import load_application
+from zoo.description import describe
 
-from zoo import resnet
+_NAMED = {f.__name__: f for f in constructors.CONSTRUCTORS.values()}
 
-_MODELS = dict(resnet.CONSTRUCTORS)
-
-globals().update({f.__name__: f for f in _MODELS.values()})
-globals().update(resnet.FAMILIES)
+globals().update(constructors.DEPTHS)
+globals().update(_NAMED)
 
 __all__ = [
+    "describe",
     "get_model",
     "list_models",
-    *resnet.FAMILIES,
-    *(f.__name__ for f in _MODELS.values()),
+    "load_application",
+    *constructors.DEPTHS,
+    *_NAMED,
 ]
 
 
 def list_models() -> list[str]:
     """Sorted names of every model that `get_model` builds."""
-    return sorted(_MODELS)
+    return sorted(constructors.MODELS)
 
 
 def get_model(name: str, **kwargs):
@@ -41,11 +44,5 @@ def get_model(name: str, **kwargs):
     Raises:
         ValueError: if there is no such model; the message names close ones.
     """
-    if name not in _MODELS:
-        close = difflib.get_close_matches(str(name), _MODELS, n=3, cutoff=0.5)
-        hint = f"Did you mean {', '.join(close)}? " if close else ""
-        raise ValueError(
-            f"There is no model {name!r} in the zoo. {hint}"
-            f"zoo.list_models() gives all {len(_MODELS)}."
-        )
-    return _MODELS[name](**kwargs)
+    constructors.find(name)
+    return constructors.CONSTRUCTORS[name](**kwargs)

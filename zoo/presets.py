@@ -1,6 +1,9 @@
-"""The zoo's sizes as data: blocks, depths, dampings and the names they give."""
+"""The zoo as data: blocks, networks, the families they form and their names.
 
-from dataclasses import dataclass
+A name is a family's stem and a network's size: `"in_resnet"` and `"20"`.
+"""
+
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True)
@@ -11,38 +14,260 @@ class Block:
         kernels: side of each convolution's kernel.
         widths: filters of each convolution, as a multiple of the stage's width.
         strided: index of the convolution that carries the block's stride.
+        groups: into how many groups that convolution splits its channels.
     """
 
     kernels: tuple[int, ...]
     widths: tuple[int, ...]
     strided: int
+    groups: int = 1
 
 
-BLOCKS = {
-    "basic": Block(kernels=(3, 3), widths=(1, 1), strided=0),
-    "bottleneck": Block(kernels=(1, 3, 1), widths=(1, 1, 4), strided=1),
+BASIC = Block(kernels=(3, 3), widths=(1, 1), strided=0)
+BOTTLENECK = Block(kernels=(1, 3, 1), widths=(1, 1, 4), strided=1)
+
+
+def resnext_block(cardinality: int, base_width: int) -> Block:
+    """The bottleneck of a ResNeXt, whose base width is that of a stage of 64."""
+    inner = cardinality * base_width // 64
+    return Block((1, 3, 1), (inner, inner, 4), strided=1, groups=cardinality)
+
+
+@dataclass(frozen=True)
+class Style:
+    """The conventions of a line of networks.
+
+    Attributes:
+        side: height and width of the images it is made for.
+        minimum: smallest height and width.
+        classes: number of classes by default.
+        widths: the stages' widths.
+        stem: (kernel, stride, filters) of the stem's convolution.
+        pool: whether a 3x3 max pooling of stride 2 follows it.
+        strides: the product of all strides.
+        bias: whether the stem, the projections and the last convolution of a block
+            have a bias.
+        epsilon: of the batch normalisations.
+        shared: whether a projection takes the first BN and ReLU of the branch instead
+            of its own.
+        stride_last: whether the last block of a stage reduces the resolution for the
+            next, by a subsampled shortcut, instead of the next one's first.
+        scaling: `"standard"`: pixels are normalised with `PIXEL_MEAN` and `PIXEL_STD`;
+            `"symmetric"`: scaled to [-1, 1].
+    """
+
+    side: int
+    minimum: int
+    classes: int
+    widths: tuple[int, ...]
+    stem: tuple[int, int, int]
+    pool: bool
+    strides: int
+    bias: bool
+    epsilon: float
+    shared: bool
+    stride_last: bool
+    scaling: str
+
+
+# Yang et al. 2020 and their code.
+CIFAR = Style(
+    side=32,
+    minimum=4,
+    classes=10,
+    widths=(16, 32, 64),
+    stem=(3, 1, 16),
+    pool=False,
+    strides=4,
+    bias=False,
+    epsilon=1e-5,
+    shared=False,
+    stride_last=False,
+    scaling="standard",
+)
+# The same, in the widths of Xie et al. 2017, section 5.2.
+CIFAR_RESNEXT = replace(CIFAR, widths=(64, 128, 256), stem=(3, 1, 64))
+# ResNetV2 of keras.applications.
+IMAGENET = Style(
+    side=224,
+    minimum=32,
+    classes=1000,
+    widths=(64, 128, 256, 512),
+    stem=(7, 2, 64),
+    pool=True,
+    strides=32,
+    bias=True,
+    epsilon=1.001e-5,
+    shared=True,
+    stride_last=True,
+    scaling="symmetric",
+)
+
+
+@dataclass(frozen=True)
+class Network:
+    """One size of a family.
+
+    Attributes:
+        depth: number of layers with weights.
+        block: its block.
+        repeats: blocks in each stage.
+        style: its conventions.
+        published: parameters of the undamped network as published, rounded there.
+        source: where.
+        application: the network of `keras.applications` with the same weights.
+    """
+
+    depth: int
+    block: Block
+    repeats: tuple[int, ...]
+    style: Style
+    published: float | None = None
+    source: str | None = None
+    application: str | None = None
+
+
+def _cifar(depth, block, published=None):
+    layers = len(block.kernels)
+    repeats = ((depth - 2) // (3 * layers),) * 3
+    source = published and "He et al. 2016, CVPR"
+    return Network(depth, block, repeats, CIFAR, published, source)
+
+
+def _cifar_resnext(depth, cardinality, base_width, published=None):
+    block = resnext_block(cardinality, base_width)
+    source = published and "Xie et al. 2017"
+    return Network(
+        depth, block, ((depth - 2) // 9,) * 3, CIFAR_RESNEXT, published, source
+    )
+
+
+RESNETS = {
+    "8": _cifar(8, BASIC),
+    "20": _cifar(20, BASIC, 0.27e6),
+    "32": _cifar(32, BASIC, 0.46e6),
+    "44": _cifar(44, BASIC, 0.66e6),
+    "56": _cifar(56, BASIC, 0.85e6),
+    "110": _cifar(110, BASIC, 1.7e6),
+    "164": _cifar(164, BOTTLENECK),
+}
+RESNEXTS = {
+    "11_4x16d": _cifar_resnext(11, 4, 16),
+    "29_2x64d": _cifar_resnext(29, 2, 64),
+    "29_4x64d": _cifar_resnext(29, 4, 64),
+    "29_8x64d": _cifar_resnext(29, 8, 64, 34.4e6),
+    "29_16x64d": _cifar_resnext(29, 16, 64, 68.1e6),
+    "29_32x4d": _cifar_resnext(29, 32, 4),
+}
+_KERAS = "keras.io/api/applications"
+IMAGENET_RESNETS = {
+    "50": Network(50, BOTTLENECK, (3, 4, 6, 3), IMAGENET, 25.6e6, _KERAS, "ResNet50V2"),
+    "101": Network(
+        101, BOTTLENECK, (3, 4, 23, 3), IMAGENET, 44.7e6, _KERAS, "ResNet101V2"
+    ),
+    "152": Network(
+        152, BOTTLENECK, (3, 8, 36, 3), IMAGENET, 60.4e6, _KERAS, "ResNet152V2"
+    ),
+}
+IMAGENET_RESNEXTS = {
+    "50_32x4d": Network(
+        50,
+        resnext_block(32, 4),
+        (3, 4, 6, 3),
+        IMAGENET,
+        25.0e6,
+        "Xie et al. 2017",
+    ),
+    "101_32x8d": Network(
+        101,
+        resnext_block(32, 8),
+        (3, 4, 23, 3),
+        IMAGENET,
+        88.8e6,
+        "torchvision, resnext101_32x8d",
+    ),
 }
 
-# depth: (block, blocks in a stage); 6n+2 for basic blocks, 9n+2 for bottlenecks.
-CIFAR_DEPTHS = {
-    8: ("basic", 1),
-    20: ("basic", 3),
-    32: ("basic", 5),
-    44: ("basic", 7),
-    56: ("basic", 9),
-    110: ("basic", 18),
-    164: ("bottleneck", 18),
-}
-CIFAR_STEM_WIDTH = 16
-CIFAR_WIDTHS = (16, 32, 64)
 
-# damping: (constructor, model name) without the depth.
-CIFAR_FAMILIES = {
-    "none": ("ResNet", "resnet"),
-    "in": ("InResNet", "in_resnet"),
-    "lambda_in": ("LambdaInResNet", "lambda_in_resnet"),
-    "exponential": ("ExponentialResNet", "exponential_resnet"),
-    "plain": ("PlainNet", "plain"),
+@dataclass(frozen=True)
+class Family:
+    """Networks that share their names but for the size.
+
+    Attributes:
+        title: what they are.
+        names: damping: (constructor, model name), with `{}` for the size.
+        networks: size: network.
+        reference: the papers.
+        noise: the constructors' default of `noise`.
+    """
+
+    title: str
+    names: dict[str, tuple[str, str]]
+    networks: dict[str, Network] = field(repr=False)
+    reference: str
+    noise: float = 0.0
+
+
+_RESNET_NAMES = {
+    "none": ("ResNet{}", "resnet{}"),
+    "in": ("InResNet{}", "in_resnet{}"),
+    "lambda_in": ("LambdaInResNet{}", "lambda_in_resnet{}"),
+    "exponential": ("ExponentialResNet{}", "exponential_resnet{}"),
+    "plain": ("PlainNet{}", "plain{}"),
+}
+_RESNEXT_NAMES = {
+    "none": ("ResNeXt{}", "resnext{}"),
+    "in": ("InResNeXt{}", "in_resnext{}"),
+    "lambda_in": ("LambdaInResNeXt{}", "lambda_in_resnext{}"),
+    "exponential": ("ExponentialResNeXt{}", "exponential_resnext{}"),
+    "plain": ("PlainResNeXt{}", "plain_resnext{}"),
+}
+_YANG = (
+    "Yang et al., Interpolation between Residual and Non-Residual Networks, ICML 2020 "
+    "(arXiv 2006.05749)"
+)
+_HE = "He et al., Identity Mappings in Deep Residual Networks, ECCV 2016"
+_XIE = (
+    "Xie et al., Aggregated Residual Transformations for Deep Neural Networks, CVPR "
+    "2017 (arXiv 1611.05431)"
+)
+_WANG = (
+    "Wang et al., ResNets Ensemble via the Feynman-Kac Formalism to Improve Natural "
+    "and Robust Accuracies, NeurIPS 2019 (arXiv 1811.10745)"
+)
+
+FAMILIES = {
+    "resnet": Family(
+        "Pre-activation residual network for small images",
+        _RESNET_NAMES,
+        RESNETS,
+        f"{_YANG}; {_HE}, for the undamped network.",
+    ),
+    "en_resnet": Family(
+        "Noise-injected residual network (EnResNet) for small images",
+        {"none": ("EnResNet{}", "en_resnet{}")},
+        RESNETS,
+        f"{_WANG}; the noise is that of the code of {_YANG}.",
+        noise=0.001,
+    ),
+    "resnext": Family(
+        "Pre-activation ResNeXt for small images",
+        _RESNEXT_NAMES,
+        RESNEXTS,
+        f"{_YANG}; {_XIE}, for the undamped network.",
+    ),
+    "imagenet_resnet": Family(
+        "Pre-activation residual network (ResNetV2) for images as of ImageNet",
+        {**_RESNET_NAMES, "none": ("ResNet{}V2", "resnet{}v2")},
+        IMAGENET_RESNETS,
+        f"{_YANG}; {_HE}, for the undamped network.",
+    ),
+    "imagenet_resnext": Family(
+        "Pre-activation ResNeXt for images as of ImageNet",
+        _RESNEXT_NAMES,
+        IMAGENET_RESNEXTS,
+        f"{_YANG}; {_XIE}, for the undamped network.",
+    ),
 }
 
 # Mean and standard deviation of the pixels, in [0, 1], of the training protocol

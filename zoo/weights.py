@@ -45,6 +45,20 @@ def saved_classes(path: pathlib.Path) -> int | None:
     Raises:
         ValueError: if the file is damaged or no Keras weights file.
     """
+    return _read(path, _classes)
+
+
+def has_scalars(path: pathlib.Path) -> bool:
+    """Whether a file holds the k of damped blocks.
+
+    Raises:
+        ValueError: if the file is damaged or no Keras weights file.
+    """
+    return _read(path, lambda file: "layers/damped_add/vars/0" in file)
+
+
+def _read(path, function):
+    """What a function makes of the HDF5 file that is, or is in, `path`."""
     try:
         if path.name.endswith(".keras"):
             with zipfile.ZipFile(path) as archive:
@@ -52,9 +66,9 @@ def saved_classes(path: pathlib.Path) -> int | None:
                     archive.open("model.weights.h5") as member,
                     h5py.File(member, "r") as file,
                 ):
-                    return _classes(file)
+                    return function(file)
         with h5py.File(path, "r") as file:
-            return _classes(file)
+            return function(file)
     except (OSError, KeyError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is not a readable weights file: {error}") from error
 
@@ -89,7 +103,8 @@ def load(model, path: pathlib.Path) -> None:
         ValueError: if they are another network's, naming both.
     """
     theirs, ours = _saved_dampings(path), _dampings(model.get_config())
-    if theirs is not None and theirs != ours:
+    undamped = not theirs and ours <= {"none"}
+    if theirs is not None and theirs != ours and not undamped:
         raise ValueError(
             f"The weights in {path} do not fit {model.name}: they are of a network "
             f"with damping {' and '.join(sorted(theirs)) or 'nowhere'}, not "

@@ -1,0 +1,323 @@
+import logging
+import re
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+import inres_tf
+from inres_tf.layers import DampedAdd, damping_rates
+
+# Of each architecture: how many residual additions it has, and the layers that give
+# their shortcuts and their branches.
+ARCHITECTURES = {
+    "ResNet50": (16, r"conv\d_block\d_(out|0_bn)", r"conv\d_block\d_3_bn"),
+    "ResNet50V2": (
+        16,
+        r"conv\d_block\d_(out|0_conv)|max_pooling2d(_\d+)?",
+        r"conv\d_block\d_3_conv",
+    ),
+    "MobileNetV2": (10, r"block_\d+_(project_BN|add)", r"block_\d+_project_BN"),
+    "MobileNetV3Small": (
+        6,
+        r"expanded_conv_\d+_(project_bn|add)",
+        r"expanded_conv_\d+_project_bn",
+    ),
+    "EfficientNetB0": (9, r"block\d[a-z]_(project_bn|add)", r"block\d[a-z]_drop"),
+    "ConvNeXtTiny": (
+        18,
+        r"add(_\d+)?|convnext_tiny_(downsampling_block|stem|stage).*",
+        r"convnext_tiny_stage_\d_block_\d_identity",
+    ),
+    "Xception": (12, r"batch_normalization(_\d+)?|add(_\d+)?", r"block\d+_.*"),
+}
+
+
+def randomize(model, rng):
+    """Weights that make every branch count: no layer scale near 0, no γ of 0."""
+    model.set_weights(
+        [
+            rng.uniform(0.5, 1.5, w.shape)
+            if w.name in ("gamma", "moving_variance")
+            else rng.normal(0, 0.05, w.shape)
+            for w in model.weights
+        ]
+    )
+
+
+def damped_layers(model):
+    return [x for x in model._flatten_layers() if isinstance(x, DampedAdd)]
+
+
+def producers(layer):
+    """Names of the layers that give the shortcut and the branch."""
+    tensors = layer._inbound_nodes[0].input_tensors
+    return [tensor._keras_history.operation.name for tensor in tensors]
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_networks_of_keras_applications(name, rng, tmp_path):
+    count, shortcut, branch = ARCHITECTURES[name]
+    side = 71 if name == "Xception" else 32
+    model = getattr(keras.applications, name)(
+        weights=None,
+        classes=3,
+        input_shape=(side, side, 3),
+        classifier_activation=None,
+    )
+    randomize(model, rng)
+    damped = inres_tf.damp(model)
+    found = damped_layers(damped)
+    assert len(found) == count
+    for layer in found:
+        names = producers(layer)
+        assert re.fullmatch(shortcut, names[0]), names
+        assert re.fullmatch(branch, names[1]), names
+    assert not damped_layers(model)
+    pixels = rng.uniform(0, 255, (2, side, side, 3)).astype(np.float32)
+    expected = np.asarray(model(pixels))
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(damped(pixels), expected, rtol=0, atol=1e-6 * scale)
+
+    found[-1].k.assign(0.5)
+    changed = np.asarray(damped(pixels))
+    assert np.abs(changed - expected).max() > 1e-3 * scale
+    if name in ("MobileNetV2", "ConvNeXtTiny"):
+        damped.save(tmp_path / "damped.keras")
+        loaded = keras.models.load_model(tmp_path / "damped.keras")
+        np.testing.assert_allclose(loaded(pixels), changed, rtol=0, atol=1e-6 * scale)
+        loaded.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=False)
+        loaded.train_on_batch(pixels, expected - changed)
+        rates, before = damping_rates(loaded), damping_rates(damped)
+        assert all(rates[key] != before[key] or rates[key] == 0 for key in rates)
+        assert sum(rates[key] > 0 for key in rates) >= len(rates) / 4
+
+
+def test_what_is_damped_is_the_shortcut(rng):
+    """In closed form, whichever of the inputs it is, by layer and by operator."""
+    inputs = keras.Input((4,), name="x")
+    branch = layers.Dense(4, use_bias=False, name="f")(inputs)
+    first = layers.Add(name="first")([branch, inputs])
+    second = first + layers.Dense(4, use_bias=False, name="g")(first)
+    model = keras.Model(inputs, second)
+    x = rng.normal(size=(3, 4)).astype(np.float32)
+    f, g = (model.get_layer(name).get_weights()[0] for name in "fg")
+    damped = inres_tf.damp(model, "lambda_in", rate=0.25)
+    y = 0.75 * x + 1.25 * x @ f
+    np.testing.assert_allclose(damped(x), 0.75 * y + 1.25 * y @ g, rtol=1e-5, atol=1e-6)
+    assert [a.shortcut for a in inres_tf.additions(model)] == [(1,), (0,)]
+    plain = inres_tf.damp(model, "plain")
+    np.testing.assert_allclose(plain(x), x @ f @ g, rtol=1e-5, atol=1e-6)
+    assert set(damping_rates(damped).values()) == {0.25}
+
+
+def unit(width, name):
+    """A residual unit as a model of its own."""
+    x = keras.Input((8, 8, width))
+    y = layers.Conv2D(width, 3, padding="same", activation="relu", name="conv")(x)
+    return keras.Model(x, layers.Add(name="merge")([y, x]), name=name)
+
+
+def user_model():
+    """Nested, shared, with several inputs and outputs, and additions of all kinds."""
+    image = keras.Input((8, 8, 3), name="image")
+    bias = keras.Input((8, 8, 4), name="bias")
+    x = layers.Conv2D(4, 3, padding="same", name="stem")(image)
+    shared = unit(4, "shared")
+    x = shared(shared(x))
+    x = layers.Add(name="two_inputs")([x, bias])
+    x = layers.Add(name="three")(
+        [x, layers.ReLU()(x), layers.Conv2D(4, 1, name="extra")(x)]
+    )
+    towers = [layers.Conv2D(4, 3, padding="same", name=f"tower{i}")(x) for i in (0, 1)]
+    x = layers.Add(name="towers")(towers)
+    scale = layers.GlobalAveragePooling2D(keepdims=True)(x)
+    x = layers.Add(name="broadcast")([x, scale])
+    x = layers.Add(name="twice")([x, x])
+    x = x + 1.0
+    merge = layers.Add(name="reused")
+    for i in range(2):
+        y = layers.Dropout(0.5)(layers.Conv2D(4, 1, name=f"branch{i}")(x))
+        x = merge([x, y] if i else [y, x])
+    projected = layers.Conv2D(6, 1, strides=2, name="projection")(x)
+    y = layers.Conv2D(4, 3, strides=2, padding="same", name="down")(x)
+    y = layers.Conv2D(6, 3, padding="same", name="up")(y)
+    x = layers.Add(name="projected")([y, projected])
+    top = keras.Sequential([keras.Input((4, 4, 6)), layers.Flatten(), layers.Dense(2)])
+    outputs = {"scores": top(x), "features": x}
+    return keras.Model({"image": image, "bias": bias}, outputs, name="mine")
+
+
+def test_model_of_a_user(rng, tmp_path, caplog):
+    model = user_model()
+    with caplog.at_level(logging.WARNING, "inres_tf"):
+        damped = inres_tf.damp(model)
+    verdicts = {a.name: a.reason for a in inres_tf.additions(model)}
+    assert verdicts == {
+        "shared/merge": None,
+        "two_inputs": "its inputs have nothing in common",
+        "three": "it adds 3 tensors",
+        "towers": "its inputs are parallel branches of 1 and 1 layers with kernels",
+        "broadcast": "it adds shapes (None, 8, 8, 4) and (None, 1, 1, 4)",
+        "twice": "it adds a tensor to itself",
+        "reused": None,
+        "projected": None,
+    }
+    for name, reason in verdicts.items():
+        assert (reason is None) != (f"{name} (" in caplog.text)
+    # A shared model and a shared layer stay shared: one λ each.
+    assert sorted(x.name for x in damped_layers(damped)) == [
+        "merge",
+        "projected",
+        "reused",
+    ]
+    inputs = {
+        "image": rng.normal(size=(2, 8, 8, 3)).astype(np.float32),
+        "bias": rng.normal(size=(2, 8, 8, 4)).astype(np.float32),
+    }
+    expected, found = model(inputs), damped(inputs)
+    assert set(found) == {"scores", "features"}
+    for name in found:
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, atol=1e-5)
+
+    kernel = model.get_layer("stem").kernel
+    damped.get_layer("stem").kernel.assign_add(tf.ones(kernel.shape))
+    np.testing.assert_array_equal(model(inputs)["scores"], expected["scores"])
+
+    damped.get_layer("projected").k.assign(0.3)
+    damped.save(tmp_path / "mine.keras")
+    loaded = keras.models.load_model(tmp_path / "mine.keras")
+    for name, value in damped(inputs).items():
+        np.testing.assert_allclose(loaded(inputs)[name], value, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("damping", ["in", "lambda_in", "exponential"])
+def test_a_rate_of_0_can_be_left_by_training(damping, rng):
+    """The derivative of relu at 0 would hold λ there for ever."""
+    x = rng.normal(size=(64, 4)).astype(np.float32)
+    inputs = keras.Input((4,))
+    branch = layers.Dense(4, kernel_initializer="zeros", trainable=False)(inputs)
+    model = keras.Model(inputs, layers.Add(name="merge")([inputs, branch]))
+    damped = inres_tf.damp(model, damping)
+    damped.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=False)
+    assert damping_rates(damped) == {"merge": 0.0}
+    damped.fit(x, 0.5 * x, epochs=30, verbose=0)
+    a = {"in": 0.5, "lambda_in": 0.5, "exponential": np.log(2)}[damping]
+    assert damping_rates(damped)["merge"] == pytest.approx(a, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("where", "chosen"),
+    [
+        (None, {"block_a", "block_b", "head"}),
+        ("head", {"head"}),
+        ("block_*", {"block_a", "block_b"}),
+        (("block_b", "head"), {"block_b", "head"}),
+        (lambda layer: layer.name.endswith("a"), {"block_a"}),
+        (lambda layer: False, set()),
+    ],
+)
+def test_where_selects(where, chosen):
+    x = inputs = keras.Input((4,))
+    for name in ("block_a", "block_b", "head"):
+        x = layers.Add(name=name)([x, layers.Dense(4)(x)])
+    damped = inres_tf.damp(keras.Model(inputs, x), where=where)
+    assert {layer.name for layer in damped_layers(damped)} == chosen
+
+
+def test_where_that_selects_nothing_is_an_error():
+    model = user_model()
+    with pytest.raises(
+        ValueError, match="'conv9'. They are: shared/merge, reused, projected. Received"
+    ):
+        inres_tf.damp(model, where="conv9")
+    with pytest.raises(ValueError, match="three is none: it adds 3 tensors"):
+        inres_tf.damp(model, where=["projected", "three"])
+    damped = inres_tf.damp(model, where="shared/*")
+    assert [layer.name for layer in damped_layers(damped)] == ["merge"]
+
+
+def test_a_shared_addition_is_damped_everywhere_or_nowhere():
+    """It has one λ, and in the second place there is no shortcut."""
+    inputs = keras.Input((4,))
+    merge = layers.Add(name="merge")
+    x = merge([inputs, layers.Dense(4)(inputs)])
+    x = merge([layers.Dense(4)(x), layers.Dense(4)(x)])
+    model = keras.Model(inputs, x)
+    assert "parallel" in inres_tf.additions(model)[0].reason
+    assert not damped_layers(inres_tf.damp(model))
+
+
+def test_sequential_models_are_searched(rng):
+    model = keras.Sequential([keras.Input((8, 8, 3)), unit(3, "unit"), layers.ReLU()])
+    damped = inres_tf.damp(model, rate=1.0)
+    x = rng.normal(size=(2, 8, 8, 3)).astype(np.float32)
+    branch = model.get_layer("unit").get_layer("conv")(x)
+    np.testing.assert_allclose(damped(x), branch, rtol=1e-5, atol=1e-6)
+
+
+def test_mixed_precision_and_damped_networks_are_kept():
+    inputs = keras.Input((4,))
+    policy = {"dtype": "mixed_bfloat16"}
+    x = layers.Add(name="layer", **policy)([inputs, layers.Dense(4, **policy)(inputs)])
+    model = keras.Model(inputs, x + layers.Dense(4, **policy)(x))
+    damped = inres_tf.damp(model)
+    assert {layer.compute_dtype for layer in damped_layers(damped)} == {"bfloat16"}
+    assert {layer.k.dtype for layer in damped_layers(damped)} == {"float32"}
+    damped.get_layer("layer").k.assign(0.5)
+    again = inres_tf.damp(damped)
+    assert damping_rates(again)["layer"] == 0.5
+
+
+class Careless(layers.Layer):
+    def __init__(self, width):
+        super().__init__()
+        self.dense = layers.Dense(width)
+
+    def call(self, inputs):
+        return self.dense(inputs)
+
+
+def test_layers_of_a_user(rng):
+    inputs = keras.Input((4,))
+    factor = 2.0
+    branch = layers.Lambda(lambda x: factor * x)(layers.Dense(4)(inputs))
+    model = keras.Model(inputs, layers.Add()([inputs, branch]))
+    x = rng.normal(size=(3, 4)).astype(np.float32)
+    np.testing.assert_allclose(inres_tf.damp(model)(x), model(x), rtol=1e-6)
+    branch = Careless(4)(inputs)
+    model = keras.Model(inputs, layers.Add()([inputs, branch]))
+    with pytest.raises(ValueError, match="Careless 'careless.*' cannot be copied"):
+        inres_tf.damp(model)
+
+
+class Subclassed(keras.Model):
+    def call(self, inputs):
+        return inputs + inputs
+
+
+@pytest.mark.parametrize(
+    ("model", "arguments", "message"),
+    [
+        (Subclassed(name="mine"), {}, "'mine' is a subclassed model.*DampedAdd"),
+        ("model", {}, "only functional models can be damped.*Received: str"),
+        (unit(3, "u"), {"damping": "out"}, "Received: damping='out'"),
+        (unit(3, "u"), {"rate": -0.1}, "finite number >= 0.*Received: rate=-0.1"),
+        (unit(3, "u"), {"rate": "0"}, "Received: rate='0'"),
+        (unit(3, "u"), {"rate": float("inf")}, "Received: rate=inf"),
+        (unit(3, "u"), {"damping": "plain", "rate": 0.5}, "must be 0 under .*'plain'"),
+    ],
+)
+def test_wrong_arguments(model, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        inres_tf.damp(model, **arguments)
+
+
+def test_nothing_to_damp_is_said(caplog):
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, layers.Dense(2)(inputs), name="linear")
+    with caplog.at_level(logging.WARNING, "inres_tf"):
+        inres_tf.damp(model)
+    assert "linear has no residual addition to damp" in caplog.text

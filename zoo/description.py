@@ -1,0 +1,98 @@
+"""What a network of the zoo consists of, counted without building it."""
+
+from inres_tf import dampings
+from zoo import builder, constructors, presets
+
+
+def describe(name: str, input_shape=None, classes=None) -> dict:
+    """Parameters, operations and damped blocks of a model of the zoo.
+
+    Args:
+        name: one of `zoo.list_models()`.
+        input_shape: (height, width, channels); None: the constructor's default.
+        classes: number of classes; None: the constructor's default.
+
+    Returns:
+        Dict with `name`, `damping`, `depth` (layers with weights), `input_shape`,
+        `classes`, `parameters` (as `count_params`: with the moving statistics of the
+        batch normalisations), `trainable_parameters`, `published_parameters` of the
+        undamped network and their `source` (None if unknown), `flops` (floating-point
+        operations of one image's convolutions and classifier; a multiply-add is two),
+        `blocks`, `damped_blocks`, `noise` (the default) and `weights`, the names that
+        the constructor's `weights` takes.
+
+    Raises:
+        ValueError: if there is no such model.
+    """
+    family, size, damping = constructors.find(name)
+    network = family.networks[size]
+    style = network.style
+    shape = tuple(input_shape or (style.side, style.side, 3))
+    classes = style.classes if classes is None else classes
+    blocks = builder.blocks(network)
+    damped = 0 if damping == "none" else sum(block.damped for block in blocks)
+    trainable, statistics, operations = _count(network, blocks, shape, classes)
+    trainable += damped if dampings.get(damping).rate else 0
+    weights = list(presets.WEIGHTS.get(name, {}))
+    return {
+        "name": name,
+        "damping": damping,
+        "depth": network.depth,
+        "input_shape": shape,
+        "classes": classes,
+        "parameters": trainable + statistics,
+        "trainable_parameters": trainable,
+        "published_parameters": network.published,
+        "source": network.source,
+        "flops": operations,
+        "blocks": len(blocks),
+        "damped_blocks": damped,
+        "noise": family.noise,
+        "weights": weights + (["imagenet"] if network.application else []),
+    }
+
+
+def _count(network, blocks, shape, classes):
+    """(trainable parameters, moving statistics, operations) of a network."""
+    style, block = network.style, network.block
+    height, width, channels = shape
+    norms, convolutions, operations = 0, 0, 0
+
+    def convolve(kernel, inputs, outputs, stride, bias, groups=1):
+        nonlocal convolutions, operations
+        weights = kernel**2 * (inputs // groups) * outputs
+        convolutions += weights + (outputs if bias else 0)
+        operations += 2 * weights * -(-height // stride) * -(-width // stride)
+
+    kernel, stride, filters = style.stem
+    convolve(kernel, channels, filters, stride, style.bias)
+    for reduction in (stride, 2 if style.pool else 1):
+        height, width = -(-height // reduction), -(-width // reduction)
+    channels = filters
+    last = len(block.kernels) - 1
+    for _, filters, stride, _ in blocks:
+        outputs = filters * block.widths[-1]
+        if channels != outputs:
+            convolve(1, channels, outputs, stride, style.bias)
+            norms += 0 if style.shared else channels
+        for i, (kernel, factor) in enumerate(zip(block.kernels, block.widths)):
+            at = i == block.strided
+            norms += channels
+            convolve(
+                kernel,
+                channels,
+                filters * factor,
+                stride if at else 1,
+                style.bias and i == last,
+                block.groups if at else 1,
+            )
+            channels = filters * factor
+            if at:
+                height, width = -(-height // stride), -(-width // stride)
+    norms += channels
+    classifier = channels * classes + classes
+    return (
+        convolutions + 2 * norms + classifier,
+        2 * norms,
+        operations + 2 * channels * classes,
+    )
