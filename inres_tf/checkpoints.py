@@ -13,6 +13,7 @@ from inres_tf.errors import UserError
 
 _PREFIX = "checkpoint-"
 _MODEL, _STATE = "model.keras", "state.json"
+_SEEDS = "seeds"
 KEEP = 2
 
 
@@ -87,10 +88,18 @@ def save(folder: pathlib.Path, model, state: dict, step: int) -> pathlib.Path:
     with atomic(path) as temporary:
         temporary.mkdir()
         model.save(temporary / _MODEL)
-        (temporary / _STATE).write_text(json.dumps(state))
+        # Keras saves no seed generators, of which dropout and noise are made.
+        seeds = [keras.ops.convert_to_numpy(v).tolist() for v in _seeds(model)]
+        (temporary / _STATE).write_text(json.dumps(state | {_SEEDS: seeds}))
     for old in list_checkpoints(folder)[:-KEEP]:
         shutil.rmtree(old)
     return path
+
+
+def _seeds(model):
+    """The states of a model's random layers."""
+    weights = {id(variable) for variable in model.weights}
+    return [v for v in model.variables if id(v) not in weights]
 
 
 def list_checkpoints(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -117,6 +126,8 @@ def restore(path: pathlib.Path, keys=()):
         missing = sorted(set(keys) - set(state))
         if missing:
             raise ValueError(f"it lacks {', '.join(missing)}")
+        for variable, value in zip(_seeds(model), state.pop(_SEEDS, ()), strict=True):
+            variable.assign(value)
         return model, state
     except (OSError, TypeError, ValueError) as error:
         raise UserError(f"checkpoint {path / _STATE} is damaged: {error}") from error

@@ -142,14 +142,6 @@ class GroupedConv2D(keras.layers.Conv2D):
         2017, figure 3c.
     """
 
-    def __init__(self, filters, kernel_size, groups=1, **kwargs):
-        super().__init__(filters, kernel_size, groups=groups, **kwargs)
-        if groups > 1 and keras.backend.backend() == "tensorflow":
-            from inres_tf import native
-
-            # Or `fit` would hand the whole training step to XLA.
-            self.supports_jit = native.has_gpu()
-
     def convolution_op(self, inputs, kernel):
         """Convolves with a kernel of (height, width, channels / groups, filters)."""
         plain = self.groups == 1 or self.data_format != "channels_last"

@@ -78,7 +78,8 @@ def damp(
             own cannot be made anew from its `get_config`.
 
     Reference:
-        Yang et al., Interpolation between Residual and Non-Residual Networks, ICML 2020.
+        Yang et al., Interpolation between Residual and Non-Residual Networks, ICML
+        2020 (arXiv 2006.05749).
     """
     row = dampings.get(damping)
     number = isinstance(rate, (int, float)) and not isinstance(rate, bool)
@@ -115,8 +116,8 @@ def _check(model):
     if not isinstance(model, (keras.Function, keras.Sequential)):
         kind = type(model).__name__
         raise ValueError(
-            f"{getattr(model, 'name', kind)!r} is a subclassed model, whose graph Keras "
-            "does not know: only functional models can be damped. Build it with "
+            f"{getattr(model, 'name', kind)!r} is a subclassed model, whose graph "
+            "Keras does not know: only functional models can be damped. Build it with "
             "keras.Model(inputs, outputs), or put inres_tf.layers.DampedAdd where its "
             f"`call` adds. Received: {kind}"
         )
@@ -253,8 +254,8 @@ def _shortcut(tensors, sources, count):
     i = depth.index(min(depth))
     if depth[0] == depth[1] or depth[i] > 1:
         return None, (
-            f"its inputs are parallel branches of {depth[0]} and {depth[1]} layers with "
-            "kernels"
+            f"its inputs are parallel branches of {depth[0]} and {depth[1]} layers "
+            "with kernels"
         )
     return i, None
 

@@ -103,6 +103,21 @@ def test_gradient_stays_finite_where_the_rate_dies(damping, rng):
 
 
 @pytest.mark.parametrize("damping", TRAINABLE)
+def test_rate_0_itself_has_the_gradient_from_above(damping, rng):
+    import tensorflow as tf
+
+    shortcut, branch = rng.normal(size=(2, 2, 4, 4, 3)).astype(np.float32)
+    layer = damped(damping, 0.0)
+    with tf.GradientTape() as tape:
+        loss = ops.sum(layer([shortcut, branch]))
+    gradient = float(tape.gradient(loss, layer.k.value))
+    h = 1e-5
+    above, at = (reference(damping, r, shortcut, branch).sum() for r in (h, 0.0))
+    sign = -1.0 if damping == "in" else 1.0
+    assert gradient == pytest.approx(sign * (above - at) / h, rel=1e-3)
+
+
+@pytest.mark.parametrize("damping", TRAINABLE)
 @pytest.mark.parametrize("depth", [20, 110, 164])
 def test_initial_range_of_the_scalar(damping, depth):
     low, high = {

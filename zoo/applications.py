@@ -72,8 +72,7 @@ def copy_by_name(source, model) -> None:
     """Copies the weights of one network of the zoo into another of its kind.
 
     Args:
-        source: network without random layers, with or without the top, perhaps
-            undamped: then every λ starts from 0.
+        source: with or without the top, perhaps undamped: then every λ starts from 0.
         model: the network that takes them.
     """
     _copy({x.name: x for x in source.layers if x.weights}, source.name, model, 0.0)

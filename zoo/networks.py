@@ -100,11 +100,13 @@ def _load(model, network, path, options):
         **options,
         "include_top": options["include_top"] or saved is not None,
         "classes": saved or options["classes"],
-        "stochastic_depth": 0.0,
-        "noise": 0.0,
     }
-    if damping_rates(model) and not weight_files.has_scalars(path):
+    if damping_rates(model) and not weight_files.holds(path, "damped_add/vars/0"):
         like["damping"] = "none"
+    # Their size does not matter here, but layers more or fewer change the file.
+    for name, kind in (("stochastic_depth", "dropout"), ("noise", "gaussian_noise")):
+        if bool(options[name]) != weight_files.holds(path, kind):
+            like[name] = 0.0 if options[name] else 0.1
     if like == options:
         weight_files.load(model, path)
         return

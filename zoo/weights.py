@@ -48,13 +48,15 @@ def saved_classes(path: pathlib.Path) -> int | None:
     return _read(path, _classes)
 
 
-def has_scalars(path: pathlib.Path) -> bool:
-    """Whether a file holds the k of damped blocks.
+def holds(path: pathlib.Path, item: str) -> bool:
+    """Whether a file holds a group, such as `"dropout"` or `"damped_add/vars/0"`.
+
+    Keras names the groups after the layers' classes.
 
     Raises:
         ValueError: if the file is damaged or no Keras weights file.
     """
-    return _read(path, lambda file: "layers/damped_add/vars/0" in file)
+    return _read(path, lambda file: f"layers/{item}" in file)
 
 
 def _read(path, function):
