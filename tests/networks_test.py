@@ -10,14 +10,14 @@ import zoo
 from inres_tf.layers import UniformNoise, damping_rates
 from zoo import constructors, presets
 
-# One network of each family and damping; the others are long.
-QUICK = {"8", "20", "11_4x16d", "29_2x64d"}
-QUICK_LARGE = {"resnet50v2", "in_resnet50", "in_resnext50_32x4d"}
+# What is quick covers every family and damping; the other networks are long.
+QUICK = {"20", "11_4x16d"}
+QUICK_TOO = {"in_resnet8", "in_resnext29_32x4d", "in_resnet50"}
 
 
 def is_quick(name):
     _, size, _ = constructors.MODELS[name]
-    return size in QUICK or name in QUICK_LARGE
+    return size in QUICK or name in QUICK_TOO
 
 
 NAMES = [
@@ -203,7 +203,9 @@ def v2():
     return random_v2("ResNet50V2", np.random.default_rng(0))
 
 
-@pytest.mark.parametrize("suffix", [".keras", ".weights.h5"])
+@pytest.mark.parametrize(
+    "suffix", [".weights.h5", pytest.param(".keras", marks=pytest.mark.long)]
+)
 def test_files_of_keras_applications(v2, suffix, tmp_path, rng):
     path = tmp_path / f"v2{suffix}"
     v2.save(path) if suffix == ".keras" else v2.save_weights(path)

@@ -10,13 +10,13 @@ from inres_tf.errors import UserError
 from zoo import weights
 
 
-def check(name: str) -> None:
+def check(name: str, flag: str = "--model") -> None:
     """Raises UserError, naming close ones, if the zoo has no model of this name."""
     known = zoo.list_models()
     if name not in known:
         close = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or known
         raise UserError(
-            f"there is no model {name!r} in the zoo; --model takes "
+            f"there is no model {name!r} in the zoo; {flag} takes "
             f"{', '.join(close)}{'' if close is known else ', ...'}"
         )
 

@@ -1,0 +1,75 @@
+r"""Lists the models of the zoo.
+
+python -m train.list --models='in_resnet*,resnext29_8x64d'
+
+A markdown table, or with --json one JSON object of `zoo.describe` a line. FLOPs are
+those of one image of the given input, a multiply-add counted as two.
+"""
+
+import fnmatch
+import json
+import re
+
+from absl import flags
+
+import zoo
+from inres_tf import tables
+from inres_tf.errors import UserError
+from train import cli, models
+
+
+def define_flags():
+    """Defines the flags of this binary."""
+    flags.DEFINE_list("models", ["*"], "Names, or patterns such as in_resnet*.")
+    flags.DEFINE_bool("json", False, "Print JSON objects, not a table.")
+
+
+def select(patterns) -> list[str]:
+    """The models that names or patterns mean, sorted.
+
+    Raises:
+        UserError: if one of them means none.
+    """
+    chosen = set()
+    for pattern in patterns:
+        matched = fnmatch.filter(zoo.list_models(), pattern.strip())
+        if not matched:
+            if any(c in pattern for c in "*?["):
+                raise UserError(f"no model of the zoo matches --models={pattern}")
+            models.check(pattern, flag="--models")
+        chosen.update(matched)
+    return sorted(chosen, key=_natural)
+
+
+def _natural(name):
+    """A key that sorts resnet8 before resnet20."""
+    return [int(x) if x.isdigit() else x for x in re.split(r"(\d+)", name)]
+
+
+def row(facts: dict) -> list[str]:
+    """A model's row of the table."""
+    height, width, channels = facts["input_shape"]
+    return [
+        facts["name"],
+        f"{facts['parameters']:,}",
+        f"{facts['flops'] / 1e9:.2f}",
+        f"{facts['damped_blocks']} of {facts['blocks']}",
+        facts["damping"],
+        f"{height}×{width}×{channels}",
+        ", ".join(facts["weights"]) or "-",
+    ]
+
+
+def main():
+    """Prints what the flags say."""
+    found = [zoo.describe(name) for name in select(flags.FLAGS.models)]
+    if flags.FLAGS.json:
+        print("\n".join(map(json.dumps, found)))
+        return
+    header = ["model", "parameters", "GFLOPs", "damped blocks", "damping", "input"]
+    print(tables.markdown([*header, "weights"], [row(facts) for facts in found]))
+
+
+if __name__ == "__main__":
+    define_flags()
+    cli.run(main)
