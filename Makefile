@@ -3,9 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 DEMO ?= runs/demo
+# What only some need; another version can be named: make extras TORCH=torch
+TORCH ?= torch==2.13.0
+JAX ?= jax[cpu]==0.10.2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format extras requirements clean
+.PHONY: help demo test test-all test-backends lint format extras requirements clean
 
 help:  ## Show what there is to make
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -41,8 +44,12 @@ format: $(INSTALLED)  ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+test-backends: extras  ## Install JAX and PyTorch, run the models under them
+	$(BIN)/python -m pip install --disable-pip-version-check $(JAX)
+	$(BIN)/python -m pytest tests/backends_test.py
+
 extras: $(INSTALLED)  ## Install PyTorch, which only train.convert needs
-	$(BIN)/python -m pip install --disable-pip-version-check torch==2.13.0
+	$(BIN)/python -m pip install --disable-pip-version-check $(TORCH)
 
 clean:  ## Delete what make installed and the demo's run
 	rm -rf .venv $(DEMO)

@@ -60,6 +60,7 @@ def test_help_explains_every_flag():
         "evaluate": ("checkpoint", "protocol", "output"),
         "export": ("checkpoint", "overwrite"),
         "convert": ("official_checkpoint", "output"),
+        "list": ("models", "json"),
         "reproduce": ("models", "seeds", "eps", "weight_decay"),
     }
     runs = {name: process(f"train.{name}", "--help") for name in own}
@@ -68,6 +69,31 @@ def test_help_explains_every_flag():
         assert err == "" and f"python -m train.{name}" in out
         for flag in names:
             assert re.search(rf"--(\[no\])?{flag}:\s+\S", out), (name, flag)
+
+
+def test_list_prints_what_describe_says(binary):
+    code, out, _ = binary("list", "--models=in_resnet*, resnet50v2")
+    assert code == 0
+    rows = [[c.strip() for c in line.split("|")[1:-1]] for line in out.splitlines()]
+    names = [row[0] for row in rows[2:]]
+    assert names[:3] == ["in_resnet8", "in_resnet20", "in_resnet32"]
+    assert set(names) == {
+        n for n in zoo.list_models() if n.startswith("in_resnet") or n == "resnet50v2"
+    }
+    assert rows[3][1:4] == ["273,856", "0.08", "6 of 9"]
+    assert rows[-1][0] == "resnet50v2" and rows[-1][-1] == "imagenet"
+
+    code, out, _ = binary("list", "--models=resnet8", "--json")
+    assert json.loads(out) == json.loads(json.dumps(zoo.describe("resnet8")))
+    code, out, _ = binary("list")
+    assert out.count("\n") == len(zoo.list_models()) + 2
+
+    for wrong, message in (
+        ("inresnet20", "no model 'inresnet20' in the zoo; --models takes in_resnet20"),
+        ("vgg*", "no model of the zoo matches --models=vgg*"),
+    ):
+        code, out, err = binary("list", f"--models={wrong}")
+        assert code == 1 and not out and message in err and err.count("\n") == 1
 
 
 def test_train_evaluate_export(binary, tmp_path):

@@ -4,9 +4,11 @@ import itertools
 
 import keras
 import numpy as np
+import PIL.Image
 import pytest
 
 import zoo
+from inres_tf import data
 from inres_tf.layers import UniformNoise, damping_rates
 from zoo import constructors, presets
 
@@ -338,6 +340,39 @@ def test_stochastic_depth(rng, tmp_path):
         input_shape=(4, 4, 3), weights=tmp_path / "model.weights.h5"
     )
     np.testing.assert_array_equal(model(pixels[:9]), steady(pixels[:9]))
+
+
+def test_fine_tuning_on_a_folder_of_images(trained, digits, tmp_path):
+    """Features of a network of ten digits serve to tell two from few images."""
+    for digit, name in ((3, "three"), (8, "eight")):
+        folder = tmp_path / "photos" / name
+        folder.mkdir(parents=True)
+        for i in np.flatnonzero(digits.train.labels == digit)[:50]:
+            image = digits.train.images[i, ..., 0]
+            PIL.Image.fromarray(image).save(folder / f"{i}.png")
+    photos = data.load(f"folder:{tmp_path / 'photos'}")
+    assert photos.class_names == ("eight", "three")
+    grey = [part.images.mean(-1, keepdims=True) for part in (photos.train, photos.test)]
+
+    trained.save(tmp_path / "trained.keras")
+    accuracies = []
+    for weights in (tmp_path / "trained.keras", None):
+        keras.utils.set_random_seed(0)
+        features = zoo.InResNet8(
+            weights=weights, include_top=False, pooling="avg", input_shape=(8, 8, 1)
+        )
+        features.trainable = False
+        scores = keras.layers.Dense(2, "softmax")(features.output)
+        model = keras.Model(features.input, scores)
+        model.compile(
+            keras.optimizers.Adam(0.05),
+            "sparse_categorical_crossentropy",
+            metrics=["accuracy"],
+        )
+        model.fit(grey[0], photos.train.labels, epochs=15, verbose=0)
+        _, accuracy = model.evaluate(grey[1], photos.test.labels, verbose=0)
+        accuracies.append(accuracy)
+    assert accuracies[0] > 0.9 and accuracies[0] > accuracies[1]
 
 
 @pytest.mark.parametrize(

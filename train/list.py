@@ -25,7 +25,7 @@ def define_flags():
 
 
 def select(patterns) -> list[str]:
-    """The models that names or patterns mean, sorted.
+    """The models that names or patterns mean.
 
     Raises:
         UserError: if one of them means none.
@@ -60,14 +60,20 @@ def row(facts: dict) -> list[str]:
     ]
 
 
+def table(names) -> str:
+    """A markdown table of models of the zoo."""
+    header = ["model", "parameters", "GFLOPs", "damped blocks", "damping", "input"]
+    rows = [row(zoo.describe(name)) for name in sorted(names, key=_natural)]
+    return tables.markdown([*header, "weights"], rows)
+
+
 def main():
     """Prints what the flags say."""
-    found = [zoo.describe(name) for name in select(flags.FLAGS.models)]
+    names = select(flags.FLAGS.models)
     if flags.FLAGS.json:
-        print("\n".join(map(json.dumps, found)))
-        return
-    header = ["model", "parameters", "GFLOPs", "damped blocks", "damping", "input"]
-    print(tables.markdown([*header, "weights"], [row(facts) for facts in found]))
+        print("\n".join(json.dumps(zoo.describe(name)) for name in names))
+    else:
+        print(table(names))
 
 
 if __name__ == "__main__":

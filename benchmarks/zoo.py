@@ -1,0 +1,257 @@
+r"""What the zoo's own pieces cost: building, damping, grouped convolutions.
+
+python benchmarks/zoo.py --output=docs/benchmarks.md
+
+Every figure is a median over rounds in which the things compared take turns in one
+process, and every ratio the median of the rounds' ratios: a shared machine slows both.
+"""
+
+import os
+import statistics
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import app, flags
+
+import zoo
+from inres_tf import progress, strategies, tables
+from inres_tf.layers import GroupedConv2D
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("network", "in_resnet110", "Network built and trained.")
+flags.DEFINE_string("reference", "ResNet152V2", "Of keras.applications, to build.")
+flags.DEFINE_integer("side", 224, "Height and width of the reference's images.")
+flags.DEFINE_integer("batch_size", 128, "Images in a training step.")
+flags.DEFINE_integer("rounds", 15, "Rounds of every comparison.")
+flags.DEFINE_string("output", None, "Markdown file to write; else stdout.")
+
+# Input, filters and groups of a ResNeXt's convolutions.
+GROUPED = [
+    ((32, 32, 32, 64), 64, 8),
+    ((32, 32, 32, 128), 128, 32),
+    ((32, 16, 16, 128), 128, 32),
+    ((32, 8, 8, 512), 512, 8),
+]
+# The largest ratio that was set as the goal.
+GOALS = {"layer": 1.0, "damping": 1.02, "grouped": 1.5}
+
+
+def compare(things: dict, rounds: int, label: str) -> dict[str, list[float]]:
+    """Seconds of each of several functions that take turns, after one call of each."""
+    for thing in things.values():
+        thing()
+    seconds = {name: [] for name in things}
+    for i in progress.bar(range(rounds), label, "round"):
+        # Each goes first as often as last: the first after another's work is slower.
+        order = list(things)[:: 1 if i % 2 else -1]
+        for name in order:
+            start = time.perf_counter()
+            things[name]()
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def ratio(seconds, name, reference) -> float:
+    """Median of the rounds' ratios."""
+    return statistics.median(
+        a / b for a, b in zip(seconds[name], seconds[reference], strict=True)
+    )
+
+
+def verdict(value, goal) -> str:
+    """A ratio beside its goal."""
+    return f"{value:.3f} ({'met' if value <= goal else 'missed'}: at most {goal:g})"
+
+
+def building():
+    """Rows on building a network and its first forward pass, per layer."""
+    layers, rows = {}, []
+
+    def build(make, shape):
+        def run():
+            model = make()
+            layers[make] = len(model.layers)
+            return model, np.zeros((1, *shape), np.float32)
+
+        return run
+
+    ours = build(lambda: zoo.get_model(FLAGS.network), (32, 32, 3))
+    application = getattr(keras.applications, FLAGS.reference)
+    side = (FLAGS.side, FLAGS.side, 3)
+    theirs = build(lambda: application(weights=None, input_shape=side), side)
+    builds = {FLAGS.network: ours, FLAGS.reference: theirs}
+    built = compare(builds, FLAGS.rounds, "building")
+    counts = dict(zip(builds, layers.values()))
+    first = {name: [] for name in builds}
+    for _ in progress.bar(range(FLAGS.rounds), "first forward pass", "round"):
+        for name, run in builds.items():
+            model, image = run()
+            start = time.perf_counter()
+            model(image)
+            first[name].append(time.perf_counter() - start)
+    for name in builds:
+        median = statistics.median(built[name])
+        rows.append(
+            [
+                name,
+                f"{counts[name]}",
+                f"{median:.2f} s",
+                f"{1e3 * median / counts[name]:.2f} ms",
+                f"{statistics.median(first[name]):.2f} s",
+            ]
+        )
+    per_layer = ratio(built, FLAGS.network, FLAGS.reference)
+    per_layer *= counts[FLAGS.reference] / counts[FLAGS.network]
+    table = tables.markdown(
+        ["network", "layers", "building", "building, a layer", "first forward pass"],
+        rows,
+    )
+    return (
+        f"{table}\n\nA layer of {FLAGS.network} against one of {FLAGS.reference}: "
+        f"{verdict(per_layer, GOALS['layer'])}."
+    )
+
+
+def training_step(damping):
+    """A compiled training step of the network under a damping."""
+    model = zoo.get_model(FLAGS.network, damping=damping, classifier_activation=None)
+    images = tf.random.uniform((FLAGS.batch_size, 32, 32, 3), 0, 255)
+    labels = tf.random.uniform((FLAGS.batch_size,), 0, 10, tf.int32)
+    optimizer = keras.optimizers.SGD(1e-3, momentum=0.9)
+    optimizer.build(model.trainable_variables)
+
+    @tf.function
+    def step():
+        with tf.GradientTape() as tape:
+            logits = model(images, training=True)
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+            loss = tf.reduce_mean(losses)
+        gradients = tape.gradient(loss, model.trainable_variables)
+        optimizer.apply(gradients, model.trainable_variables)
+        return loss
+
+    return lambda: step().numpy()
+
+
+def damping():
+    """Rows on a training step under each damping against none."""
+    names = ("none", "in", "lambda_in", "exponential")
+    steps = {name: training_step(name) for name in names}
+    seconds = compare(steps, FLAGS.rounds, "training steps")
+    rows = [
+        [
+            name,
+            f"{statistics.median(seconds[name]):.3f} s",
+            "1"
+            if name == "none"
+            else verdict(ratio(seconds, name, "none"), GOALS["damping"]),
+        ]
+        for name in names
+    ]
+    return tables.markdown(["damping", "training step", "against none"], rows)
+
+
+def grouped_step(layer, images):
+    """Forward and backward pass of a convolution."""
+    layer.build(images.shape)
+
+    @tf.function
+    def step():
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            loss = tf.reduce_sum(layer(images) ** 2)
+        return tape.gradient(loss, [images, layer.kernel.value])
+
+    return lambda: step()[1].numpy()
+
+
+class Raw(keras.layers.Conv2D):
+    """TensorFlow's own operation and nothing else."""
+
+    def call(self, inputs):
+        """Convolves."""
+        return tf.nn.conv2d(inputs, self.kernel.value, 1, "SAME")
+
+
+def grouped():
+    """Rows on the grouped convolution against TensorFlow's own and Keras'."""
+    rows = []
+    for shape, filters, groups in GROUPED:
+        images = tf.random.normal(shape)
+        options = {"groups": groups, "padding": "same", "use_bias": False}
+        layers = {
+            "raw": Raw(filters, 3, **options),
+            "ours": GroupedConv2D(filters, 3, **options),
+        }
+        steps = {name: grouped_step(layer, images) for name, layer in layers.items()}
+        seconds = compare(steps, FLAGS.rounds, f"{groups} groups")
+        keras_own = grouped_step(keras.layers.Conv2D(filters, 3, **options), images)
+        keras_seconds = compare({"keras": keras_own}, 1, "Keras' own")["keras"]
+        rows.append(
+            [
+                "×".join(map(str, shape)),
+                f"{groups}",
+                *(f"{1e3 * statistics.median(seconds[n]):.1f} ms" for n in layers),
+                f"{1e3 * keras_seconds[0]:.0f} ms",
+                verdict(ratio(seconds, "ours", "raw"), GOALS["grouped"]),
+            ]
+        )
+    header = ["input", "groups", "tf.nn.conv2d", "GroupedConv2D", "Conv2D(groups)"]
+    return tables.markdown([*header, "against tf.nn.conv2d"], rows)
+
+
+def machine() -> str:
+    """The machine and the versions."""
+    name = "unknown processor"
+    if os.path.exists("/proc/cpuinfo"):
+        with open("/proc/cpuinfo") as file:
+            names = [
+                x.split(":")[1].strip() for x in file if x.startswith("model name")
+            ]
+        name = names[0] if names else name
+    gpus = len(tf.config.list_physical_devices("GPU"))
+    return (
+        f"{name}, {os.cpu_count()} logical cores, {gpus} GPUs; TensorFlow "
+        f"{tf.__version__}, Keras {keras.__version__}, float32"
+    )
+
+
+def main(_):
+    """Measures and writes."""
+    strategies.make_repeatable()  # as training does
+    text = f"""# Benchmarks
+
+    python benchmarks/zoo.py --output=docs/benchmarks.md
+
+{machine()}. Medians of {FLAGS.rounds} rounds in which the things compared take turns
+in one process; a ratio is the median of the rounds' ratios. The machine is shared, so
+the ratios say more than the times.
+
+## Building a network
+
+{building()}
+
+## What damping adds to a training step
+
+{FLAGS.network}, batch {FLAGS.batch_size}, SGD with momentum, 32×32 images.
+
+{damping()}
+
+## Grouped 3×3 convolution
+
+Forward and backward pass. Keras' own, compiled with XLA, is timed once.
+
+{grouped()}
+"""
+    if FLAGS.output:
+        with open(FLAGS.output, "w", encoding="utf-8") as file:
+            file.write(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    app.run(main)
