@@ -6,6 +6,7 @@ parameters that their forward pass never uses; these are known here and passed o
 
 import re
 
+import keras
 import numpy as np
 
 _BATCH_NORM = {
@@ -31,8 +32,9 @@ def load_official_state(model, state) -> None:
             prefix, as of `torch.nn.DataParallel`, is taken off.
 
     Raises:
-        ValueError: if entries are missing, unknown or of the wrong shape; the message
-            names them all and nothing is changed.
+        ValueError: if `model` is no network of the official code, or entries are
+            missing, unknown or of the wrong shape; the message names them all and
+            nothing is changed.
     """
     state = {k.removeprefix("module."): np.asarray(v) for k, v in state.items()}
     targets = _targets(model)
@@ -123,9 +125,15 @@ def _targets(model) -> dict:
     targets = {}
     starts = _block_starts(model)
     for layer in model.layers:
-        official = _official_layer(layer.name, starts)
-        if official is None or not layer.weights:
+        if not layer.weights or isinstance(layer, keras.layers.Normalization):
             continue
+        official = _official_layer(layer.name, starts)
+        if official is None or getattr(layer, "groups", 1) > 1:
+            raise ValueError(
+                f"The official code has no network like {model.name}: only ResNets for "
+                "small images, such as in_resnet110, can be converted. "
+                f"Received: a network with the layer {layer.name!r}"
+            )
         if layer.name.endswith("_bn"):
             for theirs, ours in _BATCH_NORM.items():
                 targets[f"{official}.{theirs}"] = getattr(layer, ours)
@@ -163,7 +171,10 @@ def _official_layer(name: str, blocks: dict[str, int]) -> str | None:
     if part == "merge":
         return f"ks.{blocks[block]}"
     if part == "shortcut":
-        module = {"1": "downsample1", "2": "downsample21", "3": "downsample31"}[stage]
+        modules = {"1": "downsample1", "2": "downsample21", "3": "downsample31"}
+        if stage not in modules:
+            return None
+        module = modules[stage]
         return f"{module}.downsample.{'0' if kind == 'bn' else '2'}"
     return f"blocks.{blocks[block]}.{kind}{part}"
 

@@ -111,6 +111,19 @@ def test_entries_that_only_look_official_are_refused():
         convert.load_official_state(model, state | {"bn.weight": np.zeros(1)})
 
 
+@pytest.mark.parametrize("name", ["in_resnet50", "in_resnext11_4x16d"])
+def test_networks_that_are_not_official_are_refused(name):
+    with pytest.raises(ValueError, match=f"no network like {name}: only ResNets for"):
+        convert.load_official_state(zoo.get_model(name), {})
+
+
+def test_noise_takes_no_part():
+    model = zoo.EnResNet20(include_preprocessing=False, classifier_activation=None)
+    arrays = golden("resnet20")
+    convert.load_official_state(model, state_of(arrays))
+    assert_close(model(arrays["input_nhwc"]), arrays["logits_eval"])
+
+
 def test_data_parallel_prefix_is_taken_off():
     arrays = golden("resnet20")
     state = {f"module.{k}": v for k, v in state_of(arrays).items()}
