@@ -47,11 +47,11 @@ def _exponential_branch(rate):
 
 
 def _relu(k):
-    """The positive part, with the derivative 1 at 0: λ = 0 itself is no dead end.
+    """The positive part, with the derivative 1 at 0, where that of relu is 0.
 
     A network that is damped at rate 0 could otherwise never leave it.
     """
-    return ops.where(k >= 0, k, ops.zeros_like(k))
+    return k + ops.relu(-k)
 
 
 def _one(rate):

@@ -1,6 +1,6 @@
 r"""What the zoo's own pieces cost: building, damping, grouped convolutions.
 
-python benchmarks/zoo.py --output=docs/benchmarks.md
+python benchmarks/zoo_costs.py --output=docs/benchmarks.md
 
 Every figure is a median over rounds in which the things compared take turns in one
 process, and every ratio the median of the rounds' ratios: a shared machine slows both.
@@ -22,7 +22,10 @@ from inres_tf import progress, strategies, tables
 from inres_tf.layers import GroupedConv2D
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("network", "in_resnet110", "Network built and trained.")
+flags.DEFINE_string("network", "in_resnet110", "Network built.")
+flags.DEFINE_list(
+    "networks", ["in_resnet20", "in_resnet110", "in_resnext29_32x4d"], "Those trained."
+)
 flags.DEFINE_string("reference", "ResNet152V2", "Of keras.applications, to build.")
 flags.DEFINE_integer("side", 224, "Height and width of the reference's images.")
 flags.DEFINE_integer("batch_size", 128, "Images in a training step.")
@@ -116,9 +119,15 @@ def building():
     )
 
 
-def training_step(damping):
-    """A compiled training step of the network under a damping."""
-    model = zoo.get_model(FLAGS.network, damping=damping, classifier_activation=None)
+def training_step(network, damping):
+    """A compiled training step of a network under a damping."""
+    model = zoo.get_model(
+        network,
+        damping=damping,
+        input_shape=(32, 32, 3),
+        classes=10,
+        classifier_activation=None,
+    )
     images = tf.random.uniform((FLAGS.batch_size, 32, 32, 3), 0, 255)
     labels = tf.random.uniform((FLAGS.batch_size,), 0, 10, tf.int32)
     optimizer = keras.optimizers.SGD(1e-3, momentum=0.9)
@@ -139,20 +148,21 @@ def training_step(damping):
 
 def damping():
     """Rows on a training step under each damping against none."""
-    names = ("none", "in", "lambda_in", "exponential")
-    steps = {name: training_step(name) for name in names}
-    seconds = compare(steps, FLAGS.rounds, "training steps")
-    rows = [
-        [
-            name,
-            f"{statistics.median(seconds[name]):.3f} s",
-            "1"
-            if name == "none"
-            else verdict(ratio(seconds, name, "none"), GOALS["damping"]),
-        ]
-        for name in names
-    ]
-    return tables.markdown(["damping", "training step", "against none"], rows)
+    names, rows = ("none", "in", "lambda_in", "exponential"), []
+    for network in FLAGS.networks:
+        steps = {name: training_step(network, name) for name in names}
+        seconds = compare(steps, FLAGS.rounds, network)
+        ratios = (ratio(seconds, name, "none") for name in names[1:])
+        facts = zoo.describe(network)
+        rows.append(
+            [
+                network,
+                f"{facts['damped_blocks']} of {facts['blocks']}",
+                f"{statistics.median(seconds['none']):.3f} s",
+                *(verdict(value, GOALS["damping"]) for value in ratios),
+            ]
+        )
+    return tables.markdown(["network", "damped blocks", *names], rows)
 
 
 def grouped_step(layer, images):
@@ -225,11 +235,12 @@ def main(_):
     strategies.make_repeatable()  # as training does
     text = f"""# Benchmarks
 
-    python benchmarks/zoo.py --output=docs/benchmarks.md
+    python benchmarks/zoo_costs.py --output=docs/benchmarks.md
 
-{machine()}. Medians of {FLAGS.rounds} rounds in which the things compared take turns
-in one process; a ratio is the median of the rounds' ratios. The machine is shared, so
-the ratios say more than the times.
+{machine()}.
+Medians of {FLAGS.rounds} rounds in which the things compared take turns in one process; a
+ratio is the median of the rounds' ratios. The machine is shared, so the ratios say more
+than the times.
 
 ## Building a network
 
@@ -237,7 +248,8 @@ the ratios say more than the times.
 
 ## What damping adds to a training step
 
-{FLAGS.network}, batch {FLAGS.batch_size}, SGD with momentum, 32×32 images.
+Batch {FLAGS.batch_size}, SGD with momentum, 32×32 images; seconds of a step without damping, and
+ratios to it.
 
 {damping()}
 
