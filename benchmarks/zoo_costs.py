@@ -238,9 +238,9 @@ def main(_):
     python benchmarks/zoo_costs.py --output=docs/benchmarks.md
 
 {machine()}.
-Medians of {FLAGS.rounds} rounds in which the things compared take turns in one process; a
-ratio is the median of the rounds' ratios. The machine is shared, so the ratios say more
-than the times.
+Medians of {FLAGS.rounds} rounds in which the things compared take turns in one process;
+a ratio is the median of the rounds' ratios. The machine is shared, so the ratios say
+more than the times.
 
 ## Building a network
 
@@ -248,8 +248,8 @@ than the times.
 
 ## What damping adds to a training step
 
-Batch {FLAGS.batch_size}, SGD with momentum, 32×32 images; seconds of a step without damping, and
-ratios to it.
+Batch {FLAGS.batch_size}, SGD with momentum, 32×32 images; seconds of a step without
+damping, and ratios to it.
 
 {damping()}
 
