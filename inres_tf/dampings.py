@@ -102,6 +102,29 @@ def get(name: str) -> Damping:
     return DAMPINGS[name]
 
 
+def scalar_of(name: str, rate: float) -> float | None:
+    """The k that gives λ = `rate`; None under a damping that has no k.
+
+    Args:
+        name: a key of `DAMPINGS`.
+        rate: λ, a finite number >= 0; 0 where there is no k.
+
+    Raises:
+        ValueError: if there is no such damping, or λ cannot be that.
+    """
+    scalar = get(name).scalar
+    try:
+        value = float("nan" if isinstance(rate, (str, bool)) else rate)
+    except (OverflowError, TypeError, ValueError):
+        value = float("nan")
+    if not 0 <= value < float("inf") or (value and scalar is None):
+        allowed = "0" if scalar is None else "a finite number >= 0"
+        raise ValueError(
+            f"`rate` must be {allowed} under damping={name!r}. Received: rate={rate!r}"
+        )
+    return None if scalar is None else scalar(value)
+
+
 def scalar_range(name: str, depth: int) -> tuple[float, float] | None:
     """Range of the uniform distribution that k starts from in a network of `depth`.
 

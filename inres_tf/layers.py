@@ -52,6 +52,7 @@ class DampedAdd(keras.layers.Layer):
             initializer = keras.initializers.RandomUniform(low, high)
         self.initializer = keras.initializers.get(initializer)
         self.k = None
+        self.supports_masking = True
 
     @property
     def rate(self):
@@ -91,6 +92,12 @@ class DampedAdd(keras.layers.Layer):
             return ops.add(a * shortcut, branch)
         b = ops.cast(self._damping.branch(rate), self.compute_dtype)
         return ops.add(a * shortcut, b * branch)
+
+    def compute_mask(self, inputs, mask=None):
+        """What either input lets through, as `keras.layers.Add` has it."""
+        if mask is None or any(part is None for part in mask):
+            return None
+        return ops.logical_or(*mask)
 
     def compute_output_shape(self, input_shape):
         """The shape of both inputs."""
@@ -173,12 +180,12 @@ class UniformNoise(keras.layers.Layer):
     `keras.layers.GaussianNoise` is its companion.
 
     Args:
-        high: upper end of the noise's range, > 0.
+        high: upper end of the noise's range, a finite number > 0.
         seed: integer that makes the noise repeatable.
         **kwargs: those of `keras.layers.Layer`.
 
     Raises:
-        ValueError: if `high` is not positive.
+        ValueError: if `high` is not such a number.
 
     Reference:
         The noise-injected network of the official code of Yang et al., ICML 2020; after
@@ -187,9 +194,12 @@ class UniformNoise(keras.layers.Layer):
 
     def __init__(self, high, seed=None, **kwargs):
         super().__init__(**kwargs)
-        if not high > 0:
-            raise ValueError(f"`high` must be positive. Received: high={high!r}")
+        if not isinstance(high, (int, float)) or not 0 < high < float("inf"):
+            raise ValueError(
+                f"`high` must be a positive finite number. Received: high={high!r}"
+            )
         self.high = high
+        self.supports_masking = True
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
@@ -226,11 +236,22 @@ def damping_rates(model) -> dict[str, float]:
         model: any Keras model; nested models are searched as well.
 
     Returns:
-        Dict from layer name to λ, in the order of the network. Blocks whose damping
-        has no trainable k (`"none"`, `"plain"`) are left out.
+        Dict from layer name (`"nested/name"` within a nested model) to λ, in the order
+        of the network. Blocks whose damping has no trainable k (`"none"`, `"plain"`)
+        are left out.
     """
     return {
-        layer.name: float(ops.convert_to_numpy(layer.rate))
-        for layer in model._flatten_layers(include_self=False)
-        if isinstance(layer, DampedAdd) and layer.k is not None
+        name: float(ops.convert_to_numpy(layer.rate))
+        for name, layer in _damped_layers(model, "", set())
+        if layer.k is not None
     }
+
+
+def _damped_layers(model, prefix, seen):
+    """(name, layer) of every `DampedAdd` in a model or layer, each once."""
+    for layer in model._flatten_layers(include_self=False, recursive=False):
+        if id(layer) not in seen:
+            seen.add(id(layer))
+            if isinstance(layer, DampedAdd):
+                yield prefix + layer.name, layer
+            yield from _damped_layers(layer, f"{prefix}{layer.name}/", seen)

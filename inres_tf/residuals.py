@@ -2,6 +2,7 @@
 
 import fnmatch
 import logging
+import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -34,18 +35,25 @@ class Addition:
 def additions(model) -> list[Addition]:
     """The additions of a model, residual or not, in the order of its graph.
 
-    An addition of two tensors of the same shape is residual if one of them, the
-    shortcut, is what the other is computed from, or is computed from the same tensor by
-    at most one layer with a kernel (a projection) where the other has more of them.
+    Additions are `keras.layers.Add`, `+`, `keras.ops.add` and `DampedAdd("none")`. One
+    of two tensors of the same shape is residual if one of them, the shortcut, is
+
+    - what the other one is computed from,
+    - or computed from the same tensor as the other one without a layer with a kernel,
+    - or with one such layer, a projection, where the other one has more in its way.
+
+    So a long skip with a projection, such as a lateral of a feature pyramid, counts as
+    residual too: `damp` leaves it out by its `where`.
 
     Args:
-        model: functional or Sequential Keras model; nested ones are searched as well.
+        model: functional or Sequential Keras model; nested ones are searched as well,
+            but not models within layers such as `TimeDistributed`.
 
     Raises:
         ValueError: if the model is subclassed: Keras does not know its graph.
     """
     _check(model)
-    return _additions(model, "", set())
+    return _scan(model)[0]
 
 
 def damp(
@@ -57,9 +65,10 @@ def damp(
     """Damps the residual additions of a model.
 
     Every addition chosen becomes a `DampedAdd` of the same name, a(λ) shortcut +
-    b(λ) branch, with a λ of its own. At rate 0 the outputs stay as they are, and λ can
-    be trained from there. Additions that are not residual are left alone and logged
-    by the logger `inres_tf`; `additions` gives them all.
+    b(λ) branch, with a trainable λ of its own. At rate 0 the outputs stay as they are
+    (but under `"plain"`, which takes the shortcuts away), and λ can be trained from
+    there. Additions that are not residual are left alone and logged by the logger
+    `inres_tf`; `additions` gives them all.
 
     Args:
         model: functional or Sequential Keras model, such as those of
@@ -81,15 +90,9 @@ def damp(
         Yang et al., Interpolation between Residual and Non-Residual Networks, ICML
         2020 (arXiv 2006.05749).
     """
-    row = dampings.get(damping)
-    number = isinstance(rate, (int, float)) and not isinstance(rate, bool)
-    if not number or not 0 <= rate < float("inf") or (rate and row.scalar is None):
-        allowed = "0" if row.scalar is None else "a finite number >= 0"
-        raise ValueError(
-            f"`rate` must be {allowed} under damping={damping!r}. "
-            f"Received: rate={rate!r}"
-        )
-    found = additions(model)
+    scalar = dampings.scalar_of(damping, rate)
+    _check(model)
+    found, shortcuts = _scan(model)
     chosen = _choose(found, where, model.name)
     left = [f"{a.name} ({a.reason})" for a in found if a.reason]
     if left:
@@ -98,22 +101,20 @@ def damp(
         )
     if not chosen:
         _LOGGER.warning("%s has no residual addition to damp.", model.name)
-    value = None if row.scalar is None else row.scalar(float(rate))
-    copier = _Copier(
-        {id(a.operation): a for a in chosen},
-        lambda **kwargs: DampedAdd(
-            damping,
-            None if value is None else keras.initializers.Constant(value),
-            **kwargs,
-        ),
-    )
+
+    def make(**kwargs):
+        initializer = None if scalar is None else keras.initializers.Constant(scalar)
+        return DampedAdd(damping, initializer, **kwargs)
+
+    copier = _Copier({id(a.operation) for a in chosen}, shortcuts, make)
     damped = copier.copy(model)
     copier.copy_weights()
     return damped
 
 
 def _check(model):
-    if not isinstance(model, (keras.Function, keras.Sequential)):
+    graph = isinstance(model, (keras.Function, keras.Sequential))
+    if not graph or not isinstance(model, keras.Model):
         kind = type(model).__name__
         raise ValueError(
             f"{getattr(model, 'name', kind)!r} is a subclassed model, whose graph "
@@ -128,9 +129,16 @@ def _choose(found, where, model_name):
     residual = [a for a in found if a.reason is None]
     if where is None:
         return residual
-    if callable(where):
+    if callable(where) and not isinstance(where, keras.layers.Layer):
         return [a for a in residual if where(a.operation)]
-    patterns = [where] if isinstance(where, str) else list(where)
+    patterns = [where] if isinstance(where, str) else where
+    if not isinstance(patterns, (list, tuple, set, frozenset)) or not all(
+        isinstance(pattern, str) for pattern in patterns
+    ):
+        raise ValueError(
+            "`where` must be None, a name or a pattern of names, a list of them, or a "
+            f"function of a layer. Received: where={where!r}"
+        )
     chosen = []
     for pattern in patterns:
         matched = [a for a in found if _matches(a, pattern)]
@@ -152,33 +160,49 @@ def _matches(addition, pattern):
     return any(fnmatch.fnmatchcase(name, pattern) for name in names)
 
 
-def _additions(model, prefix, seen):
-    """`additions`, for a model that may be nested; `seen` holds those done."""
-    seen.add(id(model))
+def _scan(model):
+    """(the additions of a model and those in it, the shortcut by the call's id).
+
+    An addition that is called several times, in whatever models, is residual if it is
+    so at every call: it has one λ.
+    """
+    names, verdicts = {}, {}
+    _judge_model(model, "", names, verdicts)
+    found, shortcuts = [], {}
+    for operation, calls in verdicts.items():
+        reason = next((r for _, r in calls.values() if r), None)
+        indices = {} if reason else {node: i for node, (i, _) in calls.items()}
+        shortcuts |= indices
+        found.append(
+            Addition(names[operation], operation, tuple(indices.values()), reason)
+        )
+    return found, shortcuts
+
+
+def _judge_model(model, prefix, names, verdicts):
+    """Adds the verdicts on a model's additions, then on those of the models in it.
+
+    Args:
+        model: functional or Sequential model.
+        prefix: path of the model.
+        names: operation or model: path; what is in it is done.
+        verdicts: addition: {id of the call: verdict}.
+    """
+    judged = {}
     if isinstance(model, keras.Sequential):
-        inner = model.layers
-        nodes = []
+        calls = [(layer, None) for layer in model.layers]
     else:
         nodes = _nodes(model)
-        inner = [node.operation for node in nodes]
-    verdicts = _judge(nodes)
-    found = []
-    for operation in dict.fromkeys(inner):
-        if id(operation) in verdicts:
-            shortcuts, reasons = zip(*verdicts[id(operation)])
-            reason = next(filter(None, reasons), None)
-            found.append(
-                Addition(
-                    prefix + operation.name,
-                    operation,
-                    () if reason else shortcuts,
-                    reason,
-                )
-            )
-        elif isinstance(operation, (keras.Function, keras.Sequential)):
-            if id(operation) not in seen:
-                found += _additions(operation, f"{prefix}{operation.name}/", seen)
-    return found
+        judged = _judge(nodes)
+        calls = [(node.operation, id(node)) for node in nodes]
+    for operation, call in calls:
+        first = operation not in names
+        if first:
+            names[operation] = prefix + operation.name
+        if call in judged:
+            verdicts.setdefault(operation, {})[call] = judged[call]
+        elif first and isinstance(operation, (keras.Function, keras.Sequential)):
+            _judge_model(operation, f"{names[operation]}/", names, verdicts)
 
 
 def _nodes(model):
@@ -206,58 +230,100 @@ def _node(tensor):
 def _is_addition(node):
     """Whether a call adds tensors: an `Add` layer, `+` or `keras.ops.add`."""
     operation = node.operation
+    if isinstance(operation, DampedAdd):
+        return operation.damping == "none"
     if isinstance(operation, keras.layers.Layer):
         return isinstance(operation, keras.layers.Add)
     return type(operation).__name__ == "Add" and len(node.input_tensors) == 2
 
 
 def _judge(nodes):
-    """For each addition, its (shortcut, reason why it is no residual) at each call.
+    """By the call's id: an addition's (shortcut, or None, and why there is none).
 
     Sets of ancestors are the bits of an integer, a bit for each call.
     """
     place = {id(node): i for i, node in enumerate(nodes)}
+    parents = [[place[id(p)] for p in node.parent_nodes] for node in nodes]
     kernels = [_kernels(node.operation) for node in nodes]
     ancestors, verdicts = [], {}
-
-    def count(bits):
-        return sum(k for i, k in enumerate(kernels) if bits >> i & 1)
-
     for i, node in enumerate(nodes):
         bits = 1 << i
-        for parent in node.parent_nodes:
-            bits |= ancestors[place[id(parent)]]
+        for parent in parents[i]:
+            bits |= ancestors[parent]
         ancestors.append(bits)
         if _is_addition(node):
-            sources = [ancestors[place[id(_node(x))]] for x in node.input_tensors]
-            verdict = _shortcut(node.input_tensors, sources, count)
-            verdicts.setdefault(id(node.operation), []).append(verdict)
+            reason = _refusal(node)
+            if reason:
+                verdict = None, reason
+            elif isinstance(node.operation, DampedAdd):
+                verdict = 0, None
+            else:
+                ends = [place[id(_node(tensor))] for tensor in node.input_tensors]
+                verdict = _shortcut(ends, ancestors, parents, kernels)
+            verdicts[id(node)] = verdict
     return verdicts
 
 
-def _shortcut(tensors, sources, count):
-    """(index of the shortcut, None), or (None, why there is none)."""
+def _refusal(node):
+    """Why an addition is no residual one whatever its inputs come from, or None."""
+    operation, tensors = node.operation, node.input_tensors
+    if (
+        isinstance(operation, keras.layers.Add)
+        and type(operation) is not keras.layers.Add
+    ):
+        return f"it is a {type(operation).__name__}, a subclass of Add"
     if len(tensors) != 2:
-        return None, f"it adds {len(tensors)} tensors"
+        return f"it adds {len(tensors)} tensors"
     shapes = [tuple(tensor.shape) for tensor in tensors]
     if shapes[0] != shapes[1]:
-        return None, f"it adds shapes {shapes[0]} and {shapes[1]}"
+        return f"it adds shapes {shapes[0]} and {shapes[1]}"
     if tensors[0] is tensors[1]:
-        return None, "it adds a tensor to itself"
-    own = [sources[0] & ~sources[1], sources[1] & ~sources[0]]
+        return "it adds a tensor to itself"
+    dtypes = [keras.backend.standardize_dtype(tensor.dtype) for tensor in tensors]
+    if not all(keras.backend.is_float_dtype(dtype) for dtype in dtypes):
+        return f"it adds {' and '.join(dict.fromkeys(dtypes))}"
+    return None
+
+
+def _shortcut(ends, ancestors, parents, kernels):
+    """(index of the shortcut, None), or (None, why there is none).
+
+    Args:
+        ends: the calls that give the two inputs.
+        ancestors: of each call, its own bit and those it depends on.
+        parents: of each call, those it takes.
+        kernels: of each call, its layers with kernels.
+    """
+    first, second = (ancestors[end] for end in ends)
+    own = [first & ~second, second & ~first]
     for i in (0, 1):
         if not own[i]:
             return i, None
-    if not sources[0] & sources[1]:
+    if not first & second:
         return None, "its inputs have nothing in common"
-    depth = [count(bits) for bits in own]
-    i = depth.index(min(depth))
-    if depth[0] == depth[1] or depth[i] > 1:
-        return None, (
-            f"its inputs are parallel branches of {depth[0]} and {depth[1]} layers "
-            "with kernels"
+    passed = [
+        _fewest(end, bits, first & second, parents, kernels)
+        for end, bits in zip(ends, own)
+    ]
+    if passed[0] == passed[1] or min(passed) > 1:
+        a, b = passed
+        return (
+            None,
+            f"its inputs are parallel branches of {a} and {b} layers with kernels",
         )
-    return i, None
+    return passed.index(min(passed)), None
+
+
+def _fewest(end, own, common, parents, kernels):
+    """The fewest layers with kernels on a way from what is common to `end`."""
+    fewest = {}
+    for i in range(end + 1):
+        if own >> i & 1:
+            before = [
+                0 if common >> parent & 1 else fewest[parent] for parent in parents[i]
+            ]
+            fewest[i] = kernels[i] + min(before, default=float("inf"))
+    return fewest[end]
 
 
 def _kernels(operation):
@@ -291,10 +357,17 @@ def _dtype(operation):
 
 
 class _Copier:
-    """Copies models, with some additions replaced; what is shared stays shared."""
+    """Copies models, with some additions replaced; what is shared stays shared.
 
-    def __init__(self, chosen, make):
-        self._chosen = chosen  # id of the operation: Addition
+    Args:
+        chosen: ids of the additions to replace.
+        shortcuts: id of a call of an addition: which of its inputs is the shortcut.
+        make: function of a name and a dtype that gives the layer in its stead.
+    """
+
+    def __init__(self, chosen, shortcuts, make):
+        self._chosen = chosen
+        self._shortcuts = shortcuts
         self._make = make
         self._copies = {}
         self._pairs = []
@@ -306,9 +379,17 @@ class _Copier:
         return self._copies[id(operation)]
 
     def copy_weights(self):
-        """Sets the weights of all copies."""
+        """Gives the copies the originals' weights, statistics and vocabularies."""
         for old, new in self._pairs:
-            new.set_weights(old.get_weights())
+            parts = zip(old._flatten_layers(), new._flatten_layers(), strict=True)
+            for source, target in parts:
+                weights = {}
+                source.save_own_variables(weights)
+                target.load_own_variables(weights)
+                if hasattr(source, "save_assets"):
+                    with tempfile.TemporaryDirectory() as folder:
+                        source.save_assets(folder)
+                        target.load_assets(folder)
 
     def _new(self, operation):
         if id(operation) in self._chosen:
@@ -332,16 +413,15 @@ class _Copier:
         return new
 
     def _model(self, model):
-        tensors, calls = {}, {}
+        tensors = {id(x): self.copy(_node(x).operation).output for x in model.inputs}
         for node in _nodes(model):
             operation = node.operation
-            call = calls[id(operation)] = calls.get(id(operation), -1) + 1
-            new = self.copy(operation)
             if node.is_input:
-                outputs = new.output
-            elif id(operation) in self._chosen:
+                continue
+            new = self.copy(operation)
+            if id(operation) in self._chosen:
                 pair = [tensors[id(x)] for x in node.input_tensors]
-                if self._chosen[id(operation)].shortcut[call] == 1:
+                if self._shortcuts[id(node)] == 1:
                     pair.reverse()
                 outputs = new(pair)
             else:

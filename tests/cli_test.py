@@ -91,6 +91,7 @@ def test_list_prints_what_describe_says(binary):
     for wrong, message in (
         ("inresnet20", "no model 'inresnet20' in the zoo; --models takes in_resnet20"),
         ("vgg*", "no model of the zoo matches --models=vgg*"),
+        (",", "--models names none"),
     ):
         code, out, err = binary("list", f"--models={wrong}")
         assert code == 1 and not out and message in err and err.count("\n") == 1

@@ -126,5 +126,22 @@ def test_uniform_noise():
     assert not np.array_equal(layer(x, training=True) - x, noise)
     again = UniformNoise.from_config(layer.get_config())
     np.testing.assert_array_equal(again(x, training=True) - x, noise)
-    with pytest.raises(ValueError, match="positive. Received: high=0"):
-        UniformNoise(0)
+    for wrong in (0, -1.0, float("inf"), "a"):
+        with pytest.raises(ValueError, match="positive finite number. Received: high="):
+            UniformNoise(wrong)
+
+
+def test_tensorflows_own_operation_is_taken_where_it_runs(monkeypatch):
+    layer = GroupedConv2D(8, 3, groups=4)
+    layer.build((None, 8, 8, 8))
+
+    def convolutions():
+        graph = tf.function(lambda x: layer(x)).get_concrete_function(
+            tf.TensorSpec((1, 8, 8, 8))
+        )
+        return sum(x.type == "Conv2D" for x in graph.graph.get_operations())
+
+    monkeypatch.setattr(native, "runs", lambda dtype: True)
+    assert convolutions() == 1
+    monkeypatch.setattr(native, "runs", lambda dtype: False)
+    assert convolutions() == 4

@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras import layers
 
 import inres_tf
+import zoo
 from inres_tf.layers import DampedAdd, damping_rates
 
 # Of each architecture: how many residual additions it has, and the layers that give
@@ -40,11 +41,14 @@ def randomize(model, rng):
     model.set_weights(
         [
             rng.uniform(0.5, 1.5, w.shape)
-            if w.name in ("gamma", "moving_variance")
+            if w.name in ("gamma", "moving_variance", "variance")
             else rng.normal(0, 0.05, w.shape)
             for w in model.weights
         ]
     )
+    for layer in model.layers:
+        if isinstance(layer, layers.Normalization):
+            layer.finalize_state()
 
 
 def damped_layers(model):
@@ -168,11 +172,7 @@ def test_model_of_a_user(rng, tmp_path, caplog):
     for name, reason in verdicts.items():
         assert (reason is None) != (f"{name} (" in caplog.text)
     # A shared model and a shared layer stay shared: one λ each.
-    assert sorted(x.name for x in damped_layers(damped)) == [
-        "merge",
-        "projected",
-        "reused",
-    ]
+    assert set(damping_rates(damped)) == {"shared/merge", "projected", "reused"}
     inputs = {
         "image": rng.normal(size=(2, 8, 8, 3)).astype(np.float32),
         "bias": rng.normal(size=(2, 8, 8, 4)).astype(np.float32),
@@ -239,6 +239,32 @@ def test_where_that_selects_nothing_is_an_error():
     assert [layer.name for layer in damped_layers(damped)] == ["merge"]
 
 
+def linear(width, name):
+    return layers.Dense(width, use_bias=False, name=name)
+
+
+def test_a_shared_addition_is_damped_at_every_call(rng):
+    """One λ, with the shortcut on either side, in the model and in one within it."""
+    merge = layers.Add(name="merge")
+    x = keras.Input((4,))
+    inner = keras.Model(x, merge([linear(4, "f")(x), x]), name="inner")
+    inputs = keras.Input((4,))
+    h = inner(inputs)
+    h = merge([h, linear(4, "g")(h)])
+    model = keras.Model(inputs, merge([linear(4, "h")(h), h]))
+    (found,) = inputs_found = inres_tf.additions(model)
+    assert sorted(found.shortcut) == [0, 1, 1] and len(inputs_found) == 1
+    damped = inres_tf.damp(model, rate=0.25)
+    (rate,) = damping_rates(damped).values()
+    assert rate == 0.25
+    f = inner.get_layer("f").get_weights()[0]
+    g, k = (model.get_layer(name).get_weights()[0] for name in "gh")
+    y = x = rng.normal(size=(3, 4)).astype(np.float32)
+    for kernel in (f, g, k):
+        y = 0.75 * y + y @ kernel
+    np.testing.assert_allclose(damped(x), y, rtol=1e-4, atol=1e-5)
+
+
 def test_a_shared_addition_is_damped_everywhere_or_nowhere():
     """It has one λ, and in the second place there is no shortcut."""
     inputs = keras.Input((4,))
@@ -248,6 +274,102 @@ def test_a_shared_addition_is_damped_everywhere_or_nowhere():
     model = keras.Model(inputs, x)
     assert "parallel" in inres_tf.additions(model)[0].reason
     assert not damped_layers(inres_tf.damp(model))
+
+
+def chain(x, kernels):
+    for _ in range(kernels):
+        x = layers.ReLU()(layers.Dense(4)(x))
+    return x
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "shortcut"),
+    [(0, 1, 0), (1, 0, 1), (1, 2, 0), (3, 1, 1), (1, 1, None), (2, 3, None)],
+)
+def test_a_projection_has_one_kernel_at_most(first, second, shortcut):
+    x = chain(keras.Input((4,)), 1)
+    model = keras.Model(
+        x._keras_history.operation._inbound_nodes[0].input_tensors[0],
+        layers.Add()([chain(x, first), chain(x, second)]),
+    )
+    (found,) = inres_tf.additions(model)
+    assert found.shortcut == (() if shortcut is None else (shortcut,))
+
+
+def test_parallel_branches_share_the_shortcut():
+    """In x + f(x) + g(x) the sum so far is the shortcut of g, however short g is."""
+    x = keras.Input((4,))
+    first = layers.Add(name="attention")([x, chain(x, 3)])
+    model = keras.Model(x, layers.Add(name="mlp")([chain(x, 1), first]))
+    assert [a.shortcut for a in inres_tf.additions(model)] == [(0,), (1,)]
+
+
+class Half(layers.Add):
+    def call(self, inputs):
+        return 0.5 * super().call(inputs)
+
+
+def test_what_only_looks_like_a_residual_addition():
+    x = keras.Input((4,))
+    y = Half(name="half")([x, layers.Dense(4)(x)])
+    tokens = keras.Input((4,), dtype="int32")
+    z = layers.Add(name="tokens")([tokens, keras.ops.cumsum(tokens, -1)])
+    model = keras.Model([x, tokens], [y, z])
+    assert {a.name: a.reason for a in inres_tf.additions(model)} == {
+        "half": "it is a Half, a subclass of Add",
+        "tokens": "it adds int32",
+    }
+
+
+def test_state_beside_the_weights_is_kept(rng):
+    """Statistics of an adapted normalisation, a vocabulary, masks, frozen layers."""
+    words = np.array([["cat dog"], ["bird dog"], ["cat"]])
+    split = layers.TextVectorization(output_sequence_length=3)
+    split.adapt(words)
+    inputs = keras.Input((1,), dtype="string")
+    x = layers.Embedding(9, 4, mask_zero=True)(split(inputs))
+    normalise = layers.Normalization()
+    normalise.adapt(rng.normal(3, 5, (50, 4)))
+    values = keras.Input((3, 4))
+    frozen = layers.Dense(4, name="frozen", trainable=False)
+    x = layers.Add(name="first")([x, layers.Dense(4)(x)])
+    y = normalise(values)
+    y = layers.Add(name="second")([y, frozen(y)])
+    # With the mask the last word counts, without it the padding.
+    outputs = layers.Concatenate()([layers.LSTM(4)(x), layers.Flatten()(y)])
+    model = keras.Model([inputs, values], outputs)
+    damped = inres_tf.damp(model)
+    assert len(damped_layers(damped)) == 2
+    batch = [tf.constant(words), tf.constant(rng.normal(size=(3, 3, 4)), tf.float32)]
+    np.testing.assert_allclose(damped(batch), model(batch), rtol=1e-5, atol=1e-6)
+    assert not damped.get_layer("frozen").trainable
+
+
+def test_networks_of_the_zoo_and_inputs_that_are_not_used(rng):
+    model = zoo.ResNet20(input_shape=(8, 8, 3))
+    damped = inres_tf.damp(model, "lambda_in", rate=0.5)
+    assert list(damping_rates(damped).values()) == [0.5] * 9
+    blocks = [n for n in damping_rates(zoo.InResNet20())]
+    damped = inres_tf.damp(model, rate=0.5, where=blocks)
+    own = zoo.InResNet20(input_shape=(8, 8, 3))
+    zoo.applications.copy_by_name(model, own)
+    for name in blocks:
+        own.get_layer(name).k.assign(0.5)
+    pixels = rng.integers(0, 256, (2, 8, 8, 3)).astype(np.uint8)
+    np.testing.assert_allclose(damped(pixels), own(pixels), rtol=1e-5, atol=1e-6)
+
+    x, unused = keras.Input((4,)), keras.Input((2,))
+    model = keras.Model([x, unused], layers.Add()([x, layers.Dense(4)(x)]))
+    batch = [np.ones((1, 4)), np.ones((1, 2))]
+    np.testing.assert_allclose(inres_tf.damp(model)(batch), model(batch), rtol=1e-6)
+
+
+def test_very_deep_models_are_no_recursion():
+    x = inputs = keras.Input((2,))
+    for _ in range(300):
+        x = x + keras.ops.relu(x)
+    model = keras.Model(inputs, x)
+    assert len(inres_tf.additions(model)) == 300
 
 
 def test_sequential_models_are_searched(rng):
@@ -308,6 +430,10 @@ class Subclassed(keras.Model):
         (unit(3, "u"), {"rate": "0"}, "Received: rate='0'"),
         (unit(3, "u"), {"rate": float("inf")}, "Received: rate=inf"),
         (unit(3, "u"), {"damping": "plain", "rate": 0.5}, "must be 0 under .*'plain'"),
+        (unit(3, "u"), {"rate": 10**400}, "Received: rate=1000"),
+        (unit(3, "u"), {"where": 5}, "a list of them.* Received: where=5"),
+        (unit(3, "u"), {"where": [None]}, "Received: where=.None."),
+        (unit(3, "u"), {"where": layers.Add()}, "Received: where=<Add"),
     ],
 )
 def test_wrong_arguments(model, arguments, message):

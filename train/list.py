@@ -30,9 +30,12 @@ def select(patterns) -> list[str]:
     Raises:
         UserError: if one of them means none.
     """
+    patterns = [pattern.strip() for pattern in patterns if pattern.strip()]
+    if not patterns:
+        raise UserError("--models names none; --models=* are all")
     chosen = set()
     for pattern in patterns:
-        matched = fnmatch.filter(zoo.list_models(), pattern.strip())
+        matched = fnmatch.filter(zoo.list_models(), pattern)
         if not matched:
             if any(c in pattern for c in "*?["):
                 raise UserError(f"no model of the zoo matches --models={pattern}")

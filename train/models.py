@@ -14,10 +14,11 @@ def check(name: str, flag: str = "--model") -> None:
     """Raises UserError, naming close ones, if the zoo has no model of this name."""
     known = zoo.list_models()
     if name not in known:
-        close = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or known
+        close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         raise UserError(
             f"there is no model {name!r} in the zoo; {flag} takes "
-            f"{', '.join(close)}{'' if close is known else ', ...'}"
+            f"{', '.join([*(close or ['in_resnet20']), '...'])} "
+            "(python -m train.list shows all)"
         )
 
 
@@ -38,7 +39,7 @@ def from_flags(dataset=None):
 
     Args:
         dataset: whose image shape and classes a model of the zoo is built for; None
-            for 32x32x3 images and the classes of --weights.
+            for its usual images and the classes of --weights.
 
     Raises:
         UserError: if it is neither or both, or cannot be loaded.
@@ -60,8 +61,11 @@ def from_flags(dataset=None):
     build = builder(values.model, weights=values.weights)
     if dataset is not None:
         return build(dataset.shape, len(dataset.class_names))
-    try:
-        file = weights.resolve(values.model, values.weights)
-        return build((32, 32, 3), weights.saved_classes(file) or 10)
-    except ValueError as error:
-        raise UserError(str(error)) from error
+    facts, classes = zoo.describe(values.model), None
+    if values.weights != "imagenet" or "imagenet" not in facts["weights"]:
+        try:
+            file = weights.resolve(values.model, values.weights)
+            classes = weights.saved_classes(file)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+    return build(facts["input_shape"], classes or facts["classes"])

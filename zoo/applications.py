@@ -1,5 +1,6 @@
 """Weights of `keras.applications`, and of undamped networks, for damped ones."""
 
+import itertools
 import re
 
 import keras
@@ -7,6 +8,8 @@ import keras
 from inres_tf import dampings
 from inres_tf.layers import DampedAdd
 
+# A network's own layers, without what it may be built upon.
+_OWN = re.compile(r"(stem|head|stage\d+_block\d+)_|predictions$")
 _FIXED = {
     "conv1_conv": "stem_conv",
     "post_bn": "head_bn",
@@ -34,11 +37,11 @@ def load_application(model, source, rate=0.0) -> None:
             of depth 101 and 152; with or without its top.
         source: `keras.applications.ResNet50V2`, `ResNet101V2` or `ResNet152V2`; with
             its top if `model` has one.
-        rate: λ that every damped block starts from.
+        rate: the λ >= 0 that every damped block starts from.
 
     Raises:
-        ValueError: if the networks do not match, naming the first layer that differs;
-            nothing is changed.
+        ValueError: if `rate` is no such number, or the networks do not match, naming a
+            layer that differs; nothing is changed.
     """
     theirs = {}
     for layer in source.layers:
@@ -57,6 +60,7 @@ def load_imagenet(model, application, options) -> None:
 
     Raises:
         ValueError: if the network is not of ImageNet's 1000 classes.
+        OSError: if they cannot be fetched.
     """
     top = options["include_top"]
     if top and options["classes"] != 1000:
@@ -65,7 +69,13 @@ def load_imagenet(model, application, options) -> None:
             f"Received: classes={options['classes']}"
         )
     constructor = getattr(keras.applications, application)
-    load_application(model, constructor(weights="imagenet", include_top=top))
+    try:
+        source = constructor(weights="imagenet", include_top=top)
+    except Exception as error:  # Keras raises no narrower one if it cannot fetch them
+        raise OSError(
+            f"The ImageNet weights of {application} could not be fetched: {error}"
+        ) from error
+    load_application(model, source)
 
 
 def copy_by_name(source, model) -> None:
@@ -80,31 +90,32 @@ def copy_by_name(source, model) -> None:
 
 def _copy(theirs, name, model, rate):
     """Sets the weights of `model`'s layers from those of the same name."""
-    scalars, pairs = [], []
-    for layer in model.layers:
-        if isinstance(layer, DampedAdd) and layer.name not in theirs:
-            scalars += [] if layer.k is None else [layer]
-        elif layer.weights and not isinstance(layer, keras.layers.Normalization):
-            if layer.name not in theirs:
-                raise ValueError(
-                    f"The weights of {name} do not fit {model.name}: they have none "
-                    f"for its layer {layer.name!r}."
-                )
-            pairs.append((layer, theirs.pop(layer.name)))
-    left = sorted(n for n in theirs if n not in ("predictions", "normalization"))
-    if left:
-        raise ValueError(
-            f"The weights of {name} do not fit {model.name}, which has no layer "
-            f"{left[0]!r}."
-        )
-    for ours, other in pairs:
-        for a, b in zip(ours.weights, other.weights, strict=True):
-            if tuple(a.shape) != tuple(b.shape):
-                raise ValueError(
-                    f"The weights of {name} do not fit {model.name}: layer "
-                    f"{ours.name!r} needs {tuple(a.shape)}, they have {tuple(b.shape)}."
-                )
-    for ours, other in pairs:
-        ours.set_weights(other.get_weights())
-    for layer in scalars:
-        layer.k.assign(dampings.get(layer.damping).scalar(rate))
+    layers = {x.name: x for x in model.layers if _OWN.match(x.name)}
+    scalars = [
+        layer
+        for layer in layers.values()
+        if isinstance(layer, DampedAdd)
+        and layer.k is not None
+        and layer.name not in theirs
+    ]
+    values = [dampings.scalar_of(layer.damping, rate) for layer in scalars]
+    pairs, problem = [], None
+    for own in (x for x in layers.values() if x.weights and x not in scalars):
+        other = theirs.get(own.name)
+        if other is None:
+            problem = f"they have none for its layer {own.name!r}"
+            break
+        for a, b in itertools.zip_longest(own.weights, other.weights):
+            shapes = [None if x is None else tuple(x.shape) for x in (a, b)]
+            if shapes[0] != shapes[1] and problem is None:
+                problem = f"layer {own.name!r} needs {shapes[0]}, they have {shapes[1]}"
+        pairs.append((own, other))
+    left = sorted(set(theirs) - set(layers) - {"predictions", "normalization"})
+    if left and problem is None:
+        problem = f"it has no layer {left[0]!r}"
+    if problem:
+        raise ValueError(f"The weights of {name} do not fit {model.name}: {problem}.")
+    for own, other in pairs:
+        own.set_weights(other.get_weights())
+    for layer, value in zip(scalars, values):
+        layer.k.assign(value)

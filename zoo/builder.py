@@ -192,6 +192,16 @@ def input_pixels(input_tensor, input_shape, include_top, style):
     if input_shape is None:
         side = style.side if include_top else None
         input_shape = (side, side, 3)
+    shape = check_shape(input_shape, style)
+    return layers.Input(shape=shape) if input_tensor is None else input_tensor
+
+
+def check_shape(input_shape, style) -> tuple:
+    """The shape of a network's images as a tuple; height and width may be None.
+
+    Raises:
+        ValueError: as `input_pixels`.
+    """
     shape = tuple(input_shape) if isinstance(input_shape, (list, tuple)) else ()
     numbers = [n for n in shape if n is not None]
     if (
@@ -210,7 +220,7 @@ def input_pixels(input_tensor, input_shape, include_top, style):
             f"since the network's strides reduce them {style.strides} times. "
             f"Received: input_shape={input_shape}"
         )
-    return layers.Input(shape=shape) if input_tensor is None else input_tensor
+    return shape
 
 
 def normalization(x, style):
@@ -235,7 +245,7 @@ def head(x, style, include_top, pooling, classes, classifier_activation):
     if include_top:
         x = layers.GlobalAveragePooling2D(name="avg_pool", **_LAST)(x)
         return layers.Dense(
-            classes,
+            int(classes),
             activation=classifier_activation,
             kernel_initializer=keras.initializers.VarianceScaling(
                 1 / 3, "fan_in", "uniform"

@@ -22,13 +22,20 @@ def describe(name: str, input_shape=None, classes=None) -> dict:
         the constructor's `weights` takes.
 
     Raises:
-        ValueError: if there is no such model.
+        ValueError: if there is no such model, or it takes no such images or classes.
     """
     family, size, damping = constructors.find(name)
     network = family.networks[size]
     style = network.style
-    shape = tuple(input_shape or (style.side, style.side, 3))
+    shape = (style.side, style.side, 3) if input_shape is None else input_shape
+    shape = builder.check_shape(shape, style)
+    if None in shape:
+        raise ValueError(
+            "`input_shape` must have a known height and width, since the operations "
+            f"depend on them. Received: input_shape={input_shape}"
+        )
     classes = style.classes if classes is None else classes
+    builder.check_top(True, None, classes)
     blocks = builder.blocks(network)
     damped = 0 if damping == "none" else sum(block.damped for block in blocks)
     trainable, statistics, operations = _count(network, blocks, shape, classes)

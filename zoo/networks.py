@@ -21,7 +21,8 @@ def build(network, registered, weights, options):
         ValueError: for a wrong argument, or `classes` that contradict `weights`.
     """
     _check(options)
-    imagenet = weights == "imagenet" and network.application
+    imagenet = isinstance(weights, str) and weights == "imagenet"
+    imagenet = imagenet and network.application
     path = None
     if weights is not None:
         _check_activation(options)
@@ -90,7 +91,12 @@ def _model(
 def _load(model, network, path, options):
     """Loads a file, which may also be of the network with a top or without damping."""
     saved = weight_files.saved_classes(path)
-    if options["include_top"] and saved not in (None, options["classes"]):
+    if options["include_top"] and saved is None:
+        raise ValueError(
+            f"The weights in {path.name} have no classifier: pass include_top=False. "
+            "Received: include_top=True"
+        )
+    if options["include_top"] and saved != options["classes"]:
         raise ValueError(
             f"The weights in {path.name} are for classes={saved}: pass that, or "
             "include_top=False to put a classifier of your own on top. "
@@ -98,7 +104,7 @@ def _load(model, network, path, options):
         )
     like = {
         **options,
-        "include_top": options["include_top"] or saved is not None,
+        "include_top": saved is not None,
         "classes": saved or options["classes"],
     }
     if damping_rates(model) and not weight_files.holds(path, "damped_add/vars/0"):
@@ -107,7 +113,7 @@ def _load(model, network, path, options):
     for name, kind in (("stochastic_depth", "dropout"), ("noise", "gaussian_noise")):
         if bool(options[name]) != weight_files.holds(path, kind):
             like[name] = 0.0 if options[name] else 0.1
-    if like == options:
+    if options["input_tensor"] is None and like == options:
         weight_files.load(model, path)
         return
     channels = model.get_layer("stem_conv").kernel.shape[-2]

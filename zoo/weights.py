@@ -1,16 +1,19 @@
 """Weights of the zoo: shipped ones by name, a user's own by path."""
 
+import contextlib
 import json
 import os
 import pathlib
 import warnings
 import zipfile
+import zlib
 
 import h5py
 
 from zoo import presets
 
 _SUFFIXES = (".weights.h5", ".keras")
+_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
 
 
 def resolve(model_name: str, weights) -> pathlib.Path:
@@ -61,7 +64,7 @@ def holds(path: pathlib.Path, item: str) -> bool:
 
 def _read(path, function):
     """What a function makes of the HDF5 file that is, or is in, `path`."""
-    try:
+    with _readable(path):
         if path.name.endswith(".keras"):
             with zipfile.ZipFile(path) as archive:
                 with (
@@ -71,7 +74,14 @@ def _read(path, function):
                     return function(file)
         with h5py.File(path, "r") as file:
             return function(file)
-    except (OSError, KeyError, zipfile.BadZipFile) as error:
+
+
+@contextlib.contextmanager
+def _readable(path):
+    """Turns what the readers of a damaged file raise into a ValueError."""
+    try:
+        yield
+    except (OSError, KeyError, RuntimeError, ValueError, *_ZIP_ERRORS) as error:
         raise ValueError(f"{path} is not a readable weights file: {error}") from error
 
 
@@ -79,7 +89,7 @@ def _saved_dampings(path: pathlib.Path) -> set[str] | None:
     """The dampings of the network in a `.keras` file; None for bare weights."""
     if not path.name.endswith(".keras"):
         return None
-    with zipfile.ZipFile(path) as archive:
+    with _readable(path), zipfile.ZipFile(path) as archive:
         return _dampings(json.loads(archive.read("config.json")))
 
 
@@ -98,6 +108,15 @@ def _classes(file) -> int | None:
     return None if biases is None else int(biases.shape[0])
 
 
+def _sizes(file) -> tuple[int, int]:
+    """(numbers, arrays) that a file holds."""
+    sizes = []
+    file.visititems(
+        lambda _, item: sizes.append(item.size) if hasattr(item, "size") else None
+    )
+    return sum(sizes), len(sizes)
+
+
 def load(model, path: pathlib.Path) -> None:
     """Loads the weights in `path` into `model`.
 
@@ -107,19 +126,20 @@ def load(model, path: pathlib.Path) -> None:
     theirs, ours = _saved_dampings(path), _dampings(model.get_config())
     undamped = not theirs and ours <= {"none"}
     if theirs is not None and theirs != ours and not undamped:
+        found, needed = (" and ".join(sorted(names)) for names in (theirs, ours))
         raise ValueError(
             f"The weights in {path} do not fit {model.name}: they are of a network "
-            f"with damping {' and '.join(sorted(theirs)) or 'nowhere'}, not "
-            f"{' and '.join(sorted(ours)) or 'nowhere'}."
+            f"with damping {found or 'in no block'}, not {needed or 'in no block'}."
         )
     try:
         with warnings.catch_warnings():
             # Keras only warns of layers that it leaves as they were initialised.
             warnings.simplefilter("error", UserWarning)
             model.load_weights(path)
-    except (ValueError, OSError, KeyError, UserWarning) as error:
-        reason = str(error).strip().splitlines()[0]
+    except (ValueError, OSError, KeyError, RuntimeError, UserWarning) as error:
+        numbers, arrays = _read(path, _sizes)
         raise ValueError(
-            f"The weights in {path} do not fit {model.name} "
-            f"({model.count_params():,} parameters): {reason}"
+            f"The weights in {path} do not fit {model.name}: the file holds "
+            f"{numbers:,} numbers in {arrays} arrays, the network needs "
+            f"{model.count_params():,} in {len(model.weights)}, of its own shapes."
         ) from error
