@@ -2,17 +2,17 @@
 
 import difflib
 import functools
+import textwrap
 
 from zoo import networks, presets
 
 _DOC = """{title}: damping {damping!r} by default.
 
-{kind}, whose damped blocks compute a(λ) x + b(λ) f(x). The first block and those that
-change the shape are never damped.
+{summary}
 
 Args:
-{depth}    weights: None (random), the name of shipped weights{imagenet}, or the
-        path of a `.weights.h5` or `.keras` file of the same network. One of the
+{depth}    weights: None (random), the name of shipped weights{imagenet},
+        or the path of a `.weights.h5` or `.keras` file of the same network. One of the
         undamped network will do: every λ then starts from 0.
     include_top: whether to end with global average pooling and the classifier.
     include_preprocessing: True: the model takes pixels in [0, 255] (uint8 or
@@ -35,11 +35,11 @@ Args:
 
 Returns:
     A functional `keras.Model`: (batch, height, width, channels) to
-    (batch, classes), or without the top to feature maps of {features} channels and a
-    {strides}th of the height and width, or their pooled (batch, {features}).
+    (batch, classes), or without the top to feature maps of {features} channels and
+    1/{strides} of the height and width, or their pooled (batch, {features}).
 
 Raises:
-    ValueError: for a wrong argument, or `classes` that contradict `weights`.
+    ValueError: for a wrong argument, or `classes` that contradict `weights`.{fetch}
 
 Reference:
     {reference}"""
@@ -114,17 +114,23 @@ def _any_depth(family, own_damping):
 def _documentation(family, network, damping):
     style = network.style
     symmetric = style.scaling == "symmetric"
+    summary = (
+        f"{family.title}, whose damped blocks compute a(λ) x + b(λ) f(x). The first "
+        "block and those that change the shape are never damped."
+    )
+    fetched = network.application is not None
     return functools.partial(
         _DOC.format,
-        kind=family.title,
+        summary=textwrap.fill(summary, 84),
         damping=damping,
-        imagenet=', "imagenet" (fetched by Keras)' if network.application else "",
+        imagenet=', "imagenet" (Keras fetches it)' if fetched else "",
+        fetch='\n    OSError: if "imagenet" cannot be fetched.' if fetched else "",
         scaling=",\n        x / 127.5 - 1" if symmetric else "",
         minimum=style.minimum,
         side=style.side,
         features=style.widths[-1] * network.block.widths[-1],
         strides=style.strides,
-        reference=family.reference,
+        reference=textwrap.fill(family.reference, 80, subsequent_indent="    "),
     )
 
 
