@@ -7,6 +7,7 @@ process, and every ratio the median of the rounds' ratios: a shared machine slow
 """
 
 import os
+import random
 import statistics
 import time
 
@@ -48,26 +49,23 @@ def compare(things: dict, rounds: int, label: str) -> dict[str, list[float]]:
     for thing in things.values():
         thing()
     seconds = {name: [] for name in things}
-    for i in progress.bar(range(rounds), label, "round"):
-        # Each goes first as often as last: the first after another's work is slower.
-        order = list(things)[:: 1 if i % 2 else -1]
-        for name in order:
+    for _ in progress.bar(range(rounds), label, "round"):
+        for name in random.sample(list(things), len(things)):
             start = time.perf_counter()
             things[name]()
             seconds[name].append(time.perf_counter() - start)
     return seconds
 
 
-def ratio(seconds, name, reference) -> float:
-    """Median of the rounds' ratios."""
-    return statistics.median(
-        a / b for a, b in zip(seconds[name], seconds[reference], strict=True)
-    )
-
-
-def verdict(value, goal) -> str:
-    """A ratio beside its goal."""
-    return f"{value:.3f} ({'met' if value <= goal else 'missed'}: at most {goal:g})"
+def verdict(seconds, name, reference, goal, scale=1.0) -> str:
+    """Median of the rounds' ratios beside the goal, and the quartiles around it."""
+    ratios = [
+        scale * a / b for a, b in zip(seconds[name], seconds[reference], strict=True)
+    ]
+    value = statistics.median(ratios)
+    low, high = np.quantile(ratios, [0.25, 0.75])
+    word = "met" if value <= goal else "missed"
+    return f"{value:.3f} ({word}: at most {goal:g}) {low:.2f}-{high:.2f}"
 
 
 def building():
@@ -107,15 +105,15 @@ def building():
                 f"{statistics.median(first[name]):.2f} s",
             ]
         )
-    per_layer = ratio(built, FLAGS.network, FLAGS.reference)
-    per_layer *= counts[FLAGS.reference] / counts[FLAGS.network]
+    scale = counts[FLAGS.reference] / counts[FLAGS.network]
+    per_layer = verdict(built, FLAGS.network, FLAGS.reference, GOALS["layer"], scale)
     table = tables.markdown(
         ["network", "layers", "building", "building, a layer", "first forward pass"],
         rows,
     )
     return (
         f"{table}\n\nA layer of {FLAGS.network} against one of {FLAGS.reference}: "
-        f"{verdict(per_layer, GOALS['layer'])}."
+        f"{per_layer}."
     )
 
 
@@ -152,14 +150,15 @@ def damping():
     for network in FLAGS.networks:
         steps = {name: training_step(network, name) for name in names}
         seconds = compare(steps, FLAGS.rounds, network)
-        ratios = (ratio(seconds, name, "none") for name in names[1:])
+        goal = GOALS["damping"]
+        ratios = (verdict(seconds, name, "none", goal) for name in names[1:])
         facts = zoo.describe(network)
         rows.append(
             [
                 network,
                 f"{facts['damped_blocks']} of {facts['blocks']}",
                 f"{statistics.median(seconds['none']):.3f} s",
-                *(verdict(value, GOALS["damping"]) for value in ratios),
+                *ratios,
             ]
         )
     return tables.markdown(["network", "damped blocks", *names], rows)
@@ -207,7 +206,7 @@ def grouped():
                 f"{groups}",
                 *(f"{1e3 * statistics.median(seconds[n]):.1f} ms" for n in layers),
                 f"{1e3 * keras_seconds[0]:.0f} ms",
-                verdict(ratio(seconds, "ours", "raw"), GOALS["grouped"]),
+                verdict(seconds, "ours", "raw", GOALS["grouped"]),
             ]
         )
     header = ["input", "groups", "tf.nn.conv2d", "GroupedConv2D", "Conv2D(groups)"]
@@ -239,8 +238,8 @@ def main(_):
 
 {machine()}.
 Medians of {FLAGS.rounds} rounds in which the things compared take turns in one process;
-a ratio is the median of the rounds' ratios. The machine is shared, so the ratios say
-more than the times.
+a ratio is the median of the rounds' ratios, with their quartiles after it. The machine
+is shared, so the ratios say more than the times.
 
 ## Building a network
 
