@@ -8,7 +8,7 @@ TORCH ?= torch==2.13.0
 JAX ?= jax[cpu]==0.10.2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-backends lint format extras requirements clean
+.PHONY: help demo test test-all test-backends lint format extras clean
 
 help:  ## Show what there is to make
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16

@@ -28,6 +28,12 @@ NAMES = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def same_weights_every_time():
+    """A rare draw of a hundred layers without shortcuts rounds badly in bfloat16."""
+    keras.utils.set_random_seed(0)
+
+
 def pixels_for(style, rng, count=3):
     side = 8 if style is not presets.IMAGENET else 32
     return rng.integers(0, 256, (count, side, side, 3)).astype(np.uint8)
