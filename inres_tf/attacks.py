@@ -210,23 +210,47 @@ def _compile(model):
     # A signature, since every new batch size would trace the network again.
     @tf.function(input_signature=[images, images, integers, number, number, count])
     def attack(start, center, labels, eps, step_size, steps):
-        """PGD of cleverhans, with a start and a center of our own."""
-        adversarial = start
-        for _ in tf.range(steps):
-            adversarial = fast_gradient_method(
-                model_fn,
-                adversarial,
-                step_size,
-                np.inf,
-                clip_min=0.0,
-                clip_max=255.0,
-                y=labels,
-            )
-            adversarial = center + clip_eta(adversarial - center, np.inf, eps)
-            adversarial = tf.clip_by_value(adversarial, 0.0, 255.0)
-        return adversarial
+        return ascend(model_fn, start, center, labels, eps, step_size, steps)
 
     return attack
+
+
+def ascend(model_fn, start, center, targets, eps, step_size, steps, loss_fn=None):
+    """Signed gradient steps up a loss, projected to the ball and the pixel range.
+
+    PGD of cleverhans, with a start and a center of our own. For use within a
+    `tf.function`, whose graph is of the same size for any number of steps.
+
+    Args:
+        model_fn: function of pixels that gives float32 logits, (batch, classes).
+        start: pixels to begin at, float32, (batch, height, width, channels).
+        center: pixels that the ball is around, like `start`.
+        targets: what `loss_fn` takes as `labels`.
+        eps: radius of the L-infinity ball, in 1/255 of the pixel range.
+        step_size: size of a step, in the same units.
+        steps: number of steps.
+        loss_fn: function of `labels` and `logits` that gives the loss of each image,
+            (batch,); by default the cross-entropy of integer labels.
+
+    Returns:
+        Pixels like `start`, in the ball and in [0, 255].
+    """
+    eps, step_size = tf.cast(eps, tf.float32), tf.cast(step_size, tf.float32)
+    adversarial = start
+    for _ in tf.range(steps):
+        adversarial = fast_gradient_method(
+            model_fn,
+            adversarial,
+            step_size,
+            np.inf,
+            loss_fn=loss_fn,
+            clip_min=0.0,
+            clip_max=255.0,
+            y=targets,
+        )
+        adversarial = center + clip_eta(adversarial - center, np.inf, eps)
+        adversarial = tf.clip_by_value(adversarial, 0.0, 255.0)
+    return adversarial
 
 
 def check(adversarial, images, radius) -> None:
