@@ -22,6 +22,7 @@ _LAZY = (
     "export",
     "logits",
     "loop",
+    "objectives",
     "pipeline",
     "plots",
     "report",

@@ -20,7 +20,7 @@ import zoo
 
 ROOT = pathlib.Path(__file__).parents[1]
 SOURCES = sorted(
-    p for d in ("inres_tf", "zoo", "train") for p in (ROOT / d).glob("*.py")
+    p for d in ("inres_tf", "zoo", "train") for p in (ROOT / d).rglob("*.py")
 )
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 
@@ -40,9 +40,13 @@ def packages(path):
     return {name.split(".")[0] for name in imports(path)}
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda p: f"{p.parent.name}/{p.name}")
+def within(path):
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=within)
 def test_imports_point_one_way(path):
-    package, used = path.parent.name, packages(path)
+    package, used = path.relative_to(ROOT).parts[0], packages(path)
     if package == "inres_tf":
         assert not used & {"zoo", "train"}
     if package == "zoo":
@@ -51,11 +55,11 @@ def test_imports_point_one_way(path):
         pure = ("inres_tf.layers", "inres_tf.dampings")
         assert all(name.startswith(pure) for name in ours - {"inres_tf.dampings"})
     pure = ("__init__.py", "dampings.py", "layers.py", "residuals.py")
-    if package == "inres_tf" and path.name in pure:
+    if within(path) in {f"inres_tf/{name}" for name in pure}:
         assert "tensorflow" not in used
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda p: f"{p.parent.name}/{p.name}")
+@pytest.mark.parametrize("path", SOURCES, ids=within)
 def test_files_stay_readable(path):
     assert len(path.read_text().splitlines()) <= 520
 
@@ -73,6 +77,17 @@ def test_every_test_file_is_collected_and_in_build():
         p.stem for p in (ROOT / "train").glob("*.py") if "cli.run(" in p.read_text()
     }
     assert set(re.findall(r'"(\w+)"', listed)) == binaries - {"cli"}
+
+
+def test_every_package_is_shipped_and_in_build():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    folders = {p.parent.relative_to(ROOT) for p in SOURCES}
+    listed = project["tool"]["setuptools"]["packages"]
+    assert sorted(listed) == sorted(".".join(folder.parts) for folder in folders)
+    build = (ROOT / "BUILD").read_text()
+    for folder in folders:
+        assert (ROOT / folder / "__init__.py").exists()
+        assert f'"{folder.as_posix()}/*.py"' in build
 
 
 def test_requirements_pin_every_dependency():
