@@ -1,5 +1,7 @@
 """Plots of training and evaluation. Every function returns a matplotlib figure."""
 
+import itertools
+
 from inres_tf.checkpoints import atomic
 
 _STYLE = {
@@ -12,13 +14,19 @@ _STYLE = {
 }
 
 
-def _axes(count=1, width=5.2):
+def _axes(count=1, width=5.2, columns=None):
+    """A figure and its axes, in rows of `columns` where there are more."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
+    columns = min(count, columns or count)
+    rows = -(-count // columns)
     with rc_context(_STYLE):
-        figure = Figure(figsize=(width * count, 3.6), layout="constrained")
-        return figure, figure.subplots(1, count, squeeze=False)[0]
+        figure = Figure(figsize=(width * columns, 3.6 * rows), layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False).ravel()
+        for ax in axes[count:]:
+            ax.remove()
+        return figure, axes[:count]
 
 
 def save(figure, path) -> None:
@@ -27,27 +35,82 @@ def save(figure, path) -> None:
         figure.savefig(temporary)
 
 
-def training_curves(histories: dict[str, list[dict]]):
-    """Loss and accuracy by epoch.
+# Panels of one line a run: what they show, its scale, their label.
+_PANELS = {
+    "loss": ("cross-entropy", 1),
+    "accuracy": ("accuracy (%)", 100),
+    "learning_rate": ("learning rate", 1),
+    "images_per_second": ("images/s", 1),
+    "dead_blocks": ("blocks with λ = 0", 1),
+}
+_LOGARITHMIC = ("loss", "learning_rate")
+
+
+def training_curves(histories: dict[str, list[dict]], everything=False):
+    """What `metrics.jsonl` holds, by epoch, in one colour a run.
 
     Args:
-        histories: the rows of `metrics.jsonl` by name of the model.
+        histories: the rows of `metrics.jsonl` by name of the model or run.
+        everything: whether to show beside loss and accuracy the learning rate, images
+            per second and, for damped networks, how many blocks have λ = 0 and the λ of
+            each, in a panel a run and coloured by the block's depth.
     """
-    figure, axes = _axes(2)
-    for (name, rows), color in zip(histories.items(), _colors()):
-        epochs = [row["epoch"] for row in rows]
-        for ax, key, scale in ((axes[0], "loss", 1), (axes[1], "accuracy", 100)):
-            ax.plot(
-                epochs, [scale * r[key] for r in rows], "--", color=color, alpha=0.6
-            )
-            ax.plot(
-                epochs, [scale * r[f"val_{key}"] for r in rows], color=color, label=name
-            )
-    axes[0].set(xlabel="epoch", ylabel="cross-entropy", yscale="log")
-    axes[1].set(xlabel="epoch", ylabel="accuracy (%)")
+    damped = [name for name, rows in histories.items() if rows[0].get("lambda")]
+    panels = list(_PANELS) if everything else ["loss", "accuracy"]
+    if not damped:
+        panels = [key for key in panels if key != "dead_blocks"]
+    rates = damped if everything else []
+    figure, axes = _axes(len(panels) + len(rates), columns=3)
+    colors = dict(zip(histories, _colors()))
+    for key, ax in zip(panels, axes):
+        for name, rows in histories.items():
+            if key != "dead_blocks" or name in damped:
+                _curve(ax, key, rows, name, colors[name])
+        label = _PANELS[key][0]
+        ax.set(xlabel="epoch", ylabel=label)
+        ax.locator_params(axis="x", integer=True)
+        if key in _LOGARITHMIC:
+            ax.set_yscale("log")
     axes[0].set_title("solid: evaluated, dashed: training", fontsize=9)
     axes[1].legend()
+    for name, ax in zip(rates, axes[len(panels) :]):
+        _rates_by_epoch(figure, ax, histories[name])
+        ax.set_title(name, fontsize=9, color=colors[name])
     return figure
+
+
+def _curve(ax, key, rows, name, color):
+    """A run's line in a panel, and its dashed one where it is evaluated too."""
+    epochs, scale = [row["epoch"] for row in rows], _PANELS[key][1]
+    # One point makes no line.
+    marker = "o" if len(rows) == 1 else None
+    if f"val_{key}" in rows[0]:
+        values = [scale * row[key] for row in rows]
+        ax.plot(epochs, values, "--", color=color, alpha=0.6, marker=marker)
+        key = f"val_{key}"
+    values = [scale * row[key] for row in rows]
+    ax.plot(epochs, values, color=color, label=name, marker=marker)
+
+
+def _rates_by_epoch(figure, ax, rows):
+    """λ of each block of one run, with a colour bar of the blocks' depths."""
+    from matplotlib import colormaps
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+    from matplotlib.ticker import MaxNLocator
+
+    epochs, names = [row["epoch"] for row in rows], list(rows[0]["lambda"])
+    shades = ScalarMappable(Normalize(1, max(2, len(names))), colormaps["viridis"])
+    marker = "o" if len(rows) == 1 else None
+    for depth, name in enumerate(names, start=1):
+        values = [row["lambda"][name] for row in rows]
+        color = shades.to_rgba(depth)
+        ax.plot(epochs, values, color=color, label=name, marker=marker)
+    ax.set(xlabel="epoch", ylabel="λ")
+    ax.set_ylim(bottom=0)
+    ax.locator_params(axis="x", integer=True)
+    ticks = MaxNLocator(integer=True)
+    figure.colorbar(shades, ax=ax, label="damped block", ticks=ticks)
 
 
 def rates_by_depth(rates: dict[str, dict[str, float]]):
@@ -91,4 +154,4 @@ def accuracy_over(panels: dict[str, dict[str, dict[float, float]]], xlabel: str)
 def _colors():
     from matplotlib import color_sequences
 
-    return list(color_sequences["tab10"]) * 10
+    return itertools.cycle(color_sequences["tab10"])

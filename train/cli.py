@@ -121,16 +121,22 @@ def _program(argv):
     return f"train.{name}"
 
 
-def run(main) -> None:
+def run(main, positional=False) -> None:
     """Runs a binary: `main()` after the flags are read, its errors in one line.
 
     A user's mistake and a refusal of the disk exit with code 1, wrong flags with 2, an
     interruption with 130; anything else is a defect and shows its traceback.
+
+    Args:
+        main: function of no arguments or, with `positional`, of the list of those that
+            are no flags. It may return an exit code.
+        positional: whether such arguments are taken. The docstring of the binary, which
+            --help shows, says what they are.
     """
     program = _program(sys.argv)
 
     def guarded(argv):
-        if len(argv) > 1:
+        if len(argv) > 1 and not positional:
             print(
                 f"{program}: unexpected argument {argv[1]!r}; flags are --NAME=VALUE, "
                 "and --help lists them",
@@ -142,7 +148,7 @@ def run(main) -> None:
         sys.stdout.reconfigure(errors="replace")
         sys.stderr.reconfigure(errors="replace")
         try:
-            sys.exit(main() or 0)
+            sys.exit((main(argv[1:]) if positional else main()) or 0)
         except UserError as error:
             message = str(error)
         except OSError as error:
