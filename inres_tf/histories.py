@@ -84,8 +84,8 @@ def _files(path) -> dict[str, pathlib.Path]:
     if file.is_file():
         if not file.stat().st_size:
             raise UserError(f"{file} has no finished epoch yet")
-        named_by = file.resolve().parent if file.name == METRICS else file
-        return {named_by.name: file}
+        named_so = file.name == METRICS
+        return {file.resolve().parent.name if named_so else file.stem: file}
     if not path.is_dir():
         raise UserError(f"{path} does not exist; name a run's folder or {METRICS}")
     found = {}

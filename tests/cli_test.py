@@ -61,6 +61,7 @@ def test_help_explains_every_flag():
         "export": ("checkpoint", "overwrite"),
         "convert": ("official_checkpoint", "output"),
         "list": ("models", "json"),
+        "plot": ("output",),
         "reproduce": ("models", "seeds", "eps", "weight_decay"),
     }
     runs = {name: process(f"train.{name}", "--help") for name in own}
@@ -151,6 +152,34 @@ def test_train_evaluate_export(binary, tmp_path):
     assert (served / "saved_model.pb").is_file()
 
 
+def metrics_of_a_run(folder):
+    """A folder with the metrics of one epoch, as training leaves it."""
+    folder.mkdir(parents=True)
+    names = "epoch loss accuracy val_loss val_accuracy learning_rate images_per_second"
+    row = dict.fromkeys([*names.split(), "dead_blocks"], 1) | {"lambda": {}}
+    (folder / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+    return folder
+
+
+def test_plot(binary, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        metrics_of_a_run(tmp_path / "runs" / name)
+    for arguments, output in (
+        ((), "runs/metrics.png"),
+        (("runs/a",), "runs/a/metrics.png"),
+        (("runs/a", "runs/b"), "metrics.png"),
+        (("runs/b", "--output=deep/b.svg"), "deep/b.svg"),
+    ):
+        code, out, err = binary("plot", *arguments)
+        assert (code, out, err) == (0, f"{output}\n", ""), arguments
+        if output.endswith(".svg"):
+            assert "<svg" in (tmp_path / output).read_text()
+        else:
+            with PIL.Image.open(tmp_path / output) as image:
+                assert image.width > 1000 and image.height > 500
+
+
 def test_evaluate_takes_a_model_and_its_weights(binary, trained, tmp_path):
     path = tmp_path / "some.weights.h5"
     trained.save_weights(path)
@@ -198,6 +227,9 @@ def mistakes(tmp_path, saved):
     (tmp_path / "flipped.keras").write_bytes(bytes(flipped))
     other = tmp_path / "other"
     other.mkdir()
+    run = metrics_of_a_run(tmp_path / "run")
+    foreign = tmp_path / "foreign.jsonl"
+    foreign.write_text('{"step": 1}\n')
     (other / "config.json").write_text(json.dumps({"flags": {"model": "plain8"}}))
     out = f"--output_dir={tmp_path / 'new'}"
     return {
@@ -277,6 +309,12 @@ def mistakes(tmp_path, saved):
             1,
             ".weights.h5",
         ),
+        "plot what is not there": (("plot", f"{tmp_path}/none"), 1, "does not exist"),
+        "plot no run": (("plot", run, one), 1, "one has a finished epoch yet"),
+        "plot a foreign file": (("plot", foreign), 1, "foreign.jsonl, line 1 is not"),
+        "plot into what": (("plot", run, "--output=x.jpg"), 1, ".png or .svg"),
+        "plot no folder": (("plot", run, f"--output={foreign}/x.png"), 1, "foreign"),
+        "plot an unknown flag": (("plot", run, "--ouput=x.png"), 2, "ouput"),
         "models twice": (("reproduce", "--models=plain8,plain8", out), 1, "each once"),
     }
 
