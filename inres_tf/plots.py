@@ -44,6 +44,7 @@ _PANELS = {
     "dead_blocks": ("blocks with λ = 0", 1),
 }
 _LOGARITHMIC = ("loss", "learning_rate")
+_FROM_ZERO = ("images_per_second", "dead_blocks")
 
 
 def training_curves(histories: dict[str, list[dict]], everything=False):
@@ -66,16 +67,21 @@ def training_curves(histories: dict[str, list[dict]], everything=False):
         for name, rows in histories.items():
             if key != "dead_blocks" or name in damped:
                 _curve(ax, key, rows, name, colors[name])
-        label = _PANELS[key][0]
-        ax.set(xlabel="epoch", ylabel=label)
+        ax.set(xlabel="epoch", ylabel=_PANELS[key][0])
         ax.locator_params(axis="x", integer=True)
         if key in _LOGARITHMIC:
             ax.set_yscale("log")
+        if key in _FROM_ZERO:
+            ax.set_ylim(bottom=0)
     axes[0].set_title("solid: evaluated, dashed: training", fontsize=9)
     axes[1].legend()
-    for name, ax in zip(rates, axes[len(panels) :]):
+    below = axes[len(panels) :]
+    for name, ax in zip(rates, below):
+        ax.sharey(below[0])
         _rates_by_epoch(figure, ax, histories[name])
         ax.set_title(name, fontsize=9, color=colors[name])
+    for ax in below:
+        ax.set_ylim(bottom=0)
     return figure
 
 
@@ -105,9 +111,8 @@ def _rates_by_epoch(figure, ax, rows):
     for depth, name in enumerate(names, start=1):
         values = [row["lambda"][name] for row in rows]
         color = shades.to_rgba(depth)
-        ax.plot(epochs, values, color=color, label=name, marker=marker)
+        ax.plot(epochs, values, color=color, label=name, marker=marker, linewidth=1)
     ax.set(xlabel="epoch", ylabel="λ")
-    ax.set_ylim(bottom=0)
     ax.locator_params(axis="x", integer=True)
     ticks = MaxNLocator(integer=True)
     figure.colorbar(shades, ax=ax, label="damped block", ticks=ticks)

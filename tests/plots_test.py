@@ -58,6 +58,7 @@ def column(rows, key, scale=1):
 
 def test_everything_draws_the_rows_in_one_colour_a_run():
     runs = {"a": rows(4), "b": rows(6, seed=1), "plain": rows(5, seed=2, blocks=[])}
+    runs["b"][0]["lambda"] = dict.fromkeys(DAMPED, 3.0)
     figure = plots.training_curves(runs, everything=True)
     found = panels(figure)
     colors = {}
@@ -92,6 +93,10 @@ def test_everything_draws_the_rows_in_one_colour_a_run():
         assert len({line[2] for line in lines}) == 3
         assert to_hex(found[f"λ of {name}"].title.get_color()) == colors[name]
     assert "λ of plain" not in found
+    assert found["λ of a"].get_ylim() == found["λ of b"].get_ylim()
+    assert found["λ of a"].get_ylim()[1] > 3
+    for label in ("images/s", "blocks with λ = 0", "λ of a"):
+        assert found[label].get_ylim()[0] == 0
 
 
 def test_loss_and_accuracy_alone_are_the_reports():
