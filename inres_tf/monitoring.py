@@ -49,7 +49,7 @@ class TensorBoard(keras.callbacks.TensorBoard):
             hparams.hparams(self._hyperparameters)
 
     def on_epoch_end(self, epoch, logs=None):
-        """Writes the epoch's scalars, so that a run that is killed now has them."""
+        """Writes the epoch's scalars, which a run that is killed then keeps."""
         super().on_epoch_end(epoch, logs)
         rates = damping_rates(self.model)
         with self._train_writer.as_default():
@@ -57,8 +57,6 @@ class TensorBoard(keras.callbacks.TensorBoard):
                 tf.summary.scalar(f"lambda/{name}", rate, step=epoch)
             if rates:
                 tf.summary.scalar("dead_blocks", dead_blocks(rates), step=epoch)
-        for writer in (self._train_writer, self._val_writer):
-            writer.flush()
 
     def _collect_learning_rate(self, logs):
         """The logs with the epoch's own rate, where Keras puts the next step's."""
