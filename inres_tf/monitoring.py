@@ -9,8 +9,7 @@ from tensorboard.plugins.hparams import api as hparams
 from tqdm import tqdm
 
 from inres_tf.layers import damping_rates, dead_blocks
-
-SECONDS_BETWEEN_LINES = 30
+from inres_tf.progress import SECONDS_BETWEEN_LINES
 
 
 class TensorBoard(keras.callbacks.TensorBoard):

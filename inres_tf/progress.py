@@ -4,6 +4,22 @@ import sys
 
 from tqdm import tqdm
 
+SECONDS_BETWEEN_LINES = 30
+
+
+class _Lines:
+    """A log file for tqdm: a line for each state of a bar, none for taking it away."""
+
+    def __init__(self, stream):
+        self._stream = stream
+
+    def write(self, text):
+        if text.strip():
+            self._stream.write(text.strip() + "\n")
+
+    def flush(self):
+        self._stream.flush()
+
 
 def bar(iterable, label: str, unit: str, total=None, disable=False):
     """Wraps an iterable in a progress bar on stderr.
@@ -23,9 +39,11 @@ def bar(iterable, label: str, unit: str, total=None, disable=False):
         unit=unit,
         disable=disable,
         leave=False,
-        # A log file gets a line at a time, and none of what ends within seconds.
-        mininterval=0.1 if live else 30,
-        delay=0 if live else 10,
+        file=sys.stderr if live else _Lines(sys.stderr),
+        # A log file gets a line now and then, and none of what ends before.
+        mininterval=0.1 if live else SECONDS_BETWEEN_LINES,
+        maxinterval=10 if live else SECONDS_BETWEEN_LINES,
+        delay=0 if live else SECONDS_BETWEEN_LINES,
         ascii=not live,
         dynamic_ncols=live,
     )

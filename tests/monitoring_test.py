@@ -19,7 +19,7 @@ from tensorboard.plugins.graph import keras_util
 from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_groups
 
 import zoo
-from inres_tf import layers, monitoring
+from inres_tf import layers, monitoring, progress
 
 LOGS = {
     "loss": 1.25,
@@ -176,21 +176,21 @@ def clock(monkeypatch):
     return now
 
 
-def epoch(progress, number, clock, seconds, steps=range(390), every=1):
+def epoch(shown, number, clock, seconds, steps=range(390), every=1):
     """An epoch whose steps each take some seconds, reported `every` so many."""
-    progress.on_epoch_begin(number)
+    shown.on_epoch_begin(number)
     for step in list(steps)[every - 1 :: every]:
-        progress.on_train_batch_begin(step - every + 1)
+        shown.on_train_batch_begin(step - every + 1)
         clock.seconds += seconds * every
         logs = {"loss": 2 - step / 390, "accuracy": step / 390}
-        progress.on_train_batch_end(step, logs)
+        shown.on_train_batch_end(step, logs)
     clock.seconds += 5  # the evaluation
-    progress.on_epoch_end(number, LOGS)
+    shown.on_epoch_end(number, LOGS)
 
 
 def test_log_has_lines_every_half_minute_and_one_an_epoch(clock, capsys):
-    progress = monitoring.Progress(16, 390, 128)
-    epoch(progress, 2, clock, seconds=0.25)
+    shown = monitoring.Progress(16, 390, 128)
+    epoch(shown, 2, clock, seconds=0.25)
     out = capsys.readouterr().out
     assert "\r" not in out
     assert out.splitlines() == [
@@ -203,9 +203,9 @@ def test_log_has_lines_every_half_minute_and_one_an_epoch(clock, capsys):
 
 
 def test_quick_epochs_have_a_line_each(clock, capsys):
-    progress = monitoring.Progress(3, 390, 128)
+    shown = monitoring.Progress(3, 390, 128)
     for number in range(3):
-        epoch(progress, number, clock, seconds=0.05)
+        epoch(shown, number, clock, seconds=0.05)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("  ")[:2] for line in lines] == [
         [f"epoch {i}/3", "00:24"] for i in (1, 2, 3)
@@ -214,20 +214,20 @@ def test_quick_epochs_have_a_line_each(clock, capsys):
 
 def test_rate_is_that_since_the_line_before(clock, capsys):
     """A slow first step, such as one with a compilation, is not in later rates."""
-    progress = monitoring.Progress(1, 1000, 10)
-    progress.on_epoch_begin(0)
+    shown = monitoring.Progress(1, 1000, 10)
+    shown.on_epoch_begin(0)
     for step, seconds in ((0, 40), (1, 10), (2, 20)):
-        progress.on_train_batch_begin(step)
+        shown.on_train_batch_begin(step)
         clock.seconds += seconds
-        progress.on_train_batch_end(step, {"loss": 1.0, "accuracy": 0.0})
+        shown.on_train_batch_end(step, {"loss": 1.0, "accuracy": 0.0})
     rates = re.findall(r"(\d+) images/s  ETA (\S+)", capsys.readouterr().out)
     # 1 step in 40 s, then 2 in 30 s.
     assert rates == [("0", "11:06:00"), ("1", "4:09:15")]
 
 
 def test_an_epoch_resumed_in_its_middle_and_steps_reported_together(clock, capsys):
-    progress = monitoring.Progress(2, 390, 128, label="[worker 1/2] ")
-    epoch(progress, 1, clock, seconds=0.5, steps=range(290, 390), every=10)
+    shown = monitoring.Progress(2, 390, 128, label="[worker 1/2] ")
+    epoch(shown, 1, clock, seconds=0.5, steps=range(290, 390), every=10)
     lines = capsys.readouterr().out.splitlines()
     # 60 steps of half a second since step 290, of which there are 390.
     assert lines[0].startswith("[worker 1/2] epoch 2/2  350/390  loss 1.105")
@@ -265,9 +265,9 @@ def every_state(monkeypatch):
 @pytest.mark.usefixtures("every_state")
 def test_terminal_has_a_moving_bar_and_keeps_a_line_an_epoch(clock):
     with contextlib.redirect_stdout(Screen()) as screen:
-        progress = monitoring.Progress(2, 10, 128, label="here: ")
+        shown = monitoring.Progress(2, 10, 128, label="here: ")
         for number in range(2):
-            epoch(progress, number, clock, seconds=60, steps=range(10))
+            epoch(shown, number, clock, seconds=60, steps=range(10))
     written = screen.getvalue()
     states = re.findall(r"\rhere: epoch 1/2: +(\d+)%\|[^\r]* (\d+)/1280 ", written)
     assert states == [(f"{10 * i}", f"{128 * i}") for i in range(11)]
@@ -280,8 +280,8 @@ def test_terminal_has_a_moving_bar_and_keeps_a_line_an_epoch(clock):
 @pytest.mark.usefixtures("every_state")
 def test_bar_of_a_resumed_epoch_begins_in_its_middle(clock):
     with contextlib.redirect_stdout(Screen()) as screen:
-        progress = monitoring.Progress(1, 10, 128)
-        epoch(progress, 0, clock, seconds=1, steps=range(4, 10), every=3)
+        shown = monitoring.Progress(1, 10, 128)
+        epoch(shown, 0, clock, seconds=1, steps=range(4, 10), every=3)
     assert re.findall(r" (\d+)/1280 ", screen.getvalue()) == ["512", "896", "1280"]
 
 
@@ -304,8 +304,8 @@ def test_live_can_be_chosen(live, clock):
     """Against what the stream says it is."""
     stream = Screen() if not live else io.StringIO()
     with contextlib.redirect_stdout(stream):
-        progress = monitoring.Progress(1, 10, 128, live=live)
-        epoch(progress, 0, clock, seconds=1, steps=range(10))
+        shown = monitoring.Progress(1, 10, 128, live=live)
+        epoch(shown, 0, clock, seconds=1, steps=range(10))
     assert ("\r" in stream.getvalue()) == live
     assert "epoch 1/1  00:15  loss 1.250" in stream.getvalue()
 
@@ -313,11 +313,31 @@ def test_live_can_be_chosen(live, clock):
 def test_a_pseudo_terminal_shows_the_bar(clock):
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    with open(follower, "w") as terminal, open(leader, "rb", buffering=0) as shown:
+    with open(follower, "w") as terminal, open(leader, "rb", buffering=0) as screen:
         with contextlib.redirect_stdout(terminal):
-            progress = monitoring.Progress(1, 10, 128)
-            epoch(progress, 0, clock, seconds=1, steps=range(10))
-        text = shown.read(65536).decode()
+            shown = monitoring.Progress(1, 10, 128)
+            epoch(shown, 0, clock, seconds=1, steps=range(10))
+        text = screen.read(65536).decode()
     assert "\repoch 1/1:   0%|" in text
     # The terminal makes a carriage return of its own of the line's end.
     assert text.endswith("735 images/s\r\n")
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_bars_of_other_work_write_lines_to_a_log_file(live, monkeypatch):
+    now = types.SimpleNamespace(seconds=1000.0)
+    monkeypatch.setattr("tqdm.std.time", lambda: now.seconds)
+    stream = Screen() if live else io.StringIO()
+    with contextlib.redirect_stderr(stream):
+        for _ in progress.bar(range(20), "quick", "set"):
+            now.seconds += 1
+        for _ in progress.bar(range(100), "pgd", "batch"):
+            now.seconds += 1
+    written = stream.getvalue()
+    assert ("\r" in written) == ("quick" in written) == live
+    if live:
+        assert written.count("pgd") > 90 and stream.lines == [""]
+    else:
+        lines = re.findall(r"^pgd: +(\d+)%\|.*\| (\d+)/100 \[.*\]\n", written, re.M)
+        assert lines == [("30", "30"), ("60", "60"), ("90", "90")]
+        assert written.count("\n") == 3
