@@ -2,7 +2,8 @@
 
 Every function takes and gives pixels in [0, 255], with `eps` and `step_size` in the
 same units (1/255 of the pixel range), and attacks the true labels. Models are attacked
-through their logits, in float32 and evaluation mode; no variable changes.
+through their logits, in float32 and evaluation mode; no variable changes. Under the
+strategy in scope all devices share each batch.
 """
 
 import dataclasses
@@ -20,6 +21,7 @@ from cleverhans.tf2.attacks.fast_gradient_method import fast_gradient_method
 from cleverhans.tf2.utils import clip_eta
 
 from inres_tf.logits import logits_fn
+from inres_tf.sharding import compile_rows
 
 # Rounding of float32 pixels when a perturbation is added and taken away again.
 _TOLERANCE = 1e-3
@@ -179,7 +181,7 @@ def _run(
             "`images` must be pixels in [0, 255]. Received values from "
             f"{images.min():g} to {images.max():g}"
         )
-    attack = _compile(in_float32(model))
+    attack = _compile(in_float32(model), tf.distribute.get_strategy())
     adversarial = np.empty_like(images)
     for at in range(0, len(images), batch_size):
         clean = images[at : at + batch_size]
@@ -191,7 +193,7 @@ def _run(
             begin = np.clip(begin, 0, 255)
         result = attack(
             begin, middle, labels[at : at + batch_size], eps, step_size, int(steps)
-        ).numpy()
+        )
         check(result, clean, radius)
         adversarial[at : at + batch_size] = result
     return adversarial
@@ -199,7 +201,8 @@ def _run(
 
 # A trace for each model, kept for as many models as one compares at a time.
 @functools.lru_cache(maxsize=4)
-def _compile(model):
+def _compile(model, strategy):
+    del strategy  # the one in scope, for which `compile_rows` compiles
     logits = logits_fn(model)
     images, number = tf.TensorSpec((None, *model.input_shape[1:])), tf.TensorSpec(())
     integers, count = tf.TensorSpec((None,), tf.int64), tf.TensorSpec((), tf.int32)
@@ -207,12 +210,11 @@ def _compile(model):
     def model_fn(images):
         return logits(images, training=False)
 
-    # A signature, since every new batch size would trace the network again.
-    @tf.function(input_signature=[images, images, integers, number, number, count])
     def attack(start, center, labels, eps, step_size, steps):
         return ascend(model_fn, start, center, labels, eps, step_size, steps)
 
-    return attack
+    # A signature, since every new batch size would trace the network again.
+    return compile_rows(attack, [images, images, integers, number, number, count])
 
 
 def ascend(model_fn, start, center, targets, eps, step_size, steps, loss_fn=None):

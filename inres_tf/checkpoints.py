@@ -1,18 +1,24 @@
 """Checkpoints: whole folders that appear at once or not at all."""
 
 import contextlib
+import hashlib
+import io
 import json
 import os
 import pathlib
+import re
 import shutil
+import sys
 import zipfile
 
 import keras
 
 from inres_tf.errors import UserError
+from inres_tf.layers import random_states
 
 _PREFIX = "checkpoint-"
 _MODEL, _STATE = "model.keras", "state.json"
+_SUMS = "SHA256SUMS"
 _SEEDS = "seeds"
 KEEP = 2
 
@@ -80,31 +86,101 @@ def save(folder: pathlib.Path, model, state: dict, step: int) -> pathlib.Path:
         step: optimiser steps done, which names the checkpoint.
 
     Returns:
-        The checkpoint's folder.
+        The checkpoint's folder: the model, the state, and their checksums.
     """
     path = folder / f"{_PREFIX}{step:08d}"
-    for stale in folder.glob(f".writing-*-{_PREFIX}*"):  # of a process that was killed
-        shutil.rmtree(stale)
+    clear_killed(folder)
     with atomic(path) as temporary:
         temporary.mkdir()
         model.save(temporary / _MODEL)
         # Keras saves no seed generators, of which dropout and noise are made.
-        seeds = [keras.ops.convert_to_numpy(v).tolist() for v in _seeds(model)]
+        seeds = [keras.ops.convert_to_numpy(v).tolist() for v in random_states(model)]
         (temporary / _STATE).write_text(json.dumps(state | {_SEEDS: seeds}))
+        sums = (f"{_digest(temporary / n)}  {n}\n" for n in (_MODEL, _STATE))
+        (temporary / _SUMS).write_text("".join(sums))
     for old in list_checkpoints(folder)[:-KEEP]:
         shutil.rmtree(old)
     return path
 
 
-def _seeds(model):
-    """The states of a model's random layers."""
-    weights = {id(variable) for variable in model.weights}
-    return [v for v in model.variables if id(v) not in weights]
+def clear_killed(folder: pathlib.Path) -> None:
+    """Deletes what a killed process left half written, and puts back what it moved."""
+    for stale in folder.glob(f".writing-*-{_PREFIX}*"):
+        shutil.rmtree(stale)
+    for old in folder.glob(f".old-*-{_PREFIX}*"):
+        path = folder / re.sub(r"^\.old-\d+-", "", old.name)
+        if path.exists():
+            shutil.rmtree(old)
+        else:
+            old.rename(path)
+
+
+def _digest(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def list_checkpoints(folder: pathlib.Path) -> list[pathlib.Path]:
     """The checkpoints in a folder, oldest first."""
     return sorted(p for p in folder.glob(f"{_PREFIX}*") if (p / _MODEL).is_file())
+
+
+def check(path: pathlib.Path) -> None:
+    """Checks a checkpoint by its checksums.
+
+    Raises:
+        UserError: if it is damaged, naming the file.
+    """
+    try:
+        lines = (path / _SUMS).read_text(encoding="utf-8").splitlines()
+        sums = dict(reversed(line.split("  ")) for line in lines)
+        for name in (_MODEL, _STATE):
+            if sums.get(name) != _digest(path / name):
+                raise UserError(f"checkpoint {path / name} is damaged")
+    except (OSError, ValueError) as error:
+        raise UserError(f"checkpoint {path} is damaged: {error}") from error
+
+
+def newest(folder: pathlib.Path) -> pathlib.Path | None:
+    """The newest checkpoint that is whole; None if there is none at all.
+
+    Damaged ones are said on stderr and set aside as `damaged-NAME`.
+
+    Raises:
+        UserError: if there are only damaged ones.
+    """
+    clear_killed(folder)
+    damaged = {}
+    for path in reversed(list_checkpoints(folder)):
+        try:
+            check(path)
+        except UserError as error:
+            damaged[path] = error
+            continue
+        for other, error in damaged.items():
+            aside = other.with_name(f"damaged-{other.name}")
+            shutil.rmtree(aside, ignore_errors=True)
+            other.rename(aside)
+            print(f"{error}: set aside as {aside.name}", file=sys.stderr)
+        return path
+    for error in damaged.values():
+        raise UserError(f"{error}, and no older one is whole")
+    return None
+
+
+def pack(path: pathlib.Path) -> bytes:
+    """A checkpoint as bytes, for workers that do not see the chief's disk."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name in (_MODEL, _STATE):
+            archive.write(path / name, name)
+    return buffer.getvalue()
+
+
+def unpack(payload: bytes, folder: pathlib.Path) -> pathlib.Path:
+    """Writes what `pack` gave to a folder, and returns that."""
+    with zipfile.ZipFile(io.BytesIO(payload)) as archive:
+        archive.extractall(folder)
+    return folder
 
 
 def restore(path: pathlib.Path, keys=()):
@@ -126,7 +202,9 @@ def restore(path: pathlib.Path, keys=()):
         missing = sorted(set(keys) - set(state))
         if missing:
             raise ValueError(f"it lacks {', '.join(missing)}")
-        for variable, value in zip(_seeds(model), state.pop(_SEEDS, ()), strict=True):
+        for variable, value in zip(
+            random_states(model), state.pop(_SEEDS, ()), strict=True
+        ):
             variable.assign(value)
         return model, state
     except (OSError, TypeError, ValueError) as error:

@@ -13,6 +13,7 @@ from inres_tf.data import Images
 from inres_tf.errors import UserError
 from inres_tf.logits import check_classifier, logits_fn
 from inres_tf.progress import bar
+from inres_tf.sharding import compile_rows
 
 PROTOCOLS = ("standard", "paper")
 
@@ -20,7 +21,8 @@ PROTOCOLS = ("standard", "paper")
 class Classifier:
     """Logits of a model over any number of images, a compiled batch at a time.
 
-    The last batch is as small as it needs be: each image counts exactly once.
+    The last batch is as small as it needs be: each image counts exactly once. Under the
+    strategy in scope all devices share each batch.
 
     Args:
         model: Keras classifier of pixels; see `inres_tf.logits.logits_fn`.
@@ -31,8 +33,8 @@ class Classifier:
         logits = logits_fn(model)
         self.batch_size = batch_size
         images = tf.TensorSpec((None, *model.input_shape[1:]))
-        self._predict = tf.function(
-            lambda images: logits(images, training=False), input_signature=[images]
+        self._predict = compile_rows(
+            lambda images: tf.cast(logits(images, training=False), tf.float32), [images]
         )
 
     def logits(self, images) -> np.ndarray:
@@ -123,7 +125,7 @@ class EvaluationConfig:
 
 
 def evaluate(model, data: Images, config: EvaluationConfig, progress=True) -> dict:
-    """Evaluates a classifier of pixels.
+    """Evaluates a classifier of pixels, on all devices of the strategy in scope.
 
     Args:
         model: Keras classifier of pixels in [0, 255].

@@ -242,16 +242,37 @@ def damping_rates(model) -> dict[str, float]:
     """
     return {
         name: float(ops.convert_to_numpy(layer.rate))
-        for name, layer in _damped_layers(model, "", set())
-        if layer.k is not None
+        for name, layer in damped_layers(model)
     }
 
 
-def _damped_layers(model, prefix, seen):
+def set_damping_rates(model, rate: float) -> None:
+    """Sets λ of every damped block of a model.
+
+    Args:
+        model: as in `damping_rates`.
+        rate: λ >= 0.
+    """
+    for _, layer in damped_layers(model):
+        layer.k.assign(dampings.scalar_of(layer.damping, rate))
+
+
+def damped_layers(model) -> list[tuple[str, DampedAdd]]:
+    """The damped blocks of a model with a trainable k, named as in `damping_rates`."""
+    return [pair for pair in _merges(model, "", set()) if pair[1].k is not None]
+
+
+def random_states(model) -> list:
+    """The states of a model's random layers: variables of it that are no weights."""
+    weights = {id(variable) for variable in model.weights}
+    return [variable for variable in model.variables if id(variable) not in weights]
+
+
+def _merges(model, prefix, seen):
     """(name, layer) of every `DampedAdd` in a model or layer, each once."""
     for layer in model._flatten_layers(include_self=False, recursive=False):
         if id(layer) not in seen:
             seen.add(id(layer))
             if isinstance(layer, DampedAdd):
                 yield prefix + layer.name, layer
-            yield from _damped_layers(layer, f"{prefix}{layer.name}/", seen)
+            yield from _merges(layer, f"{prefix}{layer.name}/", seen)

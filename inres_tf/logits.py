@@ -14,12 +14,14 @@ _POOLING = (
 )
 
 
-def logits_fn(model):
+def logits_fn(model, computing=None):
     """A function from the model's inputs to its logits, sharing its variables.
 
     Args:
         model: functional or Sequential Keras model whose one output is given by a
             layer with a softmax (it is taken off) or without an activation.
+        computing: function from a model to one `(inputs, training=False) -> outputs`
+            that computes it in another way; None: as it is.
 
     Returns:
         Function `(inputs, training=False) -> logits`.
@@ -28,16 +30,19 @@ def logits_fn(model):
         ValueError: if the logits cannot be found: a subclassed model, several outputs,
             or a last layer that is neither a softmax nor linear.
     """
+    computing = computing or (lambda model: model)
     last, features = _last_layer(model)
     if isinstance(last, keras.Model):
-        trunk, inner = _upto(model, features), logits_fn(last)
+        trunk = computing(_upto(model, features))
+        inner = logits_fn(last, computing)
         return lambda inputs, training=False: inner(
             trunk(inputs, training=training), training=training
         )
     activation = _activation(model, last)
     if activation == "linear":
-        return lambda inputs, training=False: model(inputs, training=training)
-    trunk = _upto(model, features)
+        whole = computing(model)
+        return lambda inputs, training=False: whole(inputs, training=training)
+    trunk = computing(_upto(model, features))
     if isinstance(last, keras.layers.Softmax):
         return lambda inputs, training=False: trunk(inputs, training=training)
     linear = type(last).from_config(

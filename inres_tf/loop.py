@@ -1,4 +1,4 @@
-"""The training loop: a step under `tf.distribute`, epochs, Keras callbacks, Ctrl-C.
+"""The training loop: epochs and steps, Keras callbacks, signals.
 
 `Model.fit` fails under `MultiWorkerMirroredStrategy` and cannot resume bit for bit, so
 the loop is here: `strategy.run` of one step, batches that are functions of (seed,
@@ -6,109 +6,68 @@ epoch, index), and a state from which a run goes on as if never interrupted.
 """
 
 import contextlib
+import dataclasses
 import math
 import signal
 import time
 from collections.abc import Callable
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+from inres_tf import strategies
 from inres_tf.data import Images
 from inres_tf.errors import UserError
 from inres_tf.evaluation import Classifier
-from inres_tf.layers import damping_rates, dead_blocks
-from inres_tf.logits import logits_fn
+from inres_tf.layers import damping_rates, dead_blocks, set_damping_rates
 from inres_tf.pipeline import TrainingPipeline
+from inres_tf.schedules import LambdaSchedule
+from inres_tf.step import INTERRUPTED, LOSS, PREEMPTED, RIGHT, batch_statistics
 
 
-def step_schedule(learning_rate: float, steps: int):
-    """The protocol's schedule: a tenth after half of the run, again after 3/4.
+class Signals:
+    """Notes Ctrl-C (SIGINT) and SIGTERM while in scope, to stop after a step.
 
-    Args:
-        learning_rate: the initial rate.
-        steps: optimiser steps of the whole run.
-
-    Returns:
-        A Keras schedule.
-    """
-    # Keras keeps a value up to and including its boundary.
-    boundaries = [max(0, math.ceil(steps * part) - 1) for part in (1 / 2, 3 / 4)]
-    values = [learning_rate, learning_rate / 10, learning_rate / 100]
-    return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, values)
-
-
-def make_step(model, strategy, weight_decay: float) -> Callable:
-    """The compiled training step.
+    A second Ctrl-C interrupts at once.
 
     Args:
-        model: compiled model made under `strategy`.
-        strategy: the distribution strategy.
-        weight_decay: coefficient of the L2 gradient on every trainable variable.
+        alone: whether there is no other worker that has to stop at the same step.
 
-    Returns:
-        Function of one distributed (images, labels) giving the mean cross-entropy of
-        the global batch and the number of images classified rightly, before the update.
+    Attributes:
+        told: whether Ctrl-C, and whether SIGTERM, has come to this process: 0.0 or 1.0.
+        agreed: whether all workers know of a Ctrl-C, and of a SIGTERM.
     """
-    replicas = strategy.num_replicas_in_sync
-    logits_of = logits_fn(model)
-    variables = model.trainable_variables
 
-    def replica_step(images, labels):
-        with tf.GradientTape() as tape:
-            logits = logits_of(images, training=True)
-            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-            # The optimiser sums over replicas, so each gives its share of the mean.
-            loss = tf.reduce_mean(losses) / replicas
-        gradients = tape.gradient(loss, variables)
-        gradients = [
-            g + (weight_decay / replicas) * v for g, v in zip(gradients, variables)
-        ]
-        model.optimizer.apply(gradients, variables)
-        right = tf.equal(tf.argmax(logits, -1, output_type=labels.dtype), labels)
-        return loss, tf.reduce_sum(tf.cast(right, tf.float32))
+    _NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
-    @tf.function
-    def step(images, labels):
-        per_replica = strategy.run(replica_step, args=(images, labels))
-        return [
-            strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)
-            for value in per_replica
-        ]
+    def __init__(self, alone: bool):
+        self._alone = alone
+        self.told, self.agreed = [0.0, 0.0], [False, False]
 
-    return step
+    def __enter__(self):
+        self._previous = {}
+        for number in self._NUMBERS:
+            # Not in the main thread: there signals do not arrive.
+            with contextlib.suppress(ValueError):
+                self._previous[number] = signal.signal(number, self._handle)
+        return self
 
+    def __exit__(self, *_):
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
 
-def synchronize_batch_norm(model, synchronized: bool) -> None:
-    """Makes batch statistics those of the global batch, or of each replica's part.
-
-    Without it the replicas' moving averages drift apart and only the first one's are
-    saved.
-    """
-    for layer in model._flatten_layers():
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.synchronized = synchronized
-
-
-@contextlib.contextmanager
-def _interrupts():
-    """Yields a list that a first Ctrl-C appends to; a second one interrupts."""
-    caught = []
-
-    def handle(number, frame):
-        if caught:
+    def _handle(self, number, frame):
+        which = self._NUMBERS.index(number)
+        if number == signal.SIGINT and self.told[which]:
             raise KeyboardInterrupt
-        caught.append(number)
+        self.told[which] = 1.0
+        if self._alone:
+            self.note(self.told)
 
-    try:
-        previous = signal.signal(signal.SIGINT, handle)
-    except ValueError:  # not in the main thread: there Ctrl-C does not arrive
-        yield caught
-        return
-    try:
-        yield caught
-    finally:
-        signal.signal(signal.SIGINT, previous)
+    def note(self, told) -> None:
+        """Takes over what any worker was told."""
+        self.agreed = [a or bool(t) for a, t in zip(self.agreed, told)]
 
 
 class ResumableEarlyStopping(keras.callbacks.EarlyStopping):
@@ -130,173 +89,218 @@ class ResumableEarlyStopping(keras.callbacks.EarlyStopping):
             self.on_epoch_end(row["epoch"] - 1, row)
 
 
-class TensorBoard(keras.callbacks.TensorBoard):
-    """TensorBoard with λ of every damped block beside Keras' scalars."""
+def use_averages(model) -> bool:
+    """Puts the optimiser's moving average of the weights, if any, in their place.
 
-    def on_epoch_end(self, epoch, logs=None):
-        """Writes the epoch's scalars."""
-        super().on_epoch_end(epoch, logs)
-        with self._train_writer.as_default():
-            for name, rate in damping_rates(self.model).items():
-                tf.summary.scalar(f"lambda/{name}", rate, step=epoch)
+    Returns:
+        Whether it has one.
+    """
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    if optimizer.use_ema:
+        optimizer.finalize_variable_values(model.trainable_variables)
+    return optimizer.use_ema
+
+
+@contextlib.contextmanager
+def averaged_weights(model):
+    """Puts the moving average of the weights in their place for a while."""
+    kept = [variable.numpy() for variable in model.trainable_variables]
+    changed = use_averages(model)
+    try:
+        yield
+    finally:
+        if changed:
+            for variable, value in zip(model.trainable_variables, kept):
+                variable.assign(value)
+
+
+@dataclasses.dataclass
+class State:
+    """All but the model that a resumed loop needs, as JSON.
+
+    Attributes:
+        epoch: epochs done.
+        step_in_epoch: steps done of the next one: the position in its order.
+        loss: sum of their losses.
+        right: images of them classified rightly.
+        seconds: time they took.
+        history: rows of the epochs done, with λ of each block.
+        best: the highest validation accuracy so far, and its epoch.
+    """
+
+    epoch: int = 0
+    step_in_epoch: int = 0
+    loss: float = 0.0
+    right: float = 0.0
+    seconds: float = 0.0
+    history: list[dict] = dataclasses.field(default_factory=list)
+    best: dict = dataclasses.field(default_factory=dict)
 
 
 class Loop:
-    """The training loop over epochs and steps.
+    """The training loop over epochs and steps. All workers run it alike.
 
     Args:
         model: compiled model made under `strategy`.
         strategy: the distribution strategy.
+        step: as `inres_tf.step.make_step` gives it.
         pipeline: the training batches.
         validation: images that are evaluated after every epoch.
-        weight_decay: see `make_step`.
-        save: called with the loop to write a checkpoint.
         schedule: learning rate by optimiser step.
+        lambda_schedule: λ by optimiser step.
+        save: called with the loop to write a checkpoint.
+        metrics: function giving more metrics of an epoch by name.
         checkpoint_every: epochs between checkpoints.
-        state: as `state` gives it, to go on from; None to begin.
+        steps_per_execution: steps that run before the host looks again.
+        state: to go on from.
     """
-
-    # The keys of `state`.
-    STATE = ("epoch", "step_in_epoch", "loss", "right", "seconds", "history")
 
     def __init__(
         self,
         model,
         strategy,
+        step: Callable,
         pipeline: TrainingPipeline,
         validation: Images,
-        weight_decay: float,
-        save: Callable,
         schedule: Callable,
+        lambda_schedule: LambdaSchedule,
+        save: Callable,
+        metrics: Callable = dict,
         checkpoint_every: int = 1,
-        state: dict | None = None,
+        steps_per_execution: int = 1,
+        state: State | None = None,
     ):
         self.model, self.strategy, self.pipeline = model, strategy, pipeline
-        self.validation = validation
-        self._save, self._checkpoint_every = save, checkpoint_every
-        self._schedule = schedule
-        self._step = make_step(model, strategy, weight_decay)
+        self.validation, self.state = validation, state or State()
+        self._step, self._save, self._metrics = step, save, metrics
+        self._schedule, self._lambda_schedule = schedule, lambda_schedule
+        self._checkpoint_every = checkpoint_every
+        self._steps_per_execution = steps_per_execution
+        self._rate = None
         self._classifier = Classifier(model, batch_size=pipeline.batch_size)
-        self.history: list[dict] = []
-        self.epoch = self.step_in_epoch = 0
-        self._loss = self._right = self._seconds = 0.0
-        if state is not None:
-            self.history = state["history"]
-            self.epoch, self.step_in_epoch = state["epoch"], state["step_in_epoch"]
-            self._loss, self._right = state["loss"], state["right"]
-            self._seconds = state["seconds"]
-
-    @property
-    def state(self) -> dict:
-        """All but the model that a resumed loop needs, as JSON."""
-        return {
-            "epoch": self.epoch,
-            "step_in_epoch": self.step_in_epoch,
-            "loss": self._loss,
-            "right": self._right,
-            "seconds": self._seconds,
-            "history": self.history,
-        }
+        self._agree = strategies.agreement(batch_statistics(model))
+        self.signals = Signals(not strategy.extended._in_multi_worker_mode())
 
     @property
     def steps_done(self) -> int:
         """Optimiser steps done since the beginning of the run."""
-        return self.epoch * self.pipeline.steps_per_epoch + self.step_in_epoch
+        state = self.state
+        return state.epoch * self.pipeline.steps_per_epoch + state.step_in_epoch
 
-    def run(self, epochs: int, callbacks, verbose: int) -> bool:
-        """Trains up to `epochs`, from wherever the loop stands.
+    def run(self, epochs: int, callbacks) -> None:
+        """Trains up to `epochs`, or until a signal; either ends with a checkpoint.
 
         Args:
             epochs: epochs of the whole run.
             callbacks: Keras callbacks.
-            verbose: 0 silent, 1 progress bar, 2 a line an epoch.
-
-        Returns:
-            False if Ctrl-C ended the run, after a checkpoint; else True.
 
         Raises:
             UserError: if the loss is not finite, naming the step.
         """
         calls = keras.callbacks.CallbackList(
             callbacks,
-            add_progbar=verbose > 0,
             model=self.model,
-            verbose=verbose,
             epochs=epochs,
             steps=self.pipeline.steps_per_epoch,
         )
         self.model.stop_training = False
         calls.on_train_begin()
-        checkpointed = None
+        saved = None
         try:
-            with _interrupts() as caught:
-                while self.epoch < epochs and not self.model.stop_training:
-                    calls.on_epoch_begin(self.epoch)
-                    if not self._train_epoch(calls, caught):
-                        self._save(self)
-                        return False
+            with self.signals:
+                while self.state.epoch < epochs and not self.model.stop_training:
+                    calls.on_epoch_begin(self.state.epoch)
+                    self._train_epoch(calls)
+                    if self.state.step_in_epoch < self.pipeline.steps_per_epoch:
+                        break
                     logs = self._end_epoch()
-                    calls.on_epoch_end(self.epoch - 1, logs)
-                    if caught or self.epoch % self._checkpoint_every == 0:
+                    calls.on_epoch_end(self.state.epoch - 1, logs)
+                    if self.state.epoch % self._checkpoint_every == 0:
                         self._save(self)
-                        checkpointed = self.epoch
-                    if caught and self.epoch < epochs:
-                        return False
-                if checkpointed != self.epoch:
+                        saved = self.steps_done
+                    if any(self.signals.agreed):
+                        break
+                if saved != self.steps_done:
+                    self._agree()
                     self._save(self)
         finally:
             calls.on_train_end()
-        return True
 
-    def _train_epoch(self, calls, caught) -> bool:
-        """Runs the rest of the epoch; False if Ctrl-C ended it before its last step."""
-        epoch, first = self.epoch, self.step_in_epoch
-        batches = self.strategy.distribute_datasets_from_function(
-            lambda context: self.pipeline.batches(epoch, first, context)
+    def _train_epoch(self, calls) -> None:
+        """Runs the rest of the epoch, or up to a signal."""
+        state, size = self.state, self.pipeline.steps_per_epoch
+        epoch, first = state.epoch, state.step_in_epoch
+        batches = iter(
+            self.strategy.distribute_datasets_from_function(
+                lambda context: self.pipeline.batches(epoch, first, context)
+            )
         )
         began = time.perf_counter()
         try:
-            for images, labels in batches:
-                if caught:
-                    return False
-                calls.on_train_batch_begin(self.step_in_epoch)
-                loss, right = (float(v) for v in self._step(images, labels))
-                self._check_finite(loss, "loss", self.step_in_epoch + 1)
-                self._loss, self._right = self._loss + loss, self._right + right
-                self.step_in_epoch += 1
-                calls.on_train_batch_end(self.step_in_epoch - 1, self._train_logs())
+            while state.step_in_epoch < size and not any(self.signals.agreed):
+                calls.on_train_batch_begin(state.step_in_epoch)
+                for row in self._execute(batches, size - state.step_in_epoch):
+                    self._check_finite(row[LOSS], "loss", state.step_in_epoch + 1)
+                    state.loss += float(row[LOSS])
+                    state.right += float(row[RIGHT])
+                    state.step_in_epoch += 1
+                self.signals.note((row[INTERRUPTED], row[PREEMPTED]))
+                calls.on_train_batch_end(state.step_in_epoch - 1, self._train_logs())
         finally:
-            self._seconds += time.perf_counter() - began
-        return True
+            state.seconds += time.perf_counter() - began
+
+    def _execute(self, batches, most: int) -> np.ndarray:
+        """Runs the steps of one execution, at most `most`, and gives their rows."""
+        step = self.steps_done
+        rate = self._lambda_schedule.at(step)
+        if rate is not None and rate != self._rate:
+            set_damping_rates(self.model, rate)
+        self._rate = rate
+        alike = self._lambda_schedule.alike(step)
+        count = min(self._steps_per_execution, most, alike)
+        learn = 1.0 if rate is None else 0.0
+        return self._step(
+            batches,
+            tf.constant(count),
+            tf.constant(step),
+            tf.constant(learn),
+            tf.constant(self.signals.told),
+        ).numpy()
 
     def _check_finite(self, loss, name, step):
         if not math.isfinite(loss):
-            total = self.epoch * self.pipeline.steps_per_epoch + step
+            total = self.state.epoch * self.pipeline.steps_per_epoch + step
             raise UserError(
-                f"the {name} became {loss} at step {total} (epoch {self.epoch + 1}, "
-                f"step {step}), which no checkpoint holds; a lower --learning_rate may "
-                "help"
+                f"the {name} became {loss} at step {total} (epoch "
+                f"{self.state.epoch + 1}, step {step}), which no checkpoint holds; a "
+                "lower --learning_rate may help"
             )
 
     def _train_logs(self) -> dict:
-        images = self.step_in_epoch * self.pipeline.batch_size
+        images = self.state.step_in_epoch * self.pipeline.batch_size
         return {
-            "loss": self._loss / self.step_in_epoch,
-            "accuracy": self._right / images,
+            "loss": self.state.loss / self.state.step_in_epoch,
+            "accuracy": self.state.right / images,
         }
 
     def _end_epoch(self) -> dict:
         """Evaluates, adds the epoch to the history and gives its scalars."""
-        done = self.step_in_epoch * self.pipeline.batch_size
+        state = self.state
+        done = state.step_in_epoch * self.pipeline.batch_size
         logs = self._train_logs()
-        logs |= self._classifier.metrics(self.validation, prefix="val_")
-        self._check_finite(logs["val_loss"], "validation loss", self.step_in_epoch)
+        self._agree()
+        with averaged_weights(self.model), self.strategy.scope():
+            logs |= self._classifier.metrics(self.validation, prefix="val_")
+            self._check_finite(logs["val_loss"], "validation loss", state.step_in_epoch)
+            logs |= self._metrics()
+            rates = damping_rates(self.model)
         logs["learning_rate"] = float(self._schedule(self.steps_done - 1))
-        logs["images_per_second"] = done / self._seconds
-        self.epoch, self.step_in_epoch = self.epoch + 1, 0
-        self._loss = self._right = self._seconds = 0.0
-        rates = damping_rates(self.model)
-        row = {"epoch": self.epoch, "step": self.steps_done, **logs}
+        logs["images_per_second"] = done / state.seconds
+        state.epoch, state.step_in_epoch = state.epoch + 1, 0
+        state.loss = state.right = state.seconds = 0.0
+        row = {"epoch": state.epoch, "step": self.steps_done, **logs}
         row |= {"lambda": rates, "dead_blocks": dead_blocks(rates)}
-        self.history.append(row)
+        state.history.append(row)
+        if logs["val_accuracy"] > state.best.get("val_accuracy", -1.0):
+            state.best = {k: row[k] for k in ("epoch", "val_accuracy", "val_loss")}
         return logs

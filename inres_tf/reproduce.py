@@ -15,7 +15,8 @@ from inres_tf.data import Dataset
 from inres_tf.errors import UserError
 from inres_tf.layers import damping_rates, dead_blocks
 from inres_tf.logits import check_classifier
-from inres_tf.training import MAY_CHANGE, TrainConfig, train
+from inres_tf.recipes import MAY_CHANGE, TrainConfig
+from inres_tf.training import stopped, train
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +90,7 @@ def reproduce(
     evaluating: evaluation.EvaluationConfig,
     build_model: Callable,
     command: str = "",
-) -> pathlib.Path | None:
+) -> pathlib.Path:
     """Trains and evaluates every model and seed, and writes tables and a report.
 
     Each run has a folder of its own below `training.output_dir`; what is finished there
@@ -104,14 +105,23 @@ def reproduce(
         command: how this was called, for the report.
 
     Returns:
-        The report's path; None if Ctrl-C ended a training.
+        The report's path.
+
+    Raises:
+        Stopped: if Ctrl-C or SIGTERM ended a training.
+        UserError: for what the user can mend.
     """
+    if training.strategy == "multi_worker":
+        raise UserError(
+            "train.reproduce runs on one machine; with several, give each network to "
+            "train.train and train.evaluate"
+        )
     folder = pathlib.Path(training.output_dir)
     flags = dataclasses.asdict(training) | dataclasses.asdict(config)
     del flags["model"], flags["seed"]
     runs.check(folder, flags, training.resume, MAY_CHANGE)
     # Before the data, whose reading starts TensorFlow.
-    strategies.make(training.strategy, training.logical_cpus)
+    strategy = strategies.make(training)
     dataset = training.load()
     evaluation.check_number(evaluating, dataset.test)
     jobs = [(model, seed) for model in config.models for seed in config.seeds]
@@ -121,30 +131,21 @@ def reproduce(
         print(f"[{number}/{len(jobs)}] {name}, seed {seed}", flush=True)
         run = folder / f"{name}-seed{seed}"
         keras.backend.clear_session()
-        history = _trained(run, name, seed, training, build_model(name))
+        settings = dataclasses.replace(
+            training, model=name, seed=seed, output_dir=str(run), resume=True
+        )
+        done = train(settings, build_model(name))
         runs.write_config(folder, flags, config.seeds[0])
-        if history is None:
-            return None
-        result = _evaluated(run, dataset, evaluating)
+        stopped(done)
+        with strategy.scope():
+            result = _evaluated(run, dataset, evaluating)
         results.setdefault(name, []).append(result)
-        histories.setdefault(name, history)
+        histories.setdefault(name, done.history)
         rates.setdefault(name, result["lambda"])
     facts = _facts(dataset, results, rates, config, training, evaluating)
     if command:
         facts["command"] = command
     return _write(folder, dataset, results, histories, rates, facts)
-
-
-def _trained(run, name, seed, training, build_model) -> list[dict] | None:
-    """The run's history, trained unless it is there; None if interrupted."""
-    settings = dataclasses.replace(
-        training, model=name, seed=seed, output_dir=str(run), resume=True
-    )
-    if (run / "model.keras").is_file():
-        runs.check(run, dataclasses.asdict(settings), True, MAY_CHANGE)
-        return runs.read_metrics(run)
-    done = train(settings, build_model)
-    return None if done.interrupted else done.history
 
 
 def _evaluated(run, dataset, evaluating) -> dict:

@@ -116,7 +116,7 @@ def check(folder: pathlib.Path, flags: dict, resume: bool, ignore=()) -> None:
         )
     if not resume:
         raise UserError(
-            f"{folder} already holds this run; go on with it by --resume, or choose "
+            f"{folder} already holds this run; --resume goes on with it, or choose "
             "another --output_dir"
         )
 
@@ -136,9 +136,3 @@ def write_metrics(folder: pathlib.Path, history: list[dict]) -> None:
     """Writes `metrics.jsonl`, one line an epoch, whole and atomically."""
     lines = (json.dumps(row) + "\n" for row in history)
     write_text(folder / METRICS, "".join(lines))
-
-
-def read_metrics(folder) -> list[dict]:
-    """The rows of a run's `metrics.jsonl`."""
-    lines = (pathlib.Path(folder) / METRICS).read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]

@@ -1,147 +1,65 @@
 """A training run: from its settings to its folder, whole or resumed."""
 
+import contextlib
 import dataclasses
-import math
 import pathlib
 import sys
+import tempfile
 from collections.abc import Callable
 
 import keras
-import numpy as np
+import tensorflow as tf
 
-from inres_tf import checkpoints, plots, runs, strategies
-from inres_tf import data as data_module
-from inres_tf.config import setting
-from inres_tf.errors import UserError
+from inres_tf import (
+    checkpoints,
+    data,
+    histories,
+    monitoring,
+    objectives,
+    plots,
+    runs,
+    schedules,
+    strategies,
+)
+from inres_tf.errors import Stopped, UserError, WorkerLost
 from inres_tf.layers import damping_rates
-from inres_tf.loop import (
-    Loop,
-    ResumableEarlyStopping,
-    TensorBoard,
-    step_schedule,
-    synchronize_batch_norm,
-)
-from inres_tf.pipeline import AUGMENTATIONS, TrainingPipeline
+from inres_tf.loop import Loop, ResumableEarlyStopping, State, use_averages
+from inres_tf.pipeline import TrainingPipeline
+from inres_tf.recipes import MAY_CHANGE, PRECISIONS, TrainConfig
+from inres_tf.step import make_step, spread_seeds, synchronize_batch_norm
+
+# Training images that an objective may measure something on after an epoch.
+_CHECKED_IMAGES = 128
 
 
-@dataclasses.dataclass(frozen=True)
-class TrainConfig(data_module.DataConfig):
-    """Settings of a training run; each is a flag of `train.train`.
-
-    The defaults are the paper's protocol for CIFAR-10 (Yang et al. 2020).
-    """
-
-    model: str = setting("in_resnet20", "Model of the zoo to train.")
-    epochs: int = setting(160, "Passes over the training images.")
-    batch_size: int = setting(128, "Images a step, over all devices together.")
-    learning_rate: float = setting(
-        0.1, "Initial rate; a tenth after 1/2 of the epochs, a hundredth after 3/4."
-    )
-    momentum: float = setting(0.9, "Momentum of SGD (no Nesterov).")
-    weight_decay: float = setting(
-        1e-4, "L2 gradient on every trainable variable: coupled weight decay."
-    )
-    augmentation: str = setting(
-        "auto",
-        "auto: crop_flip, or crop where mirrored images are other symbols (digits).",
-        ("auto", *AUGMENTATIONS),
-    )
-    validation_fraction: float = setting(
-        0.0,
-        "Part of the training images to validate on each epoch; 0: the test images are "
-        "evaluated each epoch, as in the paper, and nothing is chosen by it.",
-    )
-    early_stopping: int = setting(
-        0,
-        "Stop after this many epochs without a lower validation loss; 0: never. Needs "
-        "--validation_fraction.",
-    )
-    seed: int = setting(0, "Seed of the weights, the order and the augmentation.")
-    strategy: str = setting(
-        "auto",
-        "one_device, mirrored (all GPUs), or auto: mirrored if there are several GPUs.",
-        strategies.STRATEGIES,
-    )
-    logical_cpus: int = setting(
-        1, "Split the CPU into this many devices, to try mirrored without GPUs."
-    )
-    checkpoint_every: int = setting(1, "Epochs between checkpoints.")
-    output_dir: str | None = setting(
-        None,
-        "Folder for all this run writes; runs/MODEL-DATASET-seedSEED by default.",
-    )
-    resume: bool = setting(
-        False, "Go on from the last checkpoint in --output_dir, if there is one."
-    )
-    verbose: int = setting(
-        -1, "0 silent, 1 progress bar, 2 a line an epoch, -1: 1 on a terminal, else 2."
-    )
-
-    def __post_init__(self):
-        super().__post_init__()
-        checks = (
-            ("epochs", 1 <= self.epochs <= 10**6, "from 1 to 1000000"),
-            ("batch_size", self.batch_size >= 1, "at least 1"),
-            ("learning_rate", 0 < self.learning_rate < math.inf, "positive"),
-            ("momentum", 0 <= self.momentum < 1, "in [0, 1)"),
-            ("weight_decay", 0 <= self.weight_decay < math.inf, "at least 0"),
-            ("validation_fraction", 0 <= self.validation_fraction < 1, "in [0, 1)"),
-            ("early_stopping", self.early_stopping >= 0, "at least 0"),
-            ("seed", 0 <= self.seed < 2**31, "in [0, 2^31)"),
-            ("logical_cpus", self.logical_cpus >= 1, "at least 1"),
-            ("checkpoint_every", self.checkpoint_every >= 1, "at least 1"),
-        )
-        for name, passed, accepted in checks:
-            if not passed:
-                raise UserError(
-                    f"--{name} must be {accepted}; got {getattr(self, name)}"
-                )
-        if not self.output_dir:
-            dataset = self.dataset.rstrip("/").replace(":", "/").split("/")[-1]
-            folder = f"runs/{self.model}-{dataset}-seed{self.seed}"
-            object.__setattr__(self, "output_dir", folder)
-        if self.early_stopping and not self.validation_fraction:
-            raise UserError(
-                "--early_stopping needs --validation_fraction, such as 0.1: chosen on "
-                "the test images, the last epoch's accuracy would be too good"
-            )
-
-
-# What may differ when a run is resumed: where it runs, not what it computes.
-MAY_CHANGE = (
-    "data_dir",
-    "download",
-    "resume",
-    "verbose",
-    "output_dir",
-    "checkpoint_every",
-)
-
-
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class TrainResult:
     """What `train` leaves.
 
     Attributes:
         model: the trained model, compiled with its optimiser.
         history: a dict of metrics for each epoch, as in `metrics.jsonl`.
-        model_path: file of the finished model; None if interrupted.
+        model_path: file of the finished model; None if stopped, or if this is not the
+            chief of several workers.
         checkpoint: folder of the newest checkpoint.
         interrupted: whether Ctrl-C ended the run.
+        preempted: whether SIGTERM ended the run.
     """
 
     model: keras.Model
     history: list[dict]
     model_path: pathlib.Path | None
     checkpoint: pathlib.Path | None
-    interrupted: bool
+    interrupted: bool = False
+    preempted: bool = False
 
 
 def train(config: TrainConfig, build_model: Callable, callbacks=()) -> TrainResult:
     """Trains a model as `config` says and leaves a run's folder.
 
     The folder holds `config.json`, `metrics.jsonl`, `checkpoints/`, `tensorboard/`,
-    `curves.png`, `lambda.png` (for damped networks) and at the end `model.keras`.
+    `curves.png`, `lambda.png` (for damped networks) and at the end `model.keras`. Of
+    several workers only the chief writes it.
 
     Args:
         config: the run's settings.
@@ -151,93 +69,253 @@ def train(config: TrainConfig, build_model: Callable, callbacks=()) -> TrainResu
 
     Raises:
         UserError: for what the user can mend; OSError where the disk refuses.
+        WorkerLost: if another worker is gone.
     """
+    place = strategies.place(config)
     folder = pathlib.Path(config.output_dir)
-    flags = dataclasses.asdict(config)
-    runs.check(folder, flags, config.resume, MAY_CHANGE)
-    strategy = strategies.make(config.strategy, config.logical_cpus)
-    dataset = config.load()
-    training, validation = dataset.train, dataset.test
-    if config.validation_fraction:
-        training, validation = data_module.hold_out(
-            training, config.validation_fraction
-        )
-    augmentation = config.augmentation
-    if augmentation == "auto":
-        augmentation = dataset.augmentation
-    pipeline = TrainingPipeline(training, config.batch_size, augmentation, config.seed)
-    if config.batch_size % strategy.num_replicas_in_sync:
-        raise UserError(
-            f"--batch_size={config.batch_size} is not a multiple of the "
-            f"{strategy.num_replicas_in_sync} devices it is divided over"
-        )
+    if place.chief:
+        runs.check(folder, dataclasses.asdict(config), config.resume, MAY_CHANGE)
+    try:
+        return _Run(config, place, folder).train(build_model, callbacks)
+    except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
+        if place.count == 1:
+            raise
+        raise WorkerLost(
+            f"{place} has lost another one ({str(error.message).splitlines()[0]}); "
+            "start the same command again on all workers: the run goes on from its "
+            "last checkpoint"
+        ) from error
 
-    steps = config.epochs * pipeline.steps_per_epoch
-    schedule = step_schedule(config.learning_rate, steps)
-    state, model = None, None
-    saved = checkpoints.list_checkpoints(folder / "checkpoints")
-    with strategy.scope():
-        if saved and config.resume:
-            model, state = checkpoints.restore(saved[-1], Loop.STATE)
-        else:
-            keras.utils.set_random_seed(config.seed)
-            model = build_model(dataset.shape, len(dataset.class_names))
-            model.compile(
-                keras.optimizers.SGD(schedule, config.momentum),
-                loss="sparse_categorical_crossentropy",
-                metrics=["accuracy"],
+
+class _Run:
+    """One training run of one worker."""
+
+    def __init__(self, config, place, folder):
+        self.config, self.place, self.folder = config, place, folder
+        self.flags = dataclasses.asdict(config)
+        self.newest = None
+        if place.count > 1 and config.verbose:
+            print(f"{place} waits for the others", file=sys.stderr, flush=True)
+        self.strategy = strategies.make(config)
+        self.dataset = config.load()
+        self.pipeline, self.validation = self._data()
+
+    def train(self, build_model, callbacks) -> TrainResult:
+        config = self.config
+        # Under the scope all workers do the same: what the chief does alone, saving and
+        # logging, stays outside.
+        with self.strategy.scope():
+            if self._finished():
+                return self._result_of_finished()
+            model, state = self._model(build_model)
+            replicas = self.strategy.num_replicas_in_sync
+            synchronize_batch_norm(model, config.sync_batch_norm and replicas > 1)
+            spread_seeds(model, self.strategy)
+            objective = objectives.make(config)
+            loop = self._loop(model, state, objective)
+        if self.place.chief:
+            runs.write_config(self.folder, self.flags, config.seed)
+        loop.run(config.epochs, [*callbacks, *self._callbacks(loop, objective)])
+        finished = model.stop_training or loop.state.epoch >= config.epochs
+        path = self._finish(loop) if finished else None
+        interrupted, preempted = (a and not finished for a in loop.signals.agreed)
+        history = loop.state.history
+        return TrainResult(model, history, path, self.newest, interrupted, preempted)
+
+    def _data(self):
+        config, training = self.config, self.dataset.train
+        validation = self.dataset.test
+        if config.validation_fraction:
+            training, validation = data.hold_out(training, config.validation_fraction)
+        self.training = training
+        augmentation = config.augmentation
+        if augmentation == "auto":
+            augmentation = self.dataset.augmentation
+        pipeline = TrainingPipeline(
+            training, config.batch_size, augmentation, config.seed
+        )
+        replicas = self.strategy.num_replicas_in_sync
+        if config.batch_size % replicas:
+            raise UserError(
+                f"--batch_size={config.batch_size} is not a multiple of the "
+                f"{replicas} devices it is divided over"
             )
-            model.optimizer.build(model.trainable_variables)
-    runs.write_config(folder, flags, config.seed)
-    if strategy.num_replicas_in_sync > 1:
-        synchronize_batch_norm(model, True)
+        if config.batch_size // replicas % config.accumulate_steps:
+            raise UserError(
+                f"--accumulate_steps={config.accumulate_steps} does not divide the "
+                f"{config.batch_size // replicas} images of a device"
+            )
+        return pipeline, validation
 
-    newest = [saved[-1] if saved else None]
+    @property
+    def _steps(self):
+        return self.config.epochs * self.pipeline.steps_per_epoch
 
-    def save(loop):
-        newest[0] = checkpoints.save(
-            folder / "checkpoints", loop.model, loop.state, loop.steps_done
+    def _schedule(self):
+        config = self.config
+        return schedules.learning_rate(
+            config.schedule, config.learning_rate, self._steps, config.warmup
         )
-        runs.write_metrics(folder, loop.history)
 
-    loop = Loop(
-        model,
-        strategy,
-        pipeline,
-        validation,
-        config.weight_decay,
-        save,
-        schedule,
-        config.checkpoint_every,
-        state,
-    )
-    callbacks = [*callbacks, TensorBoard(folder / "tensorboard", write_graph=False)]
-    if config.early_stopping:
-        callbacks.append(
-            ResumableEarlyStopping(list(loop.history), config.early_stopping)
+    def _finished(self) -> bool:
+        """Whether the run is whole already, which the chief knows."""
+        finished = (self.folder / "model.keras").is_file()
+        if self.place.count > 1:
+            finished = strategies.share(bytes([finished])) != bytes([0])
+        return finished
+
+    def _result_of_finished(self):
+        if not self.place.chief:
+            return TrainResult(None, [], None, None)
+        path = self.folder / "model.keras"
+        print(f"{self.folder} is finished already", file=sys.stderr)
+        saved = checkpoints.list_checkpoints(self.folder / "checkpoints")
+        return TrainResult(
+            checkpoints.load_model(path),
+            histories.read(self.folder / runs.METRICS),
+            path,
+            saved[-1] if saved else None,
         )
-    verbose = config.verbose
-    if verbose < 0:
-        verbose = 1 if sys.stdout.isatty() else 2
-    finished = loop.run(config.epochs, callbacks, verbose)
 
-    path = None
-    if finished:
-        path = folder / "model.keras"
+    def _model(self, build_model):
+        """The model and state to begin with, or those of the newest checkpoint."""
+        if self.place.chief:
+            self.newest = checkpoints.newest(self.folder / "checkpoints")
+        with contextlib.ExitStack() as stack:
+            path = self.newest
+            if self.place.count > 1:
+                payload = checkpoints.pack(path) if path else b""
+                payload = strategies.share(payload)
+                temporary = stack.enter_context(tempfile.TemporaryDirectory())
+                path = payload and checkpoints.unpack(payload, pathlib.Path(temporary))
+            if path:
+                keys = [field.name for field in dataclasses.fields(State)]
+                model, state = checkpoints.restore(path, keys)
+                return model, State(**state)
+        return self._new_model(build_model), None
+
+    def _new_model(self, build_model):
+        config = self.config
+        keras.utils.set_random_seed(config.seed)
+        policy = keras.config.dtype_policy()
+        keras.config.set_dtype_policy(PRECISIONS[config.precision])
+        try:
+            model = build_model(self.dataset.shape, len(self.dataset.class_names))
+        finally:
+            keras.config.set_dtype_policy(policy)
+        optimizer = keras.optimizers.SGD(
+            self._schedule(),
+            config.momentum,
+            config.nesterov,
+            use_ema=config.ema > 0,
+            ema_momentum=config.ema or 0.99,
+        )
+        if config.precision == "float16":
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        model.compile(
+            optimizer,
+            loss="sparse_categorical_crossentropy",
+            metrics=["accuracy"],
+            auto_scale_loss=False,
+        )
+        optimizer.build(model.trainable_variables)
+        return model
+
+    def _loop(self, model, state, objective):
+        config = self.config
+        plan = schedules.LambdaSchedule(config.lambda_schedule, self._steps)
+        step = make_step(
+            model,
+            self.strategy,
+            objective,
+            config.weight_decay,
+            accumulate_steps=config.accumulate_steps,
+            rematerialize=config.rematerialize,
+            plan_rates=config.lambda_schedule != "learn",
+            seed=config.seed,
+        )
+        checked = self.training.take(slice(_CHECKED_IMAGES))
+        return Loop(
+            model,
+            self.strategy,
+            step,
+            self.pipeline,
+            self.validation,
+            self._schedule(),
+            plan,
+            self._save,
+            lambda: objective.metrics(model, checked.images, checked.labels),
+            config.checkpoint_every,
+            config.steps_per_execution,
+            state,
+        )
+
+    def _save(self, loop):
+        if self.place.chief:
+            self.newest = checkpoints.save(
+                self.folder / "checkpoints",
+                loop.model,
+                dataclasses.asdict(loop.state),
+                loop.steps_done,
+            )
+            runs.write_metrics(self.folder, loop.state.history)
+
+    def _callbacks(self, loop, objective):
+        config, history = self.config, loop.state.history
+        callbacks = objective.callbacks(history)
+        if config.early_stopping:
+            callbacks.append(ResumableEarlyStopping(history, config.early_stopping))
+        if self.place.chief:
+            callbacks.append(
+                monitoring.TensorBoard(self.folder / "tensorboard", self.flags)
+            )
+        if config.verbose:
+            label = f"[{self.place}] " if self.place.count > 1 else ""
+            live = {1: True, 2: False}.get(config.verbose)
+            callbacks.append(
+                monitoring.Progress(
+                    config.epochs,
+                    self.pipeline.steps_per_epoch,
+                    config.batch_size,
+                    label=label,
+                    live=live,
+                )
+            )
+        return callbacks
+
+    def _finish(self, loop):
+        """Writes the model and its plots, and returns the model's path."""
+        model, history = loop.model, loop.state.history
         synchronize_batch_norm(model, False)
+        use_averages(model)
+        if not self.place.chief:
+            return None
+        path = self.folder / "model.keras"
         with checkpoints.atomic(path) as temporary:
             model.save(temporary)
-        plots.save(
-            plots.training_curves({config.model: loop.history}), folder / "curves.png"
+        rates = damping_rates(model)
+        name = self.config.model
+        plots.save(plots.training_curves({name: history}), self.folder / "curves.png")
+        if rates:
+            plots.save(plots.rates_by_depth({name: rates}), self.folder / "lambda.png")
+        return path
+
+
+def stopped(result: TrainResult) -> None:
+    """Raises Stopped if a signal ended the run."""
+    if result.interrupted or result.preempted:
+        raise Stopped(
+            f"{'preempted' if result.preempted else 'interrupted'}: "
+            f"{result.checkpoint or 'a checkpoint'} is saved, and the same command "
+            "again goes on from it",
+            result.preempted,
         )
-        if damping_rates(model):
-            plots.save(
-                plots.rates_by_depth({config.model: damping_rates(model)}),
-                folder / "lambda.png",
-            )
-    return TrainResult(model, loop.history, path, newest[0], not finished)
 
 
-def accuracy_of(history: list[dict]) -> float:
-    """The last epoch's validation accuracy, in [0, 1]; nan before the first."""
-    return history[-1]["val_accuracy"] if history else float(np.nan)
+def final_metrics(history: list[dict]) -> dict:
+    """The row of the epoch whose weights a run left.
+
+    Args:
+        history: as in `TrainResult`, of at least one epoch.
+    """
+    return [row for row in history if not row.get("reverted")][-1]

@@ -5,6 +5,7 @@ import io
 import json
 import pty
 import re
+import select
 import struct
 import termios
 import types
@@ -42,17 +43,17 @@ def damped():
     return model
 
 
-def show(model, folder, epochs, hyperparameters, **changes):
-    """TensorBoard's callback over some epochs, as the loop of training calls it."""
+def show(model, folder, hyperparameters, *epochs):
+    """TensorBoard's callback over epochs of such logs, as training calls it."""
     callbacks = keras.callbacks.CallbackList(
         [monitoring.TensorBoard(folder, hyperparameters)], model=model
     )
     callbacks.on_train_begin()
-    for epoch in epochs:
+    for epoch, logs in enumerate(epochs):
         callbacks.on_epoch_begin(epoch)
         callbacks.on_train_batch_begin(0)
         callbacks.on_train_batch_end(0, {"loss": 9.0})
-        callbacks.on_epoch_end(epoch, LOGS | changes)
+        callbacks.on_epoch_end(epoch, logs)
     callbacks.on_train_end()
 
 
@@ -92,7 +93,7 @@ def table(folder):
 
 
 def test_tensorboard_shows_every_scalar_by_epoch(damped, tmp_path):
-    show(damped, tmp_path, [0, 1], {})
+    show(damped, tmp_path, {}, LOGS, LOGS)
     found = values(tmp_path / "train")
     rates = layers.damping_rates(damped)
     assert list(rates.values()) == pytest.approx([0, 0, 0.1, 0.2, 0.3, 0.4])
@@ -115,7 +116,7 @@ def test_tensorboard_shows_every_scalar_by_epoch(damped, tmp_path):
 def test_tensorboard_of_an_undamped_network_counts_no_blocks(tmp_path):
     model = zoo.ResNet8(input_shape=(8, 8, 1))
     model.compile(keras.optimizers.SGD(0.5))
-    show(model, tmp_path, [0], {})
+    show(model, tmp_path, {}, LOGS)
     found = values(tmp_path / "train")
     assert "epoch_loss" in found
     assert not [tag for tag in found if tag.startswith(("lambda", "dead"))]
@@ -123,7 +124,7 @@ def test_tensorboard_of_an_undamped_network_counts_no_blocks(tmp_path):
 
 def test_tensorboard_draws_the_networks_graph(damped, tmp_path):
     """Through the function by which TensorBoard draws it."""
-    show(damped, tmp_path, [0], {})
+    show(damped, tmp_path, {}, LOGS)
     ((_, text),) = values(tmp_path / "train")["keras"]
     graph = keras_util.keras_model_to_graph_def(json.loads(text))
     inputs = {node.name.split("/")[-1]: node.input for node in graph.node}
@@ -142,8 +143,7 @@ def test_hyperparameters_stand_beside_the_last_metrics(damped, tmp_path):
             "data_dir": None,
             "seeds": (0, 1),
         }
-        show(damped, tmp_path / name, [0], settings, val_loss=99.0)
-        show(damped, tmp_path / name, [1], settings, val_loss=loss)
+        show(damped, tmp_path / name, settings, LOGS, LOGS | {"val_loss": loss})
     found = table(tmp_path)
     assert found.keys() == {"a/validation", "b/validation"}
     for name, rate, loss in (("a", 0.1, 1.0), ("b", 0.2, 2.0)):
@@ -313,11 +313,15 @@ def test_live_can_be_chosen(live, clock):
 def test_a_pseudo_terminal_shows_the_bar(clock):
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    written = b""
     with open(follower, "w") as terminal, open(leader, "rb", buffering=0) as screen:
         with contextlib.redirect_stdout(terminal):
             shown = monitoring.Progress(1, 10, 128)
             epoch(shown, 0, clock, seconds=1, steps=range(10))
-        text = screen.read(65536).decode()
+        # What was written arrives in parts.
+        while b"\n" not in written and select.select([screen], [], [], 10)[0]:
+            written += screen.read(65536)
+    text = written.decode()
     assert "\repoch 1/1:   0%|" in text
     # The terminal makes a carriage return of its own of the line's end.
     assert text.endswith("735 images/s\r\n")

@@ -1,4 +1,3 @@
-import importlib
 import json
 
 import numpy as np
@@ -207,12 +206,3 @@ def test_what_is_not_there_is_said(tmp_path):
     empty.unlink()
     with pytest.raises(UserError, match="no run in .*run has a finished epoch yet"):
         histories.find([tmp_path / "run"])
-
-
-def test_default_output_of_the_binary(tmp_path, monkeypatch):
-    output_of = importlib.import_module("train.plot").output_of
-    monkeypatch.chdir(tmp_path)
-    file = write(tmp_path / "run", rows(2))
-    assert output_of(["run"]) == output_of([file.relative_to(tmp_path)])
-    assert str(output_of(["run"])) == "run/metrics.png"
-    assert str(output_of(["run", "other"])) == "metrics.png"

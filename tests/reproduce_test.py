@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 import zoo
-from inres_tf import reproduce, tables
+from inres_tf import reproduce, tables, training
 from inres_tf.data import Images
-from inres_tf.errors import UserError
+from inres_tf.errors import Stopped, UserError
 from inres_tf.evaluation import EvaluationConfig
-from inres_tf.training import TrainConfig
+from inres_tf.recipes import TrainConfig
 
 MODELS = ("resnet8", "in_resnet20")
 
@@ -21,7 +21,7 @@ def build(name):
 
 
 def run(folder, seeds=(0, 1), **changes):
-    training = TrainConfig(
+    settings = TrainConfig(
         epochs=2,
         batch_size=128,
         output_dir=str(folder),
@@ -36,7 +36,7 @@ def run(folder, seeds=(0, 1), **changes):
         num_examples=60,
     )
     config = reproduce.ReproduceConfig(MODELS, seeds)
-    return reproduce.reproduce(config, training, evaluating, build, "the command")
+    return reproduce.reproduce(config, settings, evaluating, build, "the command")
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def test_what_is_finished_is_not_done_again(folder, monkeypatch):
     def never(*args, **kwargs):
         raise AssertionError("done again")
 
-    monkeypatch.setattr(reproduce, "train", never)
+    monkeypatch.setattr(training.Loop, "run", never)
     monkeypatch.setattr(reproduce, "evaluate_model", never)
     run(folder, verbose=2)
     assert (folder / "results.md").read_text() == before
@@ -131,10 +131,10 @@ def test_mistakes_are_found_before_any_training(tmp_path):
     with pytest.raises(UserError, match=r"--seeds must be in .* got 0,-1"):
         run(tmp_path / "main", seeds=(0, -1))
     evaluating = EvaluationConfig(num_examples=5000)
-    training = TrainConfig(output_dir=str(tmp_path / "main"), epochs=1)
+    settings = TrainConfig(output_dir=str(tmp_path / "main"), epochs=1)
     with pytest.raises(UserError, match="--num_examples=5000"):
         reproduce.reproduce(
-            reproduce.ReproduceConfig(MODELS), training, evaluating, build
+            reproduce.ReproduceConfig(MODELS), settings, evaluating, build
         )
     assert not (tmp_path / "main").exists()
 
@@ -148,18 +148,17 @@ def test_model_of_other_classes_is_refused(digits):
 def test_another_reproduction_does_not_mix_in(folder):
     with pytest.raises(UserError, match=r"run \(--learning_rate=0.1 there, 0.2"):
         run(folder, learning_rate=0.2)
-    with pytest.raises(UserError, match="go on with it by --resume"):
+    with pytest.raises(UserError, match="--resume goes on with it"):
         run(folder, resume=False)
     with pytest.raises(UserError, match=r"holds another run \(--seeds=\[0, 1\] there"):
         run(folder, seeds=(0,))
 
 
 def test_interruption_is_passed_on(tmp_path, monkeypatch):
-    class Cut:
-        interrupted = True
-
-    monkeypatch.setattr(reproduce, "train", lambda *args: Cut)
-    assert run(tmp_path / "main") is None
+    cut = training.TrainResult(None, [], None, None, preempted=True)
+    monkeypatch.setattr(reproduce, "train", lambda *args: cut)
+    with pytest.raises(Stopped, match="preempted: a checkpoint is saved"):
+        run(tmp_path / "main")
     assert not (tmp_path / "main" / "report.html").exists()
 
 

@@ -9,9 +9,8 @@ import pytest
 import tensorflow as tf
 
 import zoo
-from inres_tf import checkpoints, loop, runs, strategies, training
-from inres_tf.errors import UserError
-from inres_tf.pipeline import TrainingPipeline
+from inres_tf import checkpoints, histories, loop, recipes, schedules, training
+from inres_tf.errors import Stopped, UserError
 
 
 def build(name="in_resnet8", **kwargs):
@@ -28,7 +27,7 @@ def config(folder, **changes):
         "output_dir": str(folder),
         "verbose": 0,
     }
-    return training.TrainConfig(**settings | changes)
+    return recipes.TrainConfig(**settings | changes)
 
 
 def assert_same_weights(a, b, **tolerance):
@@ -53,7 +52,7 @@ def test_a_run_learns_and_leaves_its_folder(whole):
     folder, result = whole
     assert result.history[-1]["loss"] < 0.7 * result.history[0]["loss"]
     assert [row["epoch"] for row in result.history] == [1, 2, 3, 4]
-    assert runs.read_metrics(folder) == result.history
+    assert histories.read(folder / "metrics.jsonl") == result.history
     for row in result.history:
         rates = row["lambda"].values()
         assert len(rates) == 6 and row["dead_blocks"] == sum(r == 0 for r in rates)
@@ -90,7 +89,7 @@ def test_learning_rate_falls_at_half_and_three_quarters(whole):
     assert [row["learning_rate"] for row in whole[1].history] == pytest.approx(
         [0.1, 0.1, 0.01, 0.001]
     )
-    schedule = loop.step_schedule(0.1, 160 * 390)
+    schedule = schedules.learning_rate("step", 0.1, 160 * 390)
     at = [80 * 390 - 1, 80 * 390, 120 * 390 - 1, 120 * 390, 160 * 390]
     rates = [float(schedule(step)) for step in at]
     assert rates == pytest.approx([0.1, 0.01, 0.01, 0.001, 0.001])
@@ -108,40 +107,63 @@ def test_reported_metrics_are_the_models(whole, digits):
 
 
 class _InterruptAt(keras.callbacks.Callback):
-    """Sends Ctrl-C after some steps, as a user would."""
+    """Sends a signal after some steps, Ctrl-C by default, as a user would."""
 
-    def __init__(self, steps):
+    def __init__(self, steps, number=signal.SIGINT):
         super().__init__()
-        self.steps = steps
+        self.steps, self.number = steps, number
 
     def on_train_batch_end(self, batch, logs=None):
         self.steps -= 1
         if self.steps == 0:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), self.number)
 
 
-@pytest.mark.parametrize("steps", [16, 33], ids=["within an epoch", "at its end"])
-def test_interrupted_and_resumed_is_bit_for_bit_the_same(whole, steps, tmp_path):
+@pytest.mark.parametrize(
+    ("steps", "number"),
+    [(16, signal.SIGINT), (33, signal.SIGTERM)],
+    ids=["within an epoch", "at its end"],
+)
+def test_stopped_and_resumed_is_bit_for_bit_the_same(whole, steps, number, tmp_path):
     settings = config(tmp_path / "run", model="in_resnet20", epochs=4)
-    cut = training.train(settings, build("in_resnet20"), [_InterruptAt(steps)])
-    assert cut.interrupted and cut.model_path is None
-    _, state = checkpoints.restore(cut.checkpoint, loop.Loop.STATE)
-    assert set(state) == set(loop.Loop.STATE)
+    cut = training.train(settings, build("in_resnet20"), [_InterruptAt(steps, number)])
+    assert cut.interrupted == (number == signal.SIGINT)
+    assert cut.preempted == (number == signal.SIGTERM) and cut.model_path is None
+    _, state = checkpoints.restore(cut.checkpoint)
+    assert state["epoch"] == steps // 11 and state["step_in_epoch"] == steps % 11
+    done = whole[1].history[: steps // 11]
+    assert without_times(state["history"]) == without_times(done)
+    best = max(done, key=lambda row: row["val_accuracy"])
+    assert state["best"]["val_accuracy"] == best["val_accuracy"]
     assert cut.checkpoint.name == f"checkpoint-{steps:08d}"
     assert not (tmp_path / "run" / "model.keras").exists()
+    with pytest.raises(Stopped, match="the same command again goes on") as caught:
+        training.stopped(cut)
+    assert caught.value.code == {signal.SIGINT: 130, signal.SIGTERM: 75}[number]
 
     keras.utils.set_random_seed(99)  # nothing may hang on the global generators
-    resumed = training.train(
-        dataclasses.replace(settings, resume=True), build("in_resnet20")
-    )
+    # However many steps run at a time.
+    settings = dataclasses.replace(settings, steps_per_execution=4)
+    resumed = training.train(settings, build("in_resnet20"))
     assert not resumed.interrupted
     assert_same_weights(resumed.model, whole[1].model)
     assert without_times(resumed.history) == without_times(whole[1].history)
-    assert runs.read_metrics(tmp_path / "run") == resumed.history
+    assert histories.read(tmp_path / "run" / "metrics.jsonl") == resumed.history
     for a, b in zip(
         resumed.model.optimizer.variables, whole[1].model.optimizer.variables
     ):
         np.testing.assert_array_equal(a, b)
+
+
+def test_a_finished_run_is_left_as_it_is(whole, capsys):
+    folder, result = whole
+    before = {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
+    again = training.train(config(folder, model="in_resnet20", epochs=4), None)
+    assert "is finished already" in capsys.readouterr().err
+    assert again.history == result.history and not again.interrupted
+    assert again.model_path == result.model_path
+    assert_same_weights(again.model, result.model)
+    assert {p: p.stat().st_mtime_ns for p in folder.rglob("*")} == before
 
 
 @pytest.mark.parametrize(
@@ -157,7 +179,7 @@ def test_noise_and_stochastic_depth_resume_bit_for_bit(strategy, tmp_path):
     expected = training.train(whole, random)
     assert training.train(cut, random, [_InterruptAt(13)]).interrupted
     keras.utils.set_random_seed(99)
-    resumed = training.train(dataclasses.replace(cut, resume=True), random)
+    resumed = training.train(cut, random)
     assert without_times(resumed.history) == without_times(expected.history)
     assert_same_weights(resumed.model, expected.model)
 
@@ -169,85 +191,6 @@ def test_seed_decides(tmp_path):
     ]
     assert_same_weights(runs_[0], runs_[1])
     assert np.abs(runs_[0].get_weights()[0] - runs_[2].get_weights()[0]).max() > 0.01
-
-
-def steps_on(strategy, data, count=6):
-    """Losses and the model after some steps under a strategy."""
-    with strategy.scope():
-        keras.utils.set_random_seed(3)
-        model = zoo.InResNet20(input_shape=(8, 8, 1))
-        model.compile(keras.optimizers.SGD(0.05, 0.9))
-        model.optimizer.build(model.trainable_variables)
-    if strategy.num_replicas_in_sync > 1:
-        loop.synchronize_batch_norm(model, True)
-    batches = TrainingPipeline(data, 64, "crop", seed=0)
-    step = loop.make_step(model, strategy, weight_decay=1e-2)
-    found = []
-    distributed = strategy.distribute_datasets_from_function(
-        lambda context: batches.batches(0, 0, context)
-    )
-    for (images, labels), _ in zip(distributed, range(count)):
-        found.append([float(v) for v in step(images, labels)])
-    return np.array(found), model
-
-
-def test_two_replicas_are_one_device(digits):
-    one, model = steps_on(strategies.make("one_device"), digits.train)
-    mirrored = strategies.make("mirrored")
-    assert mirrored.num_replicas_in_sync == 2
-    two, other = steps_on(mirrored, digits.train)
-    assert one[-1, 0] < one[0, 0]
-    np.testing.assert_allclose(two[:, 0], one[:, 0], rtol=1e-4)
-    assert_same_weights(other, model, rtol=1e-2, atol=2e-3)
-
-
-def test_step_is_momentum_sgd_with_coupled_weight_decay(digits):
-    """Two steps on a linear model against the update written out in NumPy."""
-    rate, momentum, decay = 0.1, 0.9, 0.05
-    inputs = keras.Input((8, 8, 1))
-    x = keras.layers.Rescaling(1 / 255)(inputs)
-    outputs = keras.layers.Dense(10, activation="softmax")(keras.layers.Flatten()(x))
-    model = keras.Model(inputs, outputs)
-    model.compile(keras.optimizers.SGD(rate, momentum))
-    model.optimizer.build(model.trainable_variables)
-    kernel, bias = (v.astype(np.float64) for v in model.get_weights())
-    velocity = [np.zeros_like(kernel), np.zeros_like(bias)]
-    step = loop.make_step(model, strategies.make("one_device"), decay)
-    for i in range(2):
-        part = digits.train.take(slice(32 * i, 32 * (i + 1)))
-        pixels = part.images.reshape(32, -1) / 255
-        scores = pixels @ kernel + bias
-        p = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
-        target = np.eye(10)[part.labels]
-        loss, right = step(tf.constant(part.images), tf.constant(part.labels))
-        assert float(loss) == pytest.approx(
-            -np.log((p * target).sum(-1)).mean(), rel=1e-5
-        )
-        assert float(right) == (p.argmax(-1) == part.labels).sum()
-        gradients = (
-            pixels.T @ (p - target) / 32 + decay * kernel,
-            (p - target).mean(0) + decay * bias,
-        )
-        velocity = [momentum * v - rate * g for v, g in zip(velocity, gradients)]
-        kernel, bias = kernel + velocity[0], bias + velocity[1]
-    for found, expected in zip(model.get_weights(), (kernel, bias)):
-        np.testing.assert_allclose(found, expected, atol=2e-6)
-
-
-def test_weight_decay_reaches_every_trainable_variable(digits):
-    """Where the loss is exactly 0 and has no gradient, every variable shrinks."""
-    model = zoo.InResNet20(input_shape=(8, 8, 1))
-    model.compile(keras.optimizers.SGD(1.0))
-    model.optimizer.build(model.trainable_variables)
-    head = model.get_layer("predictions")
-    head.bias.assign([1e6] + [0.0] * 9)
-    before = [v.numpy() for v in model.trainable_variables]
-    step = loop.make_step(model, strategies.make("one_device"), 0.25)
-    images = tf.constant(digits.train.images[:8])
-    loss, _ = step(images, tf.zeros(8, tf.int64))
-    assert float(loss) == 0.0
-    for old, new in zip(before, model.trainable_variables):
-        np.testing.assert_allclose(new, 0.75 * old, rtol=1e-6)
 
 
 def test_not_a_finite_loss_stops_the_run_at_the_step(tmp_path):
@@ -286,7 +229,7 @@ def test_mirrored_run_is_the_run_on_one_device(tmp_path):
 def test_work_without_its_config_is_left_alone(tmp_path):
     (tmp_path / "model.keras").write_bytes(b"mine")
     with pytest.raises(UserError, match="holds model.keras of a run without config"):
-        training.train(config(tmp_path, resume=True), build())
+        training.train(config(tmp_path), build())
     assert (tmp_path / "model.keras").read_bytes() == b"mine"
 
 
@@ -307,8 +250,7 @@ def test_early_stopping_resumes_where_it_was(tmp_path, monkeypatch):
     result = training.train(settings, build())
     assert len(result.history) == 4 and not result.interrupted
 
-    state = {"history": result.history[:2]}
-    callback = loop.ResumableEarlyStopping(state["history"], patience=3)
+    callback = loop.ResumableEarlyStopping(result.history[:2], patience=3)
     callback.set_model(result.model)
     callback.on_train_begin()
     assert callback.wait == 1 and callback.best == 0.0
@@ -341,10 +283,8 @@ def test_folder_of_another_run_is_left_alone(whole, tmp_path):
     folder, _ = whole
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
     same = config(folder, model="in_resnet20", epochs=4)
-    with pytest.raises(
-        UserError, match=r"already holds this run; go on with it by --resume"
-    ):
-        training.train(same, build("in_resnet20"))
+    with pytest.raises(UserError, match=r"already holds this run; --resume goes on"):
+        training.train(dataclasses.replace(same, resume=False), build("in_resnet20"))
     for resume in (False, True):
         with pytest.raises(UserError, match=r"another run \(--epochs=4 there, 5 now\)"):
             training.train(
@@ -368,15 +308,6 @@ def test_nothing_is_written_before_the_arguments_are_right(tmp_path):
     assert not folder.exists()
 
 
-def test_a_damaged_checkpoint_is_said(tmp_path):
-    folder = tmp_path / "run"
-    done = training.train(config(folder, epochs=1), build())
-    model = done.checkpoint / "model.keras"
-    model.write_bytes(model.read_bytes()[:-200])
-    with pytest.raises(UserError, match=r"checkpoint .*model.keras is damaged"):
-        training.train(config(folder, epochs=1, resume=True), build())
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -395,13 +326,5 @@ def test_wrong_settings(change, message):
 
 def test_folder_of_a_run_has_a_default():
     for dataset, name in (("cifar10", "cifar10"), ("folder:/data/pets/", "pets")):
-        settings = training.TrainConfig(model="plain8", dataset=dataset, seed=3)
+        settings = recipes.TrainConfig(model="plain8", dataset=dataset, seed=3)
         assert settings.output_dir == f"runs/plain8-{name}-seed3"
-
-
-def test_unknown_strategy_and_a_late_split_of_the_cpu():
-    with pytest.raises(UserError, match="'horovod'; known: auto, one_device, mirrored"):
-        strategies.make("horovod")
-    tf.constant(1)
-    with pytest.raises(UserError, match="cannot be split now"):
-        strategies.make("mirrored", logical_cpus=3)

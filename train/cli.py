@@ -124,8 +124,9 @@ def _program(argv):
 def run(main, positional=False) -> None:
     """Runs a binary: `main()` after the flags are read, its errors in one line.
 
-    A user's mistake and a refusal of the disk exit with code 1, wrong flags with 2, an
-    interruption with 130; anything else is a defect and shows its traceback.
+    A user's mistake and a refusal of the disk exit with code 1 (or that of the
+    `UserError`), wrong flags with 2, an interruption with 130; anything else is a
+    defect and shows its traceback.
 
     Args:
         main: function of no arguments or, with `positional`, of the list of those that
@@ -147,10 +148,11 @@ def run(main, positional=False) -> None:
         # λ and ε must not end a run whose terminal does not know them.
         sys.stdout.reconfigure(errors="replace")
         sys.stderr.reconfigure(errors="replace")
+        code = 1
         try:
             sys.exit((main(argv[1:]) if positional else main()) or 0)
         except UserError as error:
-            message = str(error)
+            message, code = str(error), error.code
         except OSError as error:
             where = f": {error.filename}" if error.filename else ""
             message = f"{error.strerror or error}{where}"
@@ -160,7 +162,7 @@ def run(main, positional=False) -> None:
             print(f"{program}: interrupted", file=sys.stderr)
             sys.exit(130)
         print(f"{program}: {' '.join(message.split())}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(code)
 
     # So that --help shows them: absl credits flags to the module that defines them.
     for flag in flags.FLAGS.flags_by_module_dict().get(__name__, ()):

@@ -22,6 +22,7 @@ def define_flags():
     """Defines the flags of this binary."""
     cli.define_flags(DataConfig)
     cli.define_flags(EvaluationConfig)
+    cli.define_flags(strategies.StrategyConfig)
     cli.define_model_flags()
     flags.DEFINE_string("output", None, "JSON file for the result.")
 
@@ -33,10 +34,15 @@ def main():
     output = flags.FLAGS.output
     if output:
         cli.check_writable(output)
-    strategies.make_repeatable()
+    devices = cli.read_flags(strategies.StrategyConfig)
+    place = strategies.place(devices)
+    strategy = strategies.make(devices)
     dataset = data_config.load()
-    model = models.from_flags(dataset)
-    result = evaluate_model(model, dataset, config)
+    with strategy.scope():
+        model = models.from_flags(dataset)
+        result = evaluate_model(model, dataset, config, progress=place.chief)
+    if not place.chief:
+        return
     if output:
         checkpoints.write_text(output, json.dumps(result, indent=2) + "\n")
     print(tables.evaluation(result))

@@ -10,15 +10,15 @@ The same command again goes on where an interrupted one was.
 import sys
 
 from inres_tf.evaluation import EvaluationConfig
+from inres_tf.recipes import TrainConfig
 from inres_tf.reproduce import ReproduceConfig, reproduce
-from inres_tf.training import TrainConfig
 from train import cli, models
 
 
 def define_flags():
     """Defines the flags of this binary."""
     cli.define_flags(ReproduceConfig)
-    cli.define_flags(TrainConfig, leave_out=("model", "seed"), resume=True)
+    cli.define_flags(TrainConfig, leave_out=("model", "seed"))
     cli.define_flags(EvaluationConfig, leave_out=("batch_size",))
 
 
@@ -31,9 +31,6 @@ def main():
         models.check(name)
     command = " ".join(["python -m train.reproduce", *sys.argv[1:]])
     report = reproduce(config, training, evaluating, models.builder, command)
-    if report is None:
-        print("Interrupted: the same command goes on from the last checkpoint.")
-        return 130
     print(report.with_name("results.md").read_text())
     print(f"report: {report}")
 

@@ -66,8 +66,6 @@ class ObjectiveConfig:
     )
 
     def __post_init__(self):
-        if hasattr(super(), "__post_init__"):
-            super().__post_init__()
         names = ", ".join(OBJECTIVES)
         steps, size = self.adversary_steps, self.adversary_step_size
         checks = (

@@ -70,8 +70,8 @@ class Objective:
         """Callbacks that the objective needs: here none.
 
         Args:
-            history: rows of the epochs done so far, each with its `"epoch"`, from 1,
-                and what `metrics` gave.
+            history: rows of the epochs done, each with its `"epoch"`, from 1, and what
+                `metrics` gave, to which the loop adds.
         """
         del history
         return []

@@ -7,6 +7,9 @@ import keras
 from inres_tf import attacks
 from inres_tf.objectives.pgd import PGD
 
+# How far the PGD accuracy may fall, as a difference of fractions, as in Wong et al.
+_DROP = 0.2
+
 
 class FGSM(PGD):
     """Cross-entropy of the images that one step of 1.25 eps finds from a random start.
@@ -41,7 +44,7 @@ class FGSM(PGD):
 
 
 class CatastrophicOverfitting(keras.callbacks.Callback):
-    """Stops training when the PGD accuracy has fallen far below its best.
+    """Stops training when the PGD accuracy has fallen more than 0.2 below its best.
 
     FGSM training can, within an epoch, find a network that withstands FGSM and no other
     attack. Then the weights of the epoch before come back, batch statistics included,
@@ -49,9 +52,8 @@ class CatastrophicOverfitting(keras.callbacks.Callback):
     epoch keeps, until that epoch ends, those that it was resumed with.
 
     Args:
-        history: rows of the epochs done so far, with `"epoch"`, from 1, and
-            `"pgd_accuracy"`.
-        drop: how far the accuracy may fall, as a difference of fractions.
+        history: rows of the epochs done, with `"epoch"`, from 1, and `"pgd_accuracy"`,
+            to which the loop adds. That of the fall is marked `"reverted"`.
 
     Reference:
         Wong, Rice, Kolter, ICLR 2020, on catastrophic overfitting. The authors' code
@@ -59,27 +61,34 @@ class CatastrophicOverfitting(keras.callbacks.Callback):
         epochs passes.
     """
 
-    def __init__(self, history: list[dict], drop: float = 0.2):
+    def __init__(self, history: list[dict]):
         super().__init__()
-        self._history, self._drop = history, drop
-        self._best = 0.0
+        self._history, self._best = history, 0.0
 
     def on_train_begin(self, logs=None):
         """Begins where the epochs done so far lead."""
         for row in self._history:
             self._check(row["epoch"], row["pgd_accuracy"])
-        self._weights = self.model.get_weights()
+        self._keep()
 
     def on_epoch_end(self, epoch, logs=None):
         """Stops, or keeps the epoch's weights."""
-        if self._check(epoch + 1, logs["pgd_accuracy"]):
-            self.model.set_weights(self._weights)
-        else:
-            self._weights = self.model.get_weights()
+        if not self._check(epoch + 1, logs["pgd_accuracy"]):
+            self._keep()
+            return
+        for variable, value in self._kept:
+            variable.assign(value)
+        for row in self._history[-1:]:
+            row["reverted"] = row["epoch"] == epoch + 1
+
+    def _keep(self):
+        # The optimiser's variables too, since it may average the weights.
+        variables = [*self.model.variables, *self.model.optimizer.variables]
+        self._kept = [(v, keras.ops.convert_to_numpy(v)) for v in variables]
 
     def _check(self, epoch, accuracy) -> bool:
         """Whether the accuracy has fallen; if so, says it and stops."""
-        if accuracy >= self._best - self._drop:
+        if accuracy >= self._best - _DROP:
             self._best = max(self._best, accuracy)
             return False
         print(

@@ -43,8 +43,8 @@ class TRADES(Objective):
 
     def losses(self, logits_of, images, inputs, labels):
         """The losses and the logits of the clean images; see `Objective.losses`."""
-        # In two passes, the replicas of a strategy could order the sums of synchronised
-        # batch statistics differently and wait for each other in vain.
+        # In two passes the gradients of synchronised batch statistics have no order;
+        # replicas that sum them in different ones fail.
         both = tf.concat([tf.cast(images, tf.float32), inputs], 0)
         clean, adversarial = tf.split(in_training(logits_of, both), 2)
         robust = divergence(clean, adversarial)

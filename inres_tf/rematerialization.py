@@ -1,0 +1,86 @@
+"""Activations recomputed in the backward pass instead of kept: memory for time."""
+
+import keras
+import tensorflow as tf
+
+
+def rematerialized(model):
+    """A function computing a model that keeps only what lies between its blocks.
+
+    The model is cut wherever a merging layer (an addition, of which residual blocks end
+    in one) gives the only tensor that anything later needs. Each piece is computed
+    again in the backward pass; moving averages and random states change once.
+
+    Args:
+        model: functional Keras model of one input and one output.
+
+    Returns:
+        Function `(inputs, training=False) -> outputs`, sharing the model's variables.
+
+    Reference:
+        Chen, Xu, Zhang, Guestrin: Training Deep Nets with Sublinear Memory Cost, 2016.
+    """
+    cuts = [*_cuts(model), model.outputs[0]]
+    starts = [model.inputs[0], *cuts[:-1]]
+    pieces = [_recomputed(keras.Model(a, b)) for a, b in zip(starts, cuts)]
+
+    def call(inputs, training=False):
+        if not training:
+            return model(inputs, training=False)
+        for piece in pieces:
+            inputs = piece(inputs)
+        return inputs
+
+    return call
+
+
+def _cuts(model):
+    """The outputs of merging layers through which everything passes, in order."""
+    nodes = [
+        node
+        for depth in sorted(model._nodes_by_depth, reverse=True)
+        for node in model._nodes_by_depth[depth]
+    ]
+    last_use = {id(t): i for i, node in enumerate(nodes) for t in node.input_tensors}
+    alive, cuts = {}, []
+    for i, node in enumerate(nodes):
+        alive |= {id(t): t for t in node.output_tensors}
+        alive = {key: t for key, t in alive.items() if last_use.get(key, -1) > i}
+        merges = len(node.input_tensors) > 1
+        if merges and list(alive) == [id(node.output_tensors[0])]:
+            cuts.append(node.output_tensors[0])
+    return cuts
+
+
+def _recomputed(piece):
+    """A function computing a part of a model in training, that keeps its input only."""
+    trainable, others = piece.trainable_variables, piece.non_trainable_variables
+
+    def call(inputs):
+        state = [tf.identity(v.value) for v in others]
+
+        def forward(inputs, values):
+            return piece.stateless_call(values, state, inputs, training=True)
+
+        # tf.recompute_grad would do, but that Grappler simplifies away what it makes
+        # the second pass wait by, and then shares the first pass's results.
+        @tf.custom_gradient
+        def run(inputs, *values):
+            outputs, updated = forward(inputs, values)
+
+            def gradient(upstream, *_):
+                with tf.control_dependencies([upstream]):
+                    arguments = [tf.identity(v) for v in (inputs, *values)]
+                with tf.GradientTape() as tape:
+                    tape.watch(arguments)
+                    again, _ = forward(arguments[0], arguments[1:])
+                return tape.gradient(again, arguments, upstream)
+
+            return (outputs, *updated), gradient
+
+        outputs, *updated = run(inputs, *(tf.identity(v.value) for v in trainable))
+        for variable, value in zip(others, updated):
+            variable.assign(value)
+        return outputs
+
+    return call
