@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import re
+import signal
 from collections.abc import Callable
 
 import numpy as np
@@ -113,12 +114,28 @@ def _local(name, devices):
 @functools.cache
 def _multi_worker(tf_config):
     try:
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        with _ending_by_ctrl_c():
+            return tf.distribute.MultiWorkerMirroredStrategy()
     except (RuntimeError, ValueError, tf.errors.OpError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
-            f"this worker cannot join the others: {reason} (TF_CONFIG={tf_config})"
+            f"this worker cannot join the others: {reason}; its own port must be free "
+            f"and TF_CONFIG the same on all but for its task; it is {tf_config}"
         ) from error
+
+
+@contextlib.contextmanager
+def _ending_by_ctrl_c():
+    """Lets Ctrl-C end the process, where Python would wait for TensorFlow to return."""
+    try:
+        previous = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    except ValueError:  # not in the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 @functools.cache

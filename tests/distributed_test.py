@@ -63,11 +63,15 @@ class Worker:
             self.process.kill()
 
 
-def start(tmp_path, binary, *flags, by_environment=False):
-    """Two workers of a binary; what each would write goes to a folder of its own."""
-    hosts = [f"127.0.0.1:{port}" for port in free_ports(2)]
+def start(tmp_path, binary, *flags, by_environment=False, count=2, port=None):
+    """Two workers of a binary; what each would write goes to a folder of its own.
+
+    Or only the first `count` of them, the very first with a port of its own.
+    """
+    ports = free_ports(2)
+    hosts = [f"127.0.0.1:{p}" for p in (port or ports[0], ports[1])]
     workers = []
-    for index in range(2):
+    for index in range(count):
         environment = {}
         if by_environment:
             cluster = {"worker": hosts}
@@ -173,6 +177,24 @@ def test_two_workers_evaluate_as_one_process(alone, digits, tmp_path):
     found = json.loads((tmp_path / "result0.json").read_text())
     for key in ("clean", "corruptions", "attacks", "num_examples"):
         assert found[key] == expected[key]
+
+
+def test_a_worker_that_waits_is_ended_by_ctrl_c(tmp_path):
+    (worker,) = train(tmp_path, count=1)
+    worker.wait_for("worker 1/2 waits for the others")
+    time.sleep(2)
+    worker.process.send_signal(signal.SIGINT)
+    assert worker.code() in (-signal.SIGINT, 130)
+    assert not (tmp_path / "run0").exists()
+
+
+def test_a_port_that_is_taken_is_said(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        (worker,) = train(tmp_path, count=1, port=taken.getsockname()[1])
+        assert worker.code() == 1
+    assert "its own port must be free" in worker.log.read_text().splitlines()[-1]
 
 
 def config(**settings):
