@@ -89,29 +89,31 @@ class ResumableEarlyStopping(keras.callbacks.EarlyStopping):
             self.on_epoch_end(row["epoch"] - 1, row)
 
 
-def use_averages(model) -> bool:
-    """Puts the optimiser's moving average of the weights, if any, in their place.
+def _optimizer(model):
+    """The optimiser that holds the moving average, below one that scales the loss."""
+    return getattr(model.optimizer, "inner_optimizer", model.optimizer)
 
-    Returns:
-        Whether it has one.
-    """
-    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+
+def use_averages(model) -> None:
+    """Puts the moving average of the weights, if there is one, in their place."""
+    optimizer = _optimizer(model)
     if optimizer.use_ema:
         optimizer.finalize_variable_values(model.trainable_variables)
-    return optimizer.use_ema
 
 
 @contextlib.contextmanager
 def averaged_weights(model):
-    """Puts the moving average of the weights in their place for a while."""
-    kept = [variable.numpy() for variable in model.trainable_variables]
-    changed = use_averages(model)
+    """As `use_averages`, for a while."""
+    if not _optimizer(model).use_ema:
+        yield
+        return
+    kept = [(variable, variable.numpy()) for variable in model.trainable_variables]
+    use_averages(model)
     try:
         yield
     finally:
-        if changed:
-            for variable, value in zip(model.trainable_variables, kept):
-                variable.assign(value)
+        for variable, value in kept:
+            variable.assign(value)
 
 
 @dataclasses.dataclass

@@ -105,8 +105,10 @@ class _Run:
         # Under the scope all workers do the same: what the chief does alone, saving and
         # logging, stays outside.
         with self.strategy.scope():
-            if self._finished():
-                return self._result_of_finished()
+            finished = self._finished()
+        if finished:
+            return self._result_of_finished()
+        with self.strategy.scope():
             model, state = self._model(build_model)
             replicas = self.strategy.num_replicas_in_sync
             synchronize_batch_norm(model, config.sync_batch_norm and replicas > 1)

@@ -126,6 +126,9 @@ def test_two_workers_are_one_process_and_only_the_chief_writes(alone, tmp_path):
     assert not (tmp_path / "run1").exists()
     for index, worker in enumerate(workers):
         assert f"[worker {index + 1}/2] epoch 3/3" in worker.log.read_text()
+    again = train(tmp_path)
+    assert [worker.code() for worker in again] == [0, 0], again[0].log.read_text()
+    assert "is finished already" in again[0].log.read_text()
     config = json.loads((tmp_path / "run0" / "config.json").read_text())
     assert config["flags"]["worker_index"] == 0
 
