@@ -1,4 +1,4 @@
-"""TensorFlow's own grouped convolution, which Keras only offers compiled by XLA.
+"""TensorFlow's own operations that Keras does not use, or only compiled by XLA.
 
 `layers` imports this module, and with it TensorFlow, under that backend alone.
 """
@@ -55,3 +55,57 @@ def runs(dtype: str) -> bool:
         except tf.errors.OpError:
             return False
     return True
+
+
+def normalize(inputs, mean, variance, scale, offset, epsilon):
+    """Normalises with given statistics: the fused batch normalisation of inference.
+
+    Args:
+        inputs: (batch, height, width, channels), float32, bfloat16 or float16.
+        mean: (channels,), float32, as are the next three.
+        variance: of the channels.
+        scale: factor after normalising.
+        offset: what is added then.
+        epsilon: what is added to the variance.
+
+    Returns:
+        scale · (inputs - mean) / sqrt(variance + epsilon) + offset, of the type of
+        `inputs`.
+    """
+    return tf.raw_ops.FusedBatchNormV3(
+        x=inputs,
+        scale=scale,
+        offset=offset,
+        mean=mean,
+        variance=variance,
+        epsilon=epsilon,
+        is_training=False,
+    ).y
+
+
+def batch_normalize(inputs, scale, offset, epsilon):
+    """Normalises with the statistics of the batch: the fused one of training.
+
+    Args:
+        inputs: as `normalize`, as are the other arguments.
+        scale: see there.
+        offset: see there.
+        epsilon: see there.
+
+    Returns:
+        (outputs, mean, variance): outputs as `normalize` gives them; the channels'
+        mean and variance over the batch, float32, the variance of n values divided
+        by n as Keras has it.
+    """
+    result = tf.raw_ops.FusedBatchNormV3(
+        x=inputs,
+        scale=scale,
+        offset=offset,
+        mean=[],
+        variance=[],
+        epsilon=epsilon,
+        is_training=True,
+    )
+    # The operation divides the variance that it gives by n - 1.
+    count = tf.cast(tf.reduce_prod(tf.shape(inputs)[:3]), tf.float32)
+    return result.y, result.batch_mean, result.batch_variance * (1 - 1 / count)

@@ -10,7 +10,12 @@ import numpy as np
 from keras import layers
 
 from inres_tf import dampings
-from inres_tf.layers import DampedAdd, GroupedConv2D, UniformNoise
+from inres_tf.layers import (
+    BatchNormalization,
+    DampedAdd,
+    GroupedConv2D,
+    UniformNoise,
+)
 from zoo import presets
 
 # The stem, the transitions and the head name their layers; blocks count within stages.
@@ -45,9 +50,7 @@ def conv(x, filters, kernel, stride=1, bias=False, groups=1, name=None):
 
 def preactivation(x, style, name):
     """Batch normalisation (momentum 0.9) and ReLU."""
-    x = layers.BatchNormalization(
-        epsilon=style.epsilon, momentum=0.9, name=f"{name}_bn"
-    )(x)
+    x = BatchNormalization(epsilon=style.epsilon, momentum=0.9, name=f"{name}_bn")(x)
     return layers.ReLU(name=f"{name}_relu")(x)
 
 
