@@ -230,7 +230,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
             and self.axis in (-1, 3)
             and self.scale
             and self.center
-            and not self.renorm
+            and not getattr(self, "renorm", False)  # which older versions do not have
             and not (training and (self.synchronized or mask is not None))
             and keras.backend.standardize_dtype(inputs.dtype) != "float64"
         )

@@ -1,3 +1,5 @@
+import inspect
+
 import keras
 import numpy as np
 import pytest
@@ -148,6 +150,9 @@ CASES = {
 @pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
 def test_batch_normalization_is_that_of_keras(case, training, rng):
     options, shape, fused = CASES[case]
+    known = inspect.signature(keras.layers.BatchNormalization).parameters
+    if case == "renorm" and case not in known:
+        pytest.skip("no renormalisation in this version of Keras")
     layers = both_batch_normalizations(rng, shape, **options)
     x = tf.constant(rng.normal(1.0, 2.0, shape), layers[0].compute_dtype)
     results = []
