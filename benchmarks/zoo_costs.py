@@ -1,19 +1,18 @@
 r"""What the zoo's own pieces cost: building, damping, grouped convolutions.
 
-python benchmarks/zoo_costs.py --output=docs/benchmarks.md
+python benchmarks/zoo_costs.py --output=docs/benchmarks_zoo.md
 
-Every figure is a median over rounds in which the things compared take turns in one
-process, and every ratio the median of the rounds' ratios: a shared machine slows both.
+See `measure` for how.
 """
 
 import os
-import random
 import statistics
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
+import measure
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
@@ -44,30 +43,6 @@ GROUPED = [
 GOALS = {"layer": 1.0, "damping": 1.02, "grouped": 1.5}
 
 
-def compare(things: dict, rounds: int, label: str) -> dict[str, list[float]]:
-    """Seconds of each of several functions that take turns, after one call of each."""
-    for thing in things.values():
-        thing()
-    seconds = {name: [] for name in things}
-    for _ in progress.bar(range(rounds), label, "round"):
-        for name in random.sample(list(things), len(things)):
-            start = time.perf_counter()
-            things[name]()
-            seconds[name].append(time.perf_counter() - start)
-    return seconds
-
-
-def verdict(seconds, name, reference, goal, scale=1.0) -> str:
-    """Median of the rounds' ratios beside the goal, and the quartiles around it."""
-    ratios = [
-        scale * a / b for a, b in zip(seconds[name], seconds[reference], strict=True)
-    ]
-    value = statistics.median(ratios)
-    low, high = np.quantile(ratios, [0.25, 0.75])
-    word = "met" if value <= goal else "missed"
-    return f"{value:.3f} ({word}: at most {goal:g}) {low:.2f}-{high:.2f}"
-
-
 def building():
     """Rows on building a network and its first forward pass, per layer."""
     layers, rows = {}, []
@@ -85,7 +60,7 @@ def building():
     side = (FLAGS.side, FLAGS.side, 3)
     theirs = build(lambda: application(weights=None, input_shape=side), side)
     builds = {FLAGS.network: ours, FLAGS.reference: theirs}
-    built = compare(builds, FLAGS.rounds, "building")
+    built = measure.compare(builds, FLAGS.rounds, "building")
     counts = dict(zip(builds, layers.values()))
     first = {name: [] for name in builds}
     for _ in progress.bar(range(FLAGS.rounds), "first forward pass", "round"):
@@ -106,7 +81,10 @@ def building():
             ]
         )
     scale = counts[FLAGS.reference] / counts[FLAGS.network]
-    per_layer = verdict(built, FLAGS.network, FLAGS.reference, GOALS["layer"], scale)
+    per_layer = measure.verdict(
+        measure.ratios(built[FLAGS.network], built[FLAGS.reference], scale),
+        GOALS["layer"],
+    )
     table = tables.markdown(
         ["network", "layers", "building", "building, a layer", "first forward pass"],
         rows,
@@ -149,9 +127,13 @@ def damping():
     names, rows = ("none", "in", "lambda_in", "exponential"), []
     for network in FLAGS.networks:
         steps = {name: training_step(network, name) for name in names}
-        seconds = compare(steps, FLAGS.rounds, network)
-        goal = GOALS["damping"]
-        ratios = (verdict(seconds, name, "none", goal) for name in names[1:])
+        seconds = measure.compare(steps, FLAGS.rounds, network)
+        ratios = (
+            measure.verdict(
+                measure.ratios(seconds[name], seconds["none"]), GOALS["damping"]
+            )
+            for name in names[1:]
+        )
         facts = zoo.describe(network)
         rows.append(
             [
@@ -197,49 +179,33 @@ def grouped():
             "ours": GroupedConv2D(filters, 3, **options),
         }
         steps = {name: grouped_step(layer, images) for name, layer in layers.items()}
-        seconds = compare(steps, FLAGS.rounds, f"{groups} groups")
+        seconds = measure.compare(steps, FLAGS.rounds, f"{groups} groups")
         keras_own = grouped_step(keras.layers.Conv2D(filters, 3, **options), images)
-        keras_seconds = compare({"keras": keras_own}, 1, "Keras' own")["keras"]
+        keras_seconds = measure.compare({"keras": keras_own}, 1, "Keras' own")["keras"]
         rows.append(
             [
                 "×".join(map(str, shape)),
                 f"{groups}",
                 *(f"{1e3 * statistics.median(seconds[n]):.1f} ms" for n in layers),
                 f"{1e3 * keras_seconds[0]:.0f} ms",
-                verdict(seconds, "ours", "raw", GOALS["grouped"]),
+                measure.verdict(
+                    measure.ratios(seconds["ours"], seconds["raw"]), GOALS["grouped"]
+                ),
             ]
         )
     header = ["input", "groups", "tf.nn.conv2d", "GroupedConv2D", "Conv2D(groups)"]
     return tables.markdown([*header, "against tf.nn.conv2d"], rows)
 
 
-def machine() -> str:
-    """The machine and the versions."""
-    name = "unknown processor"
-    if os.path.exists("/proc/cpuinfo"):
-        with open("/proc/cpuinfo") as file:
-            names = [
-                x.split(":")[1].strip() for x in file if x.startswith("model name")
-            ]
-        name = names[0] if names else name
-    gpus = len(tf.config.list_physical_devices("GPU"))
-    return (
-        f"{name}, {os.cpu_count()} logical cores, {gpus} GPUs; TensorFlow "
-        f"{tf.__version__}, Keras {keras.__version__}, float32"
-    )
-
-
 def main(_):
     """Measures and writes."""
     strategies.make_repeatable()  # as training does
-    text = f"""# Benchmarks
+    text = f"""# What the zoo's pieces cost
 
-    python benchmarks/zoo_costs.py --output=docs/benchmarks.md
+    python benchmarks/zoo_costs.py --output=docs/benchmarks_zoo.md
 
-{machine()}.
-Medians of {FLAGS.rounds} rounds in which the things compared take turns in one process;
-a ratio is the median of the rounds' ratios, with their quartiles after it. The machine
-is shared, so the ratios say more than the times.
+{measure.machine()}, float32.
+{measure.METHOD.format(rounds=FLAGS.rounds)}
 
 ## Building a network
 
@@ -261,10 +227,7 @@ Forward and backward pass. Keras' own, compiled with XLA, is timed once.
 
 {grouped()}
 """
-    if FLAGS.output:
-        with open(FLAGS.output, "w", encoding="utf-8") as file:
-            file.write(text)
-    print(text)
+    measure.write(text, FLAGS.output)
 
 
 if __name__ == "__main__":

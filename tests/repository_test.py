@@ -5,8 +5,6 @@ import importlib
 import pathlib
 import re
 import shlex
-import subprocess
-import sys
 
 try:
     import tomllib
@@ -167,33 +165,6 @@ def test_table_of_the_zoo_is_what_the_command_prints(monkeypatch):
     assert {name for name in rows if not name.startswith("zoo")} <= set(
         zoo.list_models()
     )
-
-
-@pytest.mark.long
-def test_benchmarks_run(tmp_path):
-    output = tmp_path / "benchmarks.md"
-    subprocess.run(
-        [
-            sys.executable,
-            str(ROOT / "benchmarks" / "zoo_costs.py"),
-            "--network=in_resnet8",
-            "--networks=in_resnet8",
-            "--reference=ResNet50V2",
-            "--side=32",
-            "--batch_size=2",
-            "--rounds=1",
-            f"--output={output}",
-        ],
-        cwd=tmp_path,
-        check=True,
-        timeout=600,
-    )
-    found = re.findall(
-        r"([\d.]+) \((met|missed): at most ([\d.]+)\)", output.read_text()
-    )
-    assert len(found) == 1 + 3 + 4
-    for value, word, goal in found:
-        assert (word == "met") == (float(value) <= float(goal))
 
 
 def test_the_two_commands_are_on_the_first_screen():

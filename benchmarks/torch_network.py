@@ -1,0 +1,158 @@
+"""In-ResNet in PyTorch: what the benchmarks measure the package against.
+
+The parameters have the names of the official code, so that
+`inres_tf.convert.load_official_state` takes them to a network of the zoo.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+_WIDTHS = (16, 32, 64)
+_MEAN, _STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+
+
+class Block(nn.Module):
+    """The branch of a residual block: twice BN, ReLU, 3x3 convolution.
+
+    Args:
+        inputs: channels it takes.
+        outputs: channels it gives.
+        stride: of the first convolution.
+    """
+
+    def __init__(self, inputs, outputs, stride):
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(inputs)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+
+    def forward(self, x):
+        """(batch, inputs, height, width) to (batch, outputs, height, width)."""
+        x = self.conv1(functional.relu(self.bn1(x)))
+        return self.conv2(functional.relu(self.bn2(x)))
+
+
+class Projection(nn.Module):
+    """The shortcut where the shape changes: BN, ReLU, 1x1 convolution of stride 2.
+
+    Args:
+        inputs: channels it takes.
+        outputs: channels it gives.
+    """
+
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.downsample = nn.Sequential(
+            nn.BatchNorm2d(inputs),
+            nn.ReLU(),
+            nn.Conv2d(inputs, outputs, 1, stride=2, bias=False),
+        )
+
+    def forward(self, x):
+        """Halves the resolution."""
+        return self.downsample(x)
+
+
+class InResNet(nn.Module):
+    """In-ResNet of basic blocks for 32x32 images, pixels to logits.
+
+    Args:
+        depth: layers with weights, 6 n + 2.
+        damped: whether the blocks that keep their shape are damped, all but the first
+            by λ = relu(1 - k); else it is a ResNet.
+
+    Reference:
+        Yang, Liu, Bao, Shi: Interpolation between Residual and Non-Residual Networks,
+        ICML 2020.
+    """
+
+    def __init__(self, depth=20, damped=True):
+        super().__init__()
+        self.repeats = (depth - 2) // 6
+        for name, values in (("mean", _MEAN), ("std", _STD)):
+            value = 255 * torch.tensor(values).reshape(1, 3, 1, 1)
+            self.register_buffer(name, value, persistent=False)
+        self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
+        self.blocks = nn.ModuleList()
+        self.ks = nn.ParameterDict()
+        inputs = 16
+        for stage, width in enumerate(_WIDTHS):
+            for i in range(self.repeats):
+                stride = 1 + (stage > 0 and i == 0)
+                if damped and i > 0:
+                    k = torch.empty(1).uniform_(0.75, 0.80)
+                    self.ks[str(len(self.blocks))] = nn.Parameter(k)
+                self.blocks.append(Block(inputs, width, stride))
+                inputs = width
+        self.downsample21 = Projection(16, 32)
+        self.downsample31 = Projection(32, 64)
+        self.bn = nn.BatchNorm2d(64)
+        self.fc = nn.Linear(64, 10)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out")
+
+    def forward(self, pixels):
+        """(batch, 3, height, width) in [0, 255] to logits, (batch, 10)."""
+        x = self.conv1((pixels - self.mean) / self.std)
+        projections = {
+            self.repeats: self.downsample21,
+            2 * self.repeats: self.downsample31,
+        }
+        for i, block in enumerate(self.blocks):
+            shortcut = x
+            if i in projections:
+                shortcut = projections[i](x)
+            elif str(i) in self.ks:
+                shortcut = (1 - functional.relu(1 - self.ks[str(i)])) * x
+            x = shortcut + block(x)
+        x = functional.relu(self.bn(x)).mean((2, 3))
+        return self.fc(x)
+
+
+def training_step(network, compiled):
+    """A step of SGD as `train.train` does it: momentum 0.9, coupled decay 1e-4.
+
+    Args:
+        network: an `InResNet`.
+        compiled: whether `torch.compile` compiles the forward and backward pass.
+
+    Returns:
+        Function of (pixels, labels), which gives the mean cross-entropy, a tensor.
+    """
+    network.train()
+    forward = torch.compile(network) if compiled else network
+    optimizer = torch.optim.SGD(
+        network.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4, fused=True
+    )
+
+    def step(pixels, labels):
+        loss = functional.cross_entropy(forward(pixels), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    return step
+
+
+def inference(network, compiled):
+    """The evaluation pass.
+
+    Args:
+        network: an `InResNet`.
+        compiled: whether `torch.compile` compiles it.
+
+    Returns:
+        Function of pixels that gives the logits.
+    """
+    network.eval()
+    forward = torch.compile(network) if compiled else network
+
+    def logits(pixels):
+        with torch.inference_mode():
+            return forward(pixels)
+
+    return logits

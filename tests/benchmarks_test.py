@@ -1,0 +1,108 @@
+"""The benchmarks: that they run, and compare what they say they compare."""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import zoo
+from inres_tf import convert
+
+BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
+# Tiny settings, and how many ratios with a goal the document then holds.
+SCRIPTS = {
+    "zoo_costs": (
+        [
+            "--network=in_resnet8",
+            "--networks=in_resnet8",
+            "--reference=ResNet50V2",
+            "--side=32",
+            "--batch_size=2",
+            "--rounds=1",
+        ],
+        {1 + 3 + 4},
+    ),
+    # Four of them against PyTorch, where it is installed.
+    "training_speed": (
+        ["--depth=8", "--batch_size=4", "--rounds=1", "--epochs=2"],
+        {3, 4 + 3},
+    ),
+}
+
+
+@pytest.fixture
+def benchmarks(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_benchmarks_run(script, tmp_path):
+    options, counts = SCRIPTS[script]
+    output = tmp_path / "benchmarks.md"
+    path = BENCHMARKS / f"{script}.py"
+    subprocess.run(
+        [sys.executable, str(path), *options, f"--output={output}"],
+        cwd=tmp_path,
+        check=True,
+        timeout=900,
+    )
+    found = re.findall(
+        r"([\d.]+) \((met|missed): at (most|least) ([\d.]+)\)", output.read_text()
+    )
+    assert len(found) in counts
+    for value, word, bound, goal in found:
+        over, under = float(value) >= float(goal), float(value) <= float(goal)
+        assert (word == "met") == (over if bound == "least" else under)
+
+
+def test_verdicts(benchmarks):
+    import measure
+
+    assert measure.ratios([1.0, 2.0, 6.0], [2.0, 2.0, 2.0]) == [0.5, 1.0, 3.0]
+    assert measure.ratios([1.0], [2.0], scale=3.0) == [1.5]
+    values = [1.0, 2.0, 3.0, 9.0, 10.0]
+    assert measure.verdict(values) == "3.000 2.00-9.00"
+    assert measure.verdict(values, 3.0) == "3.000 (met: at most 3) 2.00-9.00"
+    assert "missed: at most 2.9" in measure.verdict(values, 2.9)
+    assert "missed: at least 3.1" in measure.verdict(values, 3.1, at_least=True)
+    assert "met: at least 3)" in measure.verdict(values, 3, at_least=True)
+
+
+def test_things_compared_take_turns(benchmarks):
+    import measure
+
+    calls = []
+    things = {name: lambda n=name: calls.append(n) for name in "ab"}
+    seconds = measure.compare(things, 3, "test")
+    assert calls[:2] == ["a", "b"]  # the warm-up
+    rounds = [set(calls[i : i + 2]) for i in range(2, 8, 2)]
+    assert len(calls) == 8 and rounds == [{"a", "b"}] * 3
+    assert all(len(values) == 3 for values in seconds.values())
+
+
+@pytest.mark.parametrize("damped", [True, False], ids=["in_resnet", "resnet"])
+def test_network_of_pytorch_is_that_of_the_zoo(damped, benchmarks, rng):
+    torch = pytest.importorskip("torch")
+    import torch_network
+
+    theirs = torch_network.InResNet(20, damped)
+    with torch.no_grad():
+        for name, tensor in theirs.state_dict().items():
+            if name.endswith(("weight", "bias", "mean", "var")) and tensor.ndim == 1:
+                tensor.copy_(torch.from_numpy(rng.uniform(0.5, 1.5, tensor.shape)))
+    ours = zoo.get_model(
+        "in_resnet20" if damped else "resnet20", classifier_activation=None
+    )
+    convert.load_official_state(ours, theirs.state_dict())
+    images = rng.integers(0, 256, (4, 32, 32, 3)).astype(np.float32)
+    batch = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
+    for training in (False, True):
+        with torch.no_grad():
+            expected = theirs.train(training)(batch).numpy()
+        scale = np.abs(expected).max()
+        found = ours(images, training=training)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * scale)
