@@ -33,6 +33,7 @@ flags.DEFINE_integer("depth", 20, "Depth of the networks.")
 flags.DEFINE_integer("batch_size", 128, "Images in a step.")
 flags.DEFINE_integer("rounds", 25, "Rounds of every comparison.")
 flags.DEFINE_integer("epochs", 10, "Epochs of the run whose memory is watched.")
+flags.DEFINE_integer("threads", 0, "Threads of a step; 0: one a core.")
 flags.DEFINE_string("output", None, "Markdown file to write; else stdout.")
 
 # What was set as the goals: ratios.
@@ -131,6 +132,8 @@ def theirs(train) -> tuple[dict, dict]:
     import torch
     import torch_network
 
+    if FLAGS.threads:
+        torch.set_num_threads(FLAGS.threads)
     data, things, failures = pixels(FLAGS.batch_size), {}, {}
     labels = torch.from_numpy(data.labels)
     layouts = {"NCHW": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -201,8 +204,9 @@ def input_pipeline(step) -> str:
     )
 
 
-def _serve(pipe, replicas, free, batch_size, name):
+def _serve(pipe, replicas, free, threads, batch_size, name):
     """A training step in a process of its own, run whenever the pipe says so."""
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
     if replicas > 1:
         tf.config.set_logical_device_configuration(
             tf.config.list_physical_devices("CPU")[0],
@@ -230,7 +234,8 @@ def processes() -> str:
         pipe, other = context.Pipe()
         name = f"in_resnet{FLAGS.depth}"
         worker = context.Process(
-            target=_serve, args=(other, replicas, free, FLAGS.batch_size, name)
+            target=_serve,
+            args=(other, replicas, free, FLAGS.threads, FLAGS.batch_size, name),
         )
         worker.start()
         workers[kind] = worker, pipe
@@ -353,19 +358,24 @@ def whole_run(strategy) -> str:
 def main(_):
     """Measures and writes."""
     strategies.make_repeatable()  # as training does
+    tf.config.threading.set_intra_op_parallelism_threads(FLAGS.threads)
+    threads = FLAGS.threads or os.cpu_count()
+    options = f"--threads={FLAGS.threads} " if FLAGS.threads else ""
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")
     name, size = f"in_resnet{FLAGS.depth}", FLAGS.batch_size
     steps = ours(lambda **kw: training_step(strategy, size, name, **kw))
     text = f"""# How fast networks train and infer
 
-    python benchmarks/training_speed.py --output=docs/benchmarks_training.md
+    python benchmarks/training_speed.py {options}--output=docs/benchmarks_training.md
 
 {measure.machine()}.
 {measure.METHOD.format(rounds=FLAGS.rounds)}
 
-The network is {name}, on {size} images of 32×32×3. PyTorch runs the same architecture,
-written for the benchmark (`benchmarks/torch_network.py`), in float32 on as many threads
-as there are cores. Ratios above 1 are in our favour in the first two tables.
+The network is {name}, on {size} images of 32×32×3, threads: {threads}. PyTorch runs the
+same architecture, written for the benchmark (`benchmarks/torch_network.py`), in float32
+on as many. In the first two tables ratios above 1 are in our favour. PyTorch's threads
+wait for one another at every operation, so a machine with other work to do must be
+measured with `--threads=1`: else the ratios flatter.
 
 ## Training
 
