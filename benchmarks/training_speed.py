@@ -205,7 +205,7 @@ def input_pipeline(step) -> str:
 
 
 def _serve(pipe, replicas, free, threads, batch_size, name):
-    """A training step in a process of its own, run whenever the pipe says so."""
+    """A training step in a process of its own, run whenever the pipe asks."""
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     if replicas > 1:
         tf.config.set_logical_device_configuration(
@@ -218,7 +218,8 @@ def _serve(pipe, replicas, free, threads, batch_size, name):
     if replicas > 1:
         strategy = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(replicas)])
     step = training_step(strategy, batch_size, name)
-    while pipe.recv():
+    while True:
+        pipe.recv()
         pipe.send(step())
 
 
@@ -238,6 +239,7 @@ def processes() -> str:
             args=(other, replicas, free, FLAGS.threads, FLAGS.batch_size, name),
         )
         worker.start()
+        other.close()  # so that a worker that fails ends this too
         workers[kind] = worker, pipe
 
     def ask(pipe):
@@ -248,8 +250,8 @@ def processes() -> str:
         steps = {kind: lambda p=pipe: ask(p) for kind, (_, pipe) in workers.items()}
         seconds = measure.compare(steps, FLAGS.rounds, "processes")
     finally:
-        for worker, pipe in workers.values():
-            pipe.send(False)
+        for worker, _ in workers.values():
+            worker.terminate()
             worker.join()
     rows = [
         [

@@ -221,6 +221,16 @@ def test_batch_normalization_in_low_precision(dtype, training, rng):
         np.testing.assert_allclose(np.float32(a), b, rtol=tolerance)
 
 
+def test_batch_normalization_is_the_same_compiled_by_xla(rng):
+    """As `Model.fit` compiles it."""
+    x = tf.constant(rng.normal(1.0, 2.0, (2, 2, 1, 3)), tf.float32)
+    layer, other = both_batch_normalizations(rng)
+    compiled = tf.function(lambda x: layer(x, training=True), jit_compile=True)
+    np.testing.assert_allclose(compiled(x), other(x, training=True), rtol=1e-4)
+    for a, b in zip(layer.get_weights(), other.get_weights()):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
 def with_keras_batch_normalization(model):
     """The same network with Keras' own layers, as it was once saved."""
     return keras.models.clone_model(
