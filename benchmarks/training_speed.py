@@ -22,7 +22,8 @@ import tensorflow as tf
 from absl import app, flags
 
 import zoo
-from inres_tf import loop, strategies, tables, training
+from inres_tf import objectives, recipes, strategies, tables, training
+from inres_tf import step as step_module
 from inres_tf.data import Images
 from inres_tf.evaluation import Classifier
 from inres_tf.layers import BatchNormalization
@@ -90,20 +91,19 @@ def training_step(strategy, batch_size, name, channels=3, **options):
         model = network(name, input_shape=(32, 32, channels), **options)
         model.compile(keras.optimizers.SGD(1e-3, 0.9))
         model.optimizer.build(model.trainable_variables)
-    replicas = strategy.num_replicas_in_sync
-    loop.synchronize_batch_norm(model, replicas > 1)
-    data, size = pixels(batch_size, channels), batch_size // replicas
+    step_module.synchronize_batch_norm(model, strategy.num_replicas_in_sync > 1)
+    objective = objectives.make(objectives.ObjectiveConfig())
+    step = step_module.make_step(model, strategy, objective, weight_decay=1e-4)
+    data = pixels(batch_size, channels)
+    size = batch_size // strategy.num_replicas_in_sync
 
-    def part(values):
-        return strategy.experimental_distribute_values_from_function(
-            lambda context: tf.constant(
-                values[context.replica_id_in_sync_group * size :][:size]
-            )
-        )
+    def same(context):
+        batch = tf.data.Dataset.from_tensor_slices((data.images, data.labels))
+        return batch.batch(size, drop_remainder=True).cache().repeat()
 
-    images, labels = part(data.images), part(data.labels)
-    step = loop.make_step(model, strategy, weight_decay=1e-4)
-    return lambda: float(step(images, labels)[0])
+    batches = iter(strategy.distribute_datasets_from_function(same))
+    fixed = [tf.constant(v) for v in (1, 0, 1.0, [0.0, 0.0])]
+    return lambda: float(step(batches, *fixed)[0, 0])
 
 
 def inference(policy, keras_own=False):
@@ -325,7 +325,7 @@ def whole_run(strategy) -> str:
     name = f"in_resnet{FLAGS.depth}"
     watch = Watch(training_step(strategy, FLAGS.batch_size, name, channels=1))
     with tempfile.TemporaryDirectory() as folder:
-        config = training.TrainConfig(
+        config = recipes.TrainConfig(
             model=name,
             dataset="digits",
             image_size=32,

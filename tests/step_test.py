@@ -19,7 +19,7 @@ def small(batch_norm=True, **options):
     for i in range(2):
         branch = x
         if batch_norm:
-            branch = keras.layers.BatchNormalization(momentum=0.9, name=f"bn{i}")(x)
+            branch = layers.BatchNormalization(momentum=0.9, name=f"bn{i}")(x)
         branch = keras.layers.ReLU()(branch)
         branch = keras.layers.Conv2D(8, 3, padding="same")(branch)
         x = layers.DampedAdd("in", name=f"merge{i}")([x, branch])
