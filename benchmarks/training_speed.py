@@ -107,7 +107,7 @@ def training_step(strategy, batch_size, name, channels=3, **options):
 
 
 def inference(policy, keras_own=False):
-    """Logits of a batch by the compiled function of evaluation and validation."""
+    """Logits of a batch by the compiled function of validation."""
     model = network(f"in_resnet{FLAGS.depth}", policy, keras_own)
     classifier = Classifier(model, FLAGS.batch_size)
     images = pixels(FLAGS.batch_size).images
@@ -387,7 +387,8 @@ A step alone: forward and backward pass, coupled weight decay, SGD with momentum
 
 ## Inference
 
-Logits of a batch, ours by the function that evaluates and validates, from uint8.
+Logits of a batch, ours from uint8 by the function that validates each epoch. Evaluation
+under attack and exports compute in float32 whatever the network was trained in.
 
 {beside_pytorch(ours(inference), False, GOALS["inference"])}
 
