@@ -50,7 +50,8 @@ class Classifier:
     def metrics(self, data: Images, prefix: str = "") -> dict[str, float]:
         """Mean cross-entropy and accuracy over labelled images."""
         logits = self.logits(data.images).astype(np.float64)
-        logits -= logits.max(-1, keepdims=True)
+        with np.errstate(invalid="ignore"):  # infinite ones give a loss of nan
+            logits -= logits.max(-1, keepdims=True)
         chosen = np.take_along_axis(logits, data.labels[:, None], -1)[:, 0]
         losses = np.log(np.exp(logits).sum(-1)) - chosen
         right = logits.argmax(-1) == data.labels

@@ -212,15 +212,14 @@ def test_not_a_finite_validation_loss_leaves_no_model(tmp_path, digits):
 
 
 def test_mirrored_run_is_the_run_on_one_device(tmp_path):
+    """Over five steps: later, rounding grows at kinks of ReLU."""
+    settings = {"epochs": 1, "batch_size": 256, "learning_rate": 0.02}
     one, two = (
-        training.train(
-            config(tmp_path / name, epochs=1, strategy=name, learning_rate=0.02),
-            build(),
-        )
+        training.train(config(tmp_path / name, strategy=name, **settings), build())
         for name in ("one_device", "mirrored")
     )
     for key in ("loss", "val_loss"):
-        assert two.history[0][key] == pytest.approx(one.history[0][key], rel=1e-3)
+        assert two.history[0][key] == pytest.approx(one.history[0][key], rel=1e-4)
     assert_same_weights(two.model, one.model, rtol=1e-2, atol=1e-3)
     loaded = keras.models.load_model(two.model_path)
     assert not loaded.get_layer("head_bn").synchronized
