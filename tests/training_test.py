@@ -204,7 +204,7 @@ def test_not_a_finite_loss_stops_the_run_at_the_step(tmp_path):
 def test_not_a_finite_validation_loss_leaves_no_model(tmp_path, digits):
     """One step an epoch, whose own loss is from before the update that diverges."""
     settings = config(
-        tmp_path / "run", epochs=2, batch_size=len(digits.train), learning_rate=1e18
+        tmp_path / "run", epochs=2, batch_size=len(digits.train), learning_rate=1e38
     )
     with pytest.raises(UserError, match=r"validation loss became .* step 1 \(epoch 1"):
         training.train(settings, build())
