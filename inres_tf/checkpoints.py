@@ -12,6 +12,7 @@ import sys
 import zipfile
 
 import keras
+import tensorflow as tf
 
 from inres_tf.errors import UserError
 from inres_tf.layers import random_states
@@ -143,12 +144,18 @@ def check(path: pathlib.Path) -> None:
 def newest(folder: pathlib.Path) -> pathlib.Path | None:
     """The newest checkpoint that is whole; None if there is none at all.
 
-    Damaged ones are said on stderr and set aside as `damaged-NAME`.
+    Damaged ones are said on stderr and set aside as `damaged-NAME`; what a killed
+    process left half written in the run's folder is deleted.
+
+    Args:
+        folder: the folder of checkpoints in a run's folder.
 
     Raises:
         UserError: if there are only damaged ones.
     """
     clear_killed(folder)
+    for stale in folder.parent.glob(".writing-*"):
+        stale.unlink()
     damaged = {}
     for path in reversed(list_checkpoints(folder)):
         try:
@@ -163,7 +170,10 @@ def newest(folder: pathlib.Path) -> pathlib.Path | None:
             print(f"{error}: set aside as {aside.name}", file=sys.stderr)
         return path
     for error in damaged.values():
-        raise UserError(f"{error}, and no older one is whole")
+        raise UserError(
+            f"{error}, and no older one is whole; delete them, or choose another "
+            "--output_dir"
+        )
     return None
 
 
@@ -252,8 +262,8 @@ def load_model(path: pathlib.Path):
                 f"checkpoint {path} is damaged: {damaged} fails its checksum"
             )
         return keras.models.load_model(path)
-    except UserError:
-        raise
+    except (UserError, tf.errors.UnavailableError, tf.errors.AbortedError):
+        raise  # the last two: another worker is gone
     except Exception as error:  # of many kinds, by where the damage lies
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(

@@ -151,6 +151,7 @@ class Loop:
         schedule: learning rate by optimiser step.
         lambda_schedule: λ by optimiser step.
         save: called with the loop to write a checkpoint.
+        signals: what is told to stop, in scope.
         metrics: function giving more metrics of an epoch by name.
         checkpoint_every: epochs between checkpoints.
         steps_per_execution: steps that run before the host looks again.
@@ -167,6 +168,7 @@ class Loop:
         schedule: Callable,
         lambda_schedule: LambdaSchedule,
         save: Callable,
+        signals: Signals,
         metrics: Callable = dict,
         checkpoint_every: int = 1,
         steps_per_execution: int = 1,
@@ -181,7 +183,7 @@ class Loop:
         self._rate = None
         self._classifier = Classifier(model, batch_size=pipeline.batch_size)
         self._agree = strategies.agreement(batch_statistics(model))
-        self.signals = Signals(not strategy.extended._in_multi_worker_mode())
+        self.signals = signals
 
     @property
     def steps_done(self) -> int:
@@ -209,24 +211,32 @@ class Loop:
         calls.on_train_begin()
         saved = None
         try:
-            with self.signals:
-                while self.state.epoch < epochs and not self.model.stop_training:
-                    calls.on_epoch_begin(self.state.epoch)
-                    self._train_epoch(calls)
-                    if self.state.step_in_epoch < self.pipeline.steps_per_epoch:
-                        break
-                    logs = self._end_epoch()
-                    calls.on_epoch_end(self.state.epoch - 1, logs)
-                    if self.state.epoch % self._checkpoint_every == 0:
-                        self._save(self)
-                        saved = self.steps_done
-                    if any(self.signals.agreed):
-                        break
-                if saved != self.steps_done:
-                    self._agree()
-                    self._save(self)
+            while self.state.epoch < epochs and not self.model.stop_training:
+                calls.on_epoch_begin(self.state.epoch)
+                self._train_epoch(calls)
+                if self.state.step_in_epoch < self.pipeline.steps_per_epoch:
+                    break
+                logs = self._end_epoch()
+                calls.on_epoch_end(self.state.epoch - 1, logs)
+                if self.state.epoch % self._checkpoint_every == 0:
+                    self._checkpoint()
+                    saved = self.steps_done
+                if any(self.signals.agreed):
+                    break
+            if saved != self.steps_done:
+                self._agree()
+                self._checkpoint()
         finally:
             calls.on_train_end()
+
+    def _checkpoint(self):
+        kept = [row for row in self.state.history if not row.get("reverted")]
+        if kept:
+            best = max(kept, key=lambda row: row["val_accuracy"])
+            self.state.best = {
+                k: best[k] for k in ("epoch", "val_accuracy", "val_loss")
+            }
+        self._save(self)
 
     def _train_epoch(self, calls) -> None:
         """Runs the rest of the epoch, or up to a signal."""
@@ -250,6 +260,15 @@ class Loop:
                 calls.on_train_batch_end(state.step_in_epoch - 1, self._train_logs())
         finally:
             state.seconds += time.perf_counter() - began
+
+    def plan_rates(self) -> None:
+        """Sets λ, where it is planned, as it was at the last step.
+
+        An average of weights holds one of earlier values.
+        """
+        rate = self._lambda_schedule.at(self.steps_done - 1)
+        if rate is not None:
+            set_damping_rates(self.model, rate)
 
     def _execute(self, batches, most: int) -> np.ndarray:
         """Runs the steps of one execution, at most `most`, and gives their rows."""
@@ -292,6 +311,7 @@ class Loop:
         logs = self._train_logs()
         self._agree()
         with averaged_weights(self.model), self.strategy.scope():
+            self.plan_rates()
             logs |= self._classifier.metrics(self.validation, prefix="val_")
             self._check_finite(logs["val_loss"], "validation loss", state.step_in_epoch)
             logs |= self._metrics()
@@ -303,6 +323,4 @@ class Loop:
         row = {"epoch": state.epoch, "step": self.steps_done, **logs}
         row |= {"lambda": rates, "dead_blocks": dead_blocks(rates)}
         state.history.append(row)
-        if logs["val_accuracy"] > state.best.get("val_accuracy", -1.0):
-            state.best = {k: row[k] for k in ("epoch", "val_accuracy", "val_loss")}
         return logs

@@ -113,6 +113,14 @@ class TrainingPipeline:
             self._images = tf.constant(data.images)
             self._labels = tf.constant(data.labels)
 
+    def check_devices(self, replicas: int) -> None:
+        """Raises UserError if a batch cannot be divided over so many devices."""
+        if self.batch_size % replicas:
+            raise UserError(
+                f"batch size {self.batch_size} is not a multiple of the {replicas} "
+                "devices it is divided over"
+            )
+
     def batches(self, epoch, first_step=0, context=None) -> tf.data.Dataset:
         """The batches of one epoch.
 
@@ -131,11 +139,7 @@ class TrainingPipeline:
         replicas = context.num_replicas_in_sync if context else 1
         pipelines = context.num_input_pipelines if context else 1
         which = context.input_pipeline_id if context else 0
-        if self.batch_size % replicas:
-            raise UserError(
-                f"batch size {self.batch_size} is not a multiple of the {replicas} "
-                "devices it is divided over"
-            )
+        self.check_devices(replicas)
         plan = plan_epoch(self.number, self.shape, self.augmentation, self.seed, epoch)
         used = plan.order[: self.steps_per_epoch * self.batch_size]
         steps = used.reshape(self.steps_per_epoch, pipelines, -1)[first_step:, which]

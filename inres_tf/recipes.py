@@ -151,13 +151,20 @@ class TrainConfig(
     )
 
     def __post_init__(self):
-        dataset = self.dataset.rstrip("/").replace(":", "/").split("/")[-1]
         self._check_choice("recipe", RECIPES)
+        dataset = self.dataset.split(":")[0]
         defaults = RECIPES[self.recipe] | _OF_DATASET.get((self.recipe, dataset), {})
+        # Given flags leave no place for what hangs on others.
+        if self.schedule not in (None, "cosine"):
+            defaults |= {"warmup": 0.0}
+        if not self.momentum:
+            defaults |= {"nesterov": False}
         for name, value in defaults.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
         if not self.output_dir:
+            if dataset == "folder":
+                dataset = self.dataset.rstrip("/").split("/")[-1].split(":")[-1]
             folder = f"runs/{self.model}-{dataset}-seed{self.seed}"
             object.__setattr__(self, "output_dir", folder)
         for base in TrainConfig.__bases__:
@@ -186,6 +193,7 @@ class TrainConfig(
             ("early_stopping", self.early_stopping >= 0, "at least 0"),
             ("seed", 0 <= self.seed < 2**31, "in [0, 2^31)"),
             ("checkpoint_every", self.checkpoint_every >= 1, "at least 1"),
+            ("verbose", self.verbose in (-1, 0, 1, 2), "-1, 0, 1 or 2"),
         )
         for name, passed, accepted in checks:
             if not passed:
@@ -211,6 +219,9 @@ class TrainConfig(
             )
 
 
+# What may differ between workers.
+OF_ONE_WORKER = ("worker_index", "output_dir", "data_dir", "download", "verbose")
+
 # What may differ when a run is resumed: where it runs, not what it computes.
 MAY_CHANGE = (
     "data_dir",
@@ -220,6 +231,8 @@ MAY_CHANGE = (
     "output_dir",
     "checkpoint_every",
     "steps_per_execution",
+    "strategy",
+    "logical_cpus",
     "workers",
     "worker_index",
     "tpu",

@@ -27,6 +27,7 @@ def rematerialized(model):
     def call(inputs, training=False):
         if not training:
             return model(inputs, training=False)
+        inputs = tf.cast(inputs, model.inputs[0].dtype)
         for piece in pieces:
             inputs = piece(inputs)
         return inputs

@@ -1,7 +1,6 @@
 """What changes over a run by a plan: the learning rate, and λ if it is not trained."""
 
 import math
-import re
 
 import keras
 
@@ -38,6 +37,22 @@ def learning_rate(schedule: str, peak: float, steps: int, warmup: float = 0.0):
     return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, values)
 
 
+# λ beyond it is no damping: 1 - λ is already far below 0.
+_LARGEST = 100.0
+
+
+def _number(text, largest):
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= largest:
+        raise UserError(
+            f"--lambda_schedule takes numbers from 0 to {largest:g} there; got {text!r}"
+        )
+    return value
+
+
 class LambdaSchedule:
     """λ of all damped blocks by a plan, or trained.
 
@@ -53,22 +68,15 @@ class LambdaSchedule:
     def __init__(self, text: str, steps: int = 1):
         kind, *numbers = text.split(":")
         counts = {"learn": 0, "fixed": 1, "linear": 2, "warm": 1}
-        number = r"\d+(\.\d*)?|\.\d+"
-        if counts.get(kind) != len(numbers) or not all(
-            re.fullmatch(number, n) for n in numbers
-        ):
+        if counts.get(kind) != len(numbers):
             raise UserError(
                 "--lambda_schedule must be learn, fixed:V, linear:A:B or warm:P, such "
                 f"as linear:0:0.2; got {text!r}"
             )
         self._kind, self._steps = kind, steps
-        self._numbers = [float(n) for n in numbers]
-        limit = 1.0 if kind == "warm" else math.inf
-        if any(n > limit for n in self._numbers):
-            raise UserError(
-                "--lambda_schedule=warm:P needs a part in [0, 1] of the run; "
-                f"got {text}"
-            )
+        self._numbers = [
+            _number(n, 1.0 if kind == "warm" else _LARGEST) for n in numbers
+        ]
 
     def at(self, step: int) -> float | None:
         """λ at an optimiser step, from 0; None where it is trained."""

@@ -10,8 +10,9 @@ def compile_rows(function: Callable, signature) -> Callable:
     """Compiles a function of images that gives a row for each, for all replicas.
 
     Under the strategy in scope each replica takes an equal part of every batch; what is
-    missing to that is filled with copies of the first image, whose rows are dropped
-    again. Every worker calls it with the same images and gets all rows.
+    missing to that, or to the largest batch so far, is filled with copies of the first
+    image, whose rows are dropped again: one shape, compiled once. Every worker calls it
+    with the same images and gets all rows.
 
     Args:
         function: takes tensors of one row an image, and scalars; gives a tensor of one
@@ -47,9 +48,12 @@ def compile_rows(function: Callable, signature) -> Callable:
             )
         )
 
+    largest = 0
+
     def call(*arguments):
+        nonlocal largest
         number = len(arguments[0])
-        size = -(-number // replicas)
+        size = largest = max(largest, -(-number // replicas))
         parts = (part(s, a, size) for s, a in zip(signature, arguments))
         return everywhere(*parts).numpy()[:number]
 

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from inres_tf.config import setting
-from inres_tf.errors import UserError
+from inres_tf.errors import UserError, WorkerLost
 
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker", "tpu")
 
@@ -60,6 +60,8 @@ class StrategyConfig:
             raise UserError(
                 f"--workers needs --strategy=multi_worker; got {self.strategy}"
             )
+        if self.worker_index != -1 and not self.workers:
+            raise UserError("--worker_index needs --workers")
         if self.tpu and self.strategy != "tpu":
             raise UserError(f"--tpu needs --strategy=tpu; got {self.strategy}")
         if self.strategy == "multi_worker":
@@ -84,10 +86,10 @@ def make(config: StrategyConfig) -> tf.distribute.Strategy:
             tf.config.set_logical_device_configuration(cpu, parts)
         except RuntimeError as error:
             raise UserError(f"the CPU cannot be split now: {error}") from error
-    make_repeatable()
     name = config.strategy
     if name == "tpu":
         return _tpu(config.tpu)
+    make_repeatable()
     if name == "multi_worker":
         if config.workers:
             os.environ["TF_CONFIG"] = _tf_config(config)
@@ -197,9 +199,14 @@ def place(config: StrategyConfig) -> Place:
         return Place()
     if config.workers:
         for worker in config.workers:
-            if not re.fullmatch(r"[^\s:/]+:\d+|\[[0-9a-fA-F:]+\]:\d+", worker):
+            found = re.fullmatch(r"([^\s:/]+|\[[0-9a-fA-F:]+\]):(\d{1,5})", worker)
+            if not found or not 0 < int(found[2]) < 2**16:
                 raise UserError(
                     f"--workers must list HOST:PORT, such as host1:2222; got {worker!r}"
+                )
+            if config.workers.count(worker) > 1:
+                raise UserError(
+                    f"--workers must list each one once; got {worker} again"
                 )
         if not 0 <= config.worker_index < len(config.workers):
             raise UserError(
@@ -265,6 +272,43 @@ def share(payload: bytes) -> bytes:
     if len(mine) != size:
         mine = np.zeros(size, np.int32)
     return of_first(mine).astype(np.uint8).tobytes()
+
+
+def check_alike(settings: dict, problem: str = "") -> None:
+    """Checks that all workers of the strategy in scope were told the same.
+
+    Args:
+        settings: what must be the same, as JSON, by name of the flag.
+        problem: what keeps the chief from going on.
+
+    Raises:
+        UserError: on all workers if the chief has a problem; on those whose settings
+            are not the chief's, naming the first one.
+    """
+    found = json.loads(share(json.dumps([problem, settings]).encode()))
+    if found[0]:
+        raise UserError(problem or f"the chief stops: {found[0]}")
+    for name, mine in json.loads(json.dumps(settings)).items():
+        if found[1].get(name) != mine:
+            raise UserError(
+                f"this worker has --{name}={mine} and the chief {found[1].get(name)}; "
+                "all must have the same"
+            )
+
+
+@contextlib.contextmanager
+def losing_workers(place: Place):
+    """Turns what TensorFlow says when another worker is gone into a `WorkerLost`."""
+    try:
+        yield
+    except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
+        if place.count == 1:
+            raise
+        lines = [line for line in str(error.message).splitlines() if ":" in line]
+        raise WorkerLost(
+            f"{place} has lost another one ({lines[-1][:200] if lines else 'no reason'}"
+            "); start the same command again on all workers"
+        ) from error
 
 
 def agreement(variables) -> Callable:

@@ -8,7 +8,6 @@ import tempfile
 from collections.abc import Callable
 
 import keras
-import tensorflow as tf
 
 from inres_tf import (
     checkpoints,
@@ -21,11 +20,17 @@ from inres_tf import (
     schedules,
     strategies,
 )
-from inres_tf.errors import Stopped, UserError, WorkerLost
-from inres_tf.layers import damping_rates
-from inres_tf.loop import Loop, ResumableEarlyStopping, State, use_averages
+from inres_tf.errors import Stopped, UserError
+from inres_tf.layers import damped_layers, damping_rates
+from inres_tf.loop import (
+    Loop,
+    ResumableEarlyStopping,
+    Signals,
+    State,
+    use_averages,
+)
 from inres_tf.pipeline import TrainingPipeline
-from inres_tf.recipes import MAY_CHANGE, PRECISIONS, TrainConfig
+from inres_tf.recipes import MAY_CHANGE, OF_ONE_WORKER, PRECISIONS, TrainConfig
 from inres_tf.step import make_step, spread_seeds, synchronize_batch_norm
 
 # Training images that an objective may measure something on after an epoch.
@@ -73,18 +78,8 @@ def train(config: TrainConfig, build_model: Callable, callbacks=()) -> TrainResu
     """
     place = strategies.place(config)
     folder = pathlib.Path(config.output_dir)
-    if place.chief:
-        runs.check(folder, dataclasses.asdict(config), config.resume, MAY_CHANGE)
-    try:
+    with strategies.losing_workers(place):
         return _Run(config, place, folder).train(build_model, callbacks)
-    except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
-        if place.count == 1:
-            raise
-        raise WorkerLost(
-            f"{place} has lost another one ({str(error.message).splitlines()[0]}); "
-            "start the same command again on all workers: the run goes on from its "
-            "last checkpoint"
-        ) from error
 
 
 class _Run:
@@ -94,14 +89,36 @@ class _Run:
         self.config, self.place, self.folder = config, place, folder
         self.flags = dataclasses.asdict(config)
         self.newest = None
-        if place.count > 1 and config.verbose:
-            print(f"{place} waits for the others", file=sys.stderr, flush=True)
-        self.strategy = strategies.make(config)
-        self.dataset = config.load()
-        self.pipeline, self.validation = self._data()
+        self.signals = Signals(alone=place.count == 1)
 
     def train(self, build_model, callbacks) -> TrainResult:
+        if self.place.count == 1:
+            runs.check(self.folder, self.flags, self.config.resume, MAY_CHANGE)
+            self.strategy = strategies.make(self.config)
+            return self._train(build_model, callbacks)
+        if self.config.verbose:
+            print(f"{self.place} waits for the others", file=sys.stderr, flush=True)
+        self.strategy = strategies.make(self.config)
+        # From here on, since TensorFlow has now put its own handler in the way.
+        with self.signals:
+            alike = {k: v for k, v in self.flags.items() if k not in OF_ONE_WORKER}
+            problem = self._problem() if self.place.chief else ""
+            with self.strategy.scope():
+                strategies.check_alike(alike, problem)
+            return self._train(build_model, callbacks)
+
+    def _problem(self) -> str:
+        """What is wrong with the run's folder, if anything."""
+        try:
+            runs.check(self.folder, self.flags, self.config.resume, MAY_CHANGE)
+        except UserError as error:
+            return str(error)
+        return ""
+
+    def _train(self, build_model, callbacks) -> TrainResult:
         config = self.config
+        self.dataset = config.load()
+        self.pipeline, self.validation = self._data()
         # Under the scope all workers do the same: what the chief does alone, saving and
         # logging, stays outside.
         with self.strategy.scope():
@@ -117,7 +134,9 @@ class _Run:
             loop = self._loop(model, state, objective)
         if self.place.chief:
             runs.write_config(self.folder, self.flags, config.seed)
-        loop.run(config.epochs, [*callbacks, *self._callbacks(loop, objective)])
+        callbacks = [*callbacks, *self._callbacks(loop, objective)]
+        with self.signals if self.place.count == 1 else contextlib.nullcontext():
+            loop.run(config.epochs, callbacks)
         finished = model.stop_training or loop.state.epoch >= config.epochs
         path = self._finish(loop) if finished else None
         interrupted, preempted = (a and not finished for a in loop.signals.agreed)
@@ -137,11 +156,7 @@ class _Run:
             training, config.batch_size, augmentation, config.seed
         )
         replicas = self.strategy.num_replicas_in_sync
-        if config.batch_size % replicas:
-            raise UserError(
-                f"--batch_size={config.batch_size} is not a multiple of the "
-                f"{replicas} devices it is divided over"
-            )
+        pipeline.check_devices(replicas)
         if config.batch_size // replicas % config.accumulate_steps:
             raise UserError(
                 f"--accumulate_steps={config.accumulate_steps} does not divide the "
@@ -226,6 +241,11 @@ class _Run:
     def _loop(self, model, state, objective):
         config = self.config
         plan = schedules.LambdaSchedule(config.lambda_schedule, self._steps)
+        if config.lambda_schedule != "learn" and not damped_layers(model):
+            raise UserError(
+                f"--lambda_schedule={config.lambda_schedule} needs damped blocks, and "
+                f"{config.model} has none with a trainable λ"
+            )
         step = make_step(
             model,
             self.strategy,
@@ -246,6 +266,7 @@ class _Run:
             self._schedule(),
             plan,
             self._save,
+            self.signals,
             lambda: objective.metrics(model, checked.images, checked.labels),
             config.checkpoint_every,
             config.steps_per_execution,
@@ -290,16 +311,17 @@ class _Run:
         model, history = loop.model, loop.state.history
         synchronize_batch_norm(model, False)
         use_averages(model)
+        loop.plan_rates()
         if not self.place.chief:
             return None
-        path = self.folder / "model.keras"
-        with checkpoints.atomic(path) as temporary:
-            model.save(temporary)
-        rates = damping_rates(model)
-        name = self.config.model
+        name, rates = self.config.model, damping_rates(model)
         plots.save(plots.training_curves({name: history}), self.folder / "curves.png")
         if rates:
             plots.save(plots.rates_by_depth({name: rates}), self.folder / "lambda.png")
+        # The last thing written: with it the run is finished.
+        path = self.folder / "model.keras"
+        with checkpoints.atomic(path) as temporary:
+            model.save(temporary)
         return path
 
 

@@ -63,7 +63,9 @@ class Worker:
             self.process.kill()
 
 
-def start(tmp_path, binary, *flags, by_environment=False, count=2, port=None):
+def start(
+    tmp_path, binary, *flags, by_environment=False, count=2, port=None, seeds=(0, 0)
+):
     """Two workers of a binary; what each would write goes to a folder of its own.
 
     Or only the first `count` of them, the very first with a port of its own.
@@ -81,14 +83,15 @@ def start(tmp_path, binary, *flags, by_environment=False, count=2, port=None):
         else:
             place = [f"--workers={','.join(hosts)}", f"--worker_index={index}"]
         arguments = [binary, "--strategy=multi_worker", *place]
-        arguments += [flag.format(index=index) for flag in flags]
+        arguments += [flag.format(index=index, seed=seeds[index]) for flag in flags]
         workers.append(Worker(tmp_path / f"log{index}", arguments, environment))
     return workers
 
 
-def train(tmp_path, **kwargs):
+def train(tmp_path, seeds=(0, 0), **kwargs):
     flags = [f"--{name}={value}" for name, value in RUN.items()]
-    flags.append(f"--output_dir={tmp_path}/run{{index}}")
+    flags += [f"--output_dir={tmp_path}/run{{index}}", "--seed={seed}"]
+    kwargs["seeds"] = seeds
     return start(tmp_path, "train.train", *flags, **kwargs)
 
 
@@ -191,6 +194,24 @@ def test_a_worker_that_waits_is_ended_by_ctrl_c(tmp_path):
     assert not (tmp_path / "run0").exists()
 
 
+def test_workers_told_different_things_stop(tmp_path):
+    workers = train(tmp_path, seeds=(0, 5))
+    assert [worker.code() for worker in workers] != [0, 0]
+    said = workers[1].log.read_text()
+    assert "this worker has --seed=5 and the chief 0; all must have the same" in said
+    assert workers[1].code() == 1 and not (tmp_path / "run0" / "model.keras").exists()
+
+
+def test_all_stop_where_the_chief_may_not_write(tmp_path):
+    (tmp_path / "run0").mkdir()
+    (tmp_path / "run0" / "model.keras").write_bytes(b"mine")
+    workers = train(tmp_path)
+    assert [worker.code() for worker in workers] == [1, 1]
+    for worker in workers:
+        assert "of a run without config.json" in worker.log.read_text().splitlines()[-1]
+    assert (tmp_path / "run0" / "model.keras").read_bytes() == b"mine"
+
+
 def test_a_port_that_is_taken_is_said(tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -228,6 +249,9 @@ def test_place_among_the_workers(monkeypatch):
         ({"workers": HOSTS, "worker_index": 2}, "--worker_index must be from 0 to 1"),
         ({"workers": ("a",), "worker_index": 0}, "must list HOST:PORT, .*; got 'a'"),
         ({"workers": ("http://a:1",), "worker_index": 0}, "must list HOST:PORT"),
+        ({"workers": ("a:99999",), "worker_index": 0}, "must list HOST:PORT"),
+        ({"workers": ("a:1", "a:1"), "worker_index": 0}, "each one once; got a:1 again"),
+        ({"worker_index": 1}, "--worker_index needs --workers"),
         (
             {"strategy": "mirrored", "workers": HOSTS},
             "--workers needs --strategy",

@@ -70,12 +70,12 @@ CHILD = """
     import zoo
 
     name, call, folder = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-    module = {"fsync": os, "replace": os, "rmtree": checkpoints.shutil}[name]
+    module = {"replace": os, "rmtree": checkpoints.shutil, "save": training.plots}[name]
     original, calls = getattr(module, name), []
 
     def dying(*arguments, **options):
         calls.append(arguments)
-        if sum("checkpoint" in str(a) for a in calls) >= call:
+        if name == "save" or sum("checkpoint" in str(a) for a in calls) >= call:
             os.kill(os.getpid(), signal.SIGKILL)
         return original(*arguments, **options)
 
@@ -91,6 +91,7 @@ CHILD = """
     [
         pytest.param("replace", 3, id="before a checkpoint appears"),
         pytest.param("rmtree", 1, id="before an old one is deleted"),
+        pytest.param("save", 1, id="before the curves are drawn"),
     ],
 )
 def test_killed_at_any_moment_goes_on_bit_for_bit(name, call, whole, tmp_path):
@@ -105,7 +106,9 @@ def test_killed_at_any_moment_goes_on_bit_for_bit(name, call, whole, tmp_path):
     assert done.returncode == -signal.SIGKILL
     left = checkpoints.list_checkpoints(folder / "checkpoints")
     assert left and not (folder / "model.keras").exists()
+    (folder / ".writing-7-model.keras").write_bytes(b"half")
     resumed_like(folder, whole[0])
+    assert (folder / "curves.png").exists()
 
 
 def damage(path, how):

@@ -33,7 +33,12 @@ def test_defaults_are_the_papers_protocol():
     assert (config.weight_decay, config.schedule) == (1e-4, "step")
     assert config.ema == config.label_smoothing == config.warmup == 0
     assert config.precision == "float32" and config.objective == "clean"
-    assert TrainConfig(dataset="cifar100").epochs == 300
+    for dataset, epochs in (
+        ("cifar100", 300),
+        ("cifar100:3.0.2", 300),
+        ("folder:/data/cifar100", 160),
+    ):
+        assert TrainConfig(dataset=dataset).epochs == epochs
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -43,6 +48,9 @@ def test_flags_override_a_recipe(recipe):
     changed = TrainConfig(recipe=recipe, epochs=3, weight_decay=0.0, nesterov=True)
     assert (changed.epochs, changed.weight_decay, changed.nesterov) == (3, 0.0, True)
     assert changed.learning_rate == config.learning_rate
+    # A flag that leaves no place for the recipe's other defaults.
+    stepped = TrainConfig(recipe=recipe, schedule="step", momentum=0.0)
+    assert (stepped.warmup, stepped.nesterov) == (0.0, False)
     # What is filled in stays when a run is made of another.
     assert dataclasses.replace(config, seed=1).epochs == config.epochs
 
@@ -64,6 +72,7 @@ def test_every_recipe_names_the_same_settings():
         ({"schedule": "linear"}, "--schedule must be one of step, cosine"),
         ({"precision": "float64"}, "--precision must be one of float32, bfloat16"),
         ({"warmup": 0.1}, "--warmup needs --schedule=cosine"),
+        ({"verbose": 7}, "--verbose must be -1, 0, 1 or 2; got 7"),
         ({"warmup": 1.0}, r"--warmup must be in \[0, 1\)"),
         ({"ema": 1.0}, r"--ema must be in \[0, 1\); got 1.0"),
         ({"nesterov": True, "momentum": 0.0}, "--nesterov needs --momentum above 0"),
@@ -79,6 +88,13 @@ def test_every_recipe_names_the_same_settings():
 def test_wrong_settings(change, message):
     with pytest.raises(UserError, match=message):
         TrainConfig(**change)
+
+
+def test_a_plan_for_no_block_is_refused(tmp_path):
+    for model in ("resnet20", "in_resnet8"):
+        with pytest.raises(UserError, match=f"needs damped blocks, and {model} has"):
+            train(tmp_path / "run", model, lambda_schedule="fixed:0.5")
+    assert not (tmp_path / "run").exists()
 
 
 def test_parts_that_do_not_divide_the_batch_are_said(tmp_path):
@@ -102,11 +118,16 @@ def test_the_average_of_the_weights_is_the_model(tmp_path, digits):
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
-    [("fixed:0.25", [0.25, 0.25]), ("linear:0:0.4", [0.4 * 10 / 21, 0.4])],
+    ("text", "expected", "ema"),
+    [
+        ("fixed:0.25", [0.25, 0.25], 0.0),
+        ("linear:0:0.4", [0.4 * 10 / 21, 0.4], 0.0),
+        ("linear:0:0.4", [0.4 * 10 / 21, 0.4], 0.9),
+    ],
 )
-def test_rates_follow_their_plan(text, expected, tmp_path):
-    settings = {"lambda_schedule": text, "steps_per_execution": 4}
+def test_rates_follow_their_plan(text, expected, ema, tmp_path):
+    """Whatever the moving average of the weights makes of λ."""
+    settings = {"lambda_schedule": text, "steps_per_execution": 4, "ema": ema}
     result = train(tmp_path / "run", "in_resnet20", **settings)
     for row, rate in zip(result.history, expected):
         assert list(row["lambda"].values()) == pytest.approx([rate] * 6, abs=1e-6)
@@ -175,6 +196,8 @@ def test_catastrophic_overfitting_ends_a_run_with_the_epoch_before(
     result = train(tmp_path / "run", objective="fgsm", epochs=5)
     assert len(result.history) == 2 and not result.interrupted
     assert training.final_metrics(result.history)["epoch"] == 1
+    state = json.loads((result.checkpoint / "state.json").read_text())
+    assert state["best"]["epoch"] == 1
     assert "Catastrophic overfitting" in capsys.readouterr().err
     loaded = keras.models.load_model(result.model_path)
     assert int(loaded.optimizer.iterations.numpy()) == 11

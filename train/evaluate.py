@@ -7,6 +7,7 @@ Prints a table and writes it as JSON. --checkpoint takes a run's --output_dir, o
 its checkpoints or a .keras file; --model and --weights a model of the zoo.
 """
 
+import dataclasses
 import json
 
 from absl import flags
@@ -36,11 +37,14 @@ def main():
         cli.check_writable(output)
     devices = cli.read_flags(strategies.StrategyConfig)
     place = strategies.place(devices)
-    strategy = strategies.make(devices)
-    dataset = data_config.load()
-    with strategy.scope():
-        model = models.from_flags(dataset)
-        result = evaluate_model(model, dataset, config, progress=place.chief)
+    with strategies.losing_workers(place):
+        strategy = strategies.make(devices)
+        dataset = data_config.load()
+        with strategy.scope():
+            if place.count > 1:
+                strategies.check_alike(dataclasses.asdict(config))
+            model = models.from_flags(dataset)
+            result = evaluate_model(model, dataset, config, progress=place.chief)
     if not place.chief:
         return
     if output:

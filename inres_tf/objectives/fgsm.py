@@ -28,10 +28,15 @@ class FGSM(PGD):
     def __init__(self, config):
         super().__init__(config)
         self.steps, self.step_size = 1, 1.25 * self.eps
+        self._float32 = None
 
     def metrics(self, model, images, labels):
         """`pgd_accuracy`, in [0, 1], under 10 steps of eps / 4 in the same ball."""
-        model = attacks.in_float32(model)
+        if self._float32 is None:
+            self._float32 = attacks.in_float32(model)
+        if self._float32 is not model:
+            self._float32.set_weights(model.get_weights())
+        model = self._float32
         adversarial = attacks.pgd(
             model, images, labels, self.eps, steps=10, step_size=self.eps / 4
         )
