@@ -250,7 +250,10 @@ def test_place_among_the_workers(monkeypatch):
         ({"workers": ("a",), "worker_index": 0}, "must list HOST:PORT, .*; got 'a'"),
         ({"workers": ("http://a:1",), "worker_index": 0}, "must list HOST:PORT"),
         ({"workers": ("a:99999",), "worker_index": 0}, "must list HOST:PORT"),
-        ({"workers": ("a:1", "a:1"), "worker_index": 0}, "each one once; got a:1 again"),
+        (
+            {"workers": ("a:1", "a:1"), "worker_index": 0},
+            "each one once; got a:1 again",
+        ),
         ({"worker_index": 1}, "--worker_index needs --workers"),
         (
             {"strategy": "mirrored", "workers": HOSTS},

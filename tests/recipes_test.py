@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 
 import keras
 import numpy as np
@@ -206,3 +207,13 @@ def test_catastrophic_overfitting_ends_a_run_with_the_epoch_before(
 def test_what_may_change_names_settings():
     fields = {field.name for field in dataclasses.fields(TrainConfig)}
     assert set(recipes.MAY_CHANGE) <= fields
+
+
+def test_the_documented_table_is_the_recipes():
+    header = [f"`{recipe}`" for recipe in RECIPES]
+    lines = [f"| flag | {' | '.join(header)} |", "|---|" + "---|" * len(RECIPES)]
+    for name in RECIPES["paper"]:
+        values = (f"{defaults[name]}" for defaults in RECIPES.values())
+        lines.append(f"| `--{name}` | {' | '.join(values)} |")
+    text = pathlib.Path(__file__).parents[1] / "docs" / "training.md"
+    assert "\n".join(lines) in text.read_text()
