@@ -11,8 +11,9 @@ import pytest
 import zoo
 from inres_tf import evaluation, recipes, training
 from inres_tf.errors import UserError
-from inres_tf.layers import damping_rates
+from inres_tf.layers import damping_rates, random_states
 from inres_tf.recipes import RECIPES, TrainConfig
+from inres_tf.step import batch_statistics
 
 
 def build(name):
@@ -217,3 +218,58 @@ def test_the_documented_table_is_the_recipes():
         lines.append(f"| `--{name}` | {' | '.join(values)} |")
     text = pathlib.Path(__file__).parents[1] / "docs" / "training.md"
     assert "\n".join(lines) in text.read_text()
+
+
+def test_settings_reach_the_step_and_the_optimiser(tmp_path, monkeypatch):
+    """What changes no result by itself, or any, is seen where it is used."""
+    seen = {}
+    make_step = training.make_step
+    monkeypatch.setattr(
+        training,
+        "make_step",
+        lambda *args, **options: seen.update(options) or make_step(*args, **options),
+    )
+    result = train(
+        tmp_path / "run",
+        recipe="fast",
+        epochs=1,
+        learning_rate=0.03,
+        momentum=0.8,
+        ema=0.7,
+        accumulate_steps=2,
+        rematerialize=True,
+        seed=4,
+    )
+    assert seen == {
+        "accumulate_steps": 2,
+        "rematerialize": True,
+        "plan_rates": False,
+        "seed": 4,
+    }
+    optimizer = result.model.optimizer
+    assert (optimizer.momentum, optimizer.nesterov) == (0.8, True)
+    assert (optimizer.use_ema, optimizer.ema_momentum) == (True, 0.7)
+    schedule = training.schedules.learning_rate("cosine", 0.03, 11, 0.15)
+    assert result.history[0]["learning_rate"] == pytest.approx(float(schedule(10)))
+
+
+def test_replicas_end_with_one_mean_and_their_own_draws(tmp_path):
+    """Without synchronised statistics, of a network with random layers."""
+    config = TrainConfig(
+        model="en_resnet8",
+        epochs=1,
+        verbose=0,
+        strategy="mirrored",
+        sync_batch_norm=False,
+        output_dir=str(tmp_path / "run"),
+    )
+    model = training.train(config, build("en_resnet8")).model
+    one, two = (
+        [v.value.values[i].numpy() for v in batch_statistics(model)] for i in range(2)
+    )
+    assert len(one) > 2
+    for a, b in zip(one, two):
+        np.testing.assert_array_equal(a, b)
+    for state in random_states(model):
+        a, b = (value.numpy() for value in state.value.values)
+        assert a[0] != b[0] and a[1] == b[1]

@@ -7,7 +7,9 @@ import tensorflow as tf
 
 from inres_tf import layers, loop, objectives, schedules, strategies
 from inres_tf import step as step_module
+from inres_tf.logits import logits_fn
 from inres_tf.pipeline import TrainingPipeline
+from inres_tf.rematerialization import rematerialized
 from inres_tf.strategies import StrategyConfig
 
 
@@ -173,6 +175,24 @@ def test_rematerialised_steps_are_the_same(digits, plain):
     rows = steps.run(4)
     np.testing.assert_allclose(rows, plain[0], rtol=1e-5)
     assert_close(steps.model, plain[1], rtol=1e-3, atol=1e-5)
+
+
+def test_rematerialised_blocks_are_computed_again():
+    """Each of the three convolutions, once forward and once on the way back."""
+    counts = {}
+    for computing in (None, rematerialized):
+        model = small()
+        logits = logits_fn(model, computing)
+
+        @tf.function
+        def gradients(images, model=model, logits=logits):
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_sum(logits(images, training=True))
+            return tape.gradient(loss, model.trainable_variables)
+
+        graph = gradients.get_concrete_function(tf.TensorSpec((4, 8, 8, 1))).graph
+        counts[computing] = sum(op.type == "Conv2D" for op in graph.get_operations())
+    assert counts == {None: 3, rematerialized: 6}
 
 
 @pytest.mark.parametrize("strategy", ["one_device", "mirrored"])
