@@ -27,7 +27,6 @@ demo: $(INSTALLED)  ## Train, attack, compare and export three networks on digit
 	  --eps=4,8,16,32 --step_size=2 --output_dir=$(DEMO)
 	@$(BIN)/python -m train.export --checkpoint=$(DEMO)/in_resnet20-seed0 \
 	  --output=$(DEMO)/in_resnet20.savedmodel --overwrite > /dev/null
-	@echo "report:     $(DEMO)/report.html"
 	@echo "SavedModel: $(DEMO)/in_resnet20.savedmodel"
 
 test: $(INSTALLED)  ## Run the tests
