@@ -1,0 +1,79 @@
+"""Result files of evaluations: which images a model got right, and reading them."""
+
+import base64
+import hashlib
+import json
+import pathlib
+
+import numpy as np
+
+from inres_tf.errors import UserError
+
+# What `train.evaluate --output` and `train.reproduce` write.
+_REQUIRED = ("model", "dataset", "num_examples", "protocol", "clean")
+
+
+def pack(correct) -> str:
+    """Booleans, one an image, as base64 of eight to a byte, for JSON."""
+    return base64.b64encode(np.packbits(np.asarray(correct, bool)).tobytes()).decode()
+
+
+def unpack(text: str, number: int) -> np.ndarray:
+    """What `pack` packed: booleans, (number,).
+
+    Raises:
+        ValueError: if the text is damaged or holds fewer.
+    """
+    bits = np.frombuffer(base64.b64decode(text, validate=True), np.uint8)
+    if len(bits) != -(-number // 8):
+        raise ValueError(f"{8 * len(bits)} answers packed, of {number} images")
+    return np.unpackbits(bits, count=number).astype(bool)
+
+
+def attack_key(row: dict) -> str:
+    """An attack's key in `"correct"`, such as `"pgd linf 8"`."""
+    return f"{row['name']} {row.get('norm', 'linf')} {row['eps']:g}"
+
+
+def corruption_key(name: str, severity) -> str:
+    """A corrupted set's key in `"correct"`, such as `"fog 3"`."""
+    return f"{name} {severity}"
+
+
+def fingerprint(images, labels) -> str:
+    """A short name of exactly these images and labels: 16 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for array in (images, labels):
+        array = np.ascontiguousarray(array)
+        digest.update(f"{array.shape}{array.dtype.str}".encode())
+        digest.update(array)
+    return digest.hexdigest()[:16]
+
+
+def read(path) -> dict:
+    """Reads a result file.
+
+    Args:
+        path: a file of `train.evaluate --output`, or the folder of a run of
+            `train.reproduce`, which holds `evaluation.json`.
+
+    Raises:
+        UserError: if there is none, it is damaged, or it is something else.
+    """
+    path = pathlib.Path(path)
+    if path.is_dir():
+        path = path / "evaluation.json"
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(
+            f"there is no result file {path}; train.evaluate --output writes one"
+        ) from error
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}") from error
+    missing = [k for k in _REQUIRED if not isinstance(result, dict) or k not in result]
+    if missing:
+        raise UserError(
+            f"{path} is no result of train.evaluate: it has no {', '.join(missing)}"
+        )
+    return result
