@@ -7,7 +7,7 @@ import tensorflow as tf
 
 
 def compile_rows(function: Callable, signature) -> Callable:
-    """Compiles a function of images that gives a row for each, for all replicas.
+    """Compiles a function of images that gives rows for each, for all replicas.
 
     Under the strategy in scope each replica takes an equal part of every batch; what is
     missing to that, or to the largest batch so far, is filled with copies of the first
@@ -16,26 +16,30 @@ def compile_rows(function: Callable, signature) -> Callable:
 
     Args:
         function: takes tensors of one row an image, and scalars; gives a tensor of one
-            row an image.
+            row an image, or a tuple of such.
         signature: `tf.TensorSpec` of each argument; those of rank 0 are scalars.
 
     Returns:
-        Function of NumPy arrays and numbers to a NumPy array.
+        Function of NumPy arrays and numbers to a NumPy array, or a tuple of such.
     """
     strategy = tf.distribute.get_strategy()
     replicas = strategy.num_replicas_in_sync
     if replicas == 1:
         compiled = tf.function(function, input_signature=signature)
-        return lambda *arguments: compiled(*arguments).numpy()
+        return lambda *arguments: _numpy(compiled(*arguments), None)
 
     def of_replica(*arguments):
         context = tf.distribute.get_replica_context()
-        return context.all_gather(function(*arguments), axis=0)
+        return tf.nest.map_structure(
+            lambda rows: context.all_gather(rows, axis=0), function(*arguments)
+        )
 
     @tf.function
     def everywhere(*arguments):
         gathered = strategy.run(of_replica, arguments)
-        return strategy.experimental_local_results(gathered)[0]
+        return tf.nest.map_structure(
+            lambda rows: strategy.experimental_local_results(rows)[0], gathered
+        )
 
     def part(spec, argument, size):
         if spec.shape.rank == 0:
@@ -55,6 +59,11 @@ def compile_rows(function: Callable, signature) -> Callable:
         number = len(arguments[0])
         size = largest = max(largest, -(-number // replicas))
         parts = (part(s, a, size) for s, a in zip(signature, arguments))
-        return everywhere(*parts).numpy()[:number]
+        return _numpy(everywhere(*parts), number)
 
     return call
+
+
+def _numpy(rows, number):
+    """The first rows of tensors, as NumPy arrays."""
+    return tf.nest.map_structure(lambda tensor: tensor.numpy()[:number], rows)

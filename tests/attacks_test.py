@@ -159,7 +159,7 @@ def test_nested_low_precision_models_are_attacked_in_float32():
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         backbone = type(backbone).from_config(
-            attacks._with_policy(backbone.get_config(), "mixed_bfloat16")
+            attacks.precision._with_policy(backbone.get_config(), "mixed_bfloat16")
         )
         model = keras.Model(inputs, keras.layers.Dense(3)(backbone(inputs)))
         copy = attacks.in_float32(model)

@@ -134,13 +134,13 @@ def test_a_breach_of_the_ball_is_an_error(trained, few, monkeypatch):
     monkeypatch.setattr(
         attacks, "clip_eta", lambda eta, norm, eps: 2 * honest(eta, norm, eps)
     )
-    attacks._compile.cache_clear()
+    attacks.search._compile.cache_clear()
     try:
         with pytest.raises(attacks.AttackError, match="outside the ball"):
             config = EvaluationConfig(attacks=("fgsm",), eps=(8.0,), corruptions=())
             evaluate(trained, few, config, progress=False)
     finally:
-        attacks._compile.cache_clear()
+        attacks.search._compile.cache_clear()
 
 
 def test_seed_decides_the_noise_and_the_start(trained, few):

@@ -1,0 +1,280 @@
+"""Auto-PGD: projected gradient descent that finds its step size by itself."""
+
+import dataclasses
+
+import tensorflow as tf
+
+from inres_tf.attacks import draws, geometry, losses
+from inres_tf.attacks.gradient import value_and_gradient
+from inres_tf.attacks.search import Search, restarts_of, run, wrong
+
+_LOSSES = {
+    "ce": losses.cross_entropy,
+    "dlr": losses.dlr,
+    "dlr_targeted": losses.dlr_targeted,
+}
+# Share of steps that must gain between two checks for the step size to stay.
+_GAINING = 0.75
+# Weight of the gradient step beside the momentum.
+_STEP = 0.75
+
+
+def checkpoints(steps: int) -> list[int]:
+    """The numbers of steps after which step sizes are checked.
+
+    The first after 22% of the steps; every further interval is shorter by 3% of them,
+    down to 6%.
+
+    Reference:
+        Croce, Hein: Reliable Evaluation of Adversarial Robustness with an Ensemble of
+        Diverse Parameter-free Attacks, ICML 2020, section 3.1.
+    """
+    interval, shortest, less = (
+        max(int(share * steps), 1) for share in (0.22, 0.06, 0.03)
+    )
+    found, at = [], interval
+    while at <= steps:
+        found.append(at)
+        interval = max(interval - less, shortest)
+        at += interval
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class AutoPGD(Search):
+    """Algorithm 1 of Croce & Hein, with the step-size rule of their code.
+
+    Attributes:
+        loss: what it climbs, `"ce"`, `"dlr"` or `"dlr_targeted"`.
+        steps: number of steps, which decides when step sizes are checked.
+        samples: gradients averaged at every point, for networks that are random.
+    """
+
+    loss: str = "ce"
+    steps: int = 100
+    samples: int = 1
+
+    def begin(self, model_fn, rows, numbers):
+        """At a random point of the ball's surface."""
+        clean = rows["clean"]
+        keys = draws.key(numbers.seed, rows["ids"], numbers.restart)
+        start = draws.normal(keys, clean.shape[1:])
+        if self.order != 2:
+            start = 2 * draws.uniform(keys, clean.shape[1:]) - 1
+        start = clean + numbers.eps * geometry.unit(start, self.order)
+        start = geometry.clip_pixels(start)
+        rows |= {"images": start, "before": start, "target": rows["labels"]}
+        if self.loss == "dlr_targeted":
+            target = losses.target(model_fn(clean), rows["labels"], numbers.rank)
+            rows |= {"target": target}
+        logits, loss, gradient = self._at(model_fn, rows)
+        step_size = tf.fill(tf.shape(loss), 2 * numbers.eps)
+        zeros = tf.zeros_like(loss)
+        return rows | {
+            "found": start,
+            "fallen": wrong(logits, rows["labels"]),
+            "score": loss,
+            "gradient": gradient,
+            "best": start,
+            "best_gradient": gradient,
+            "loss": loss,
+            "step_size": step_size,
+            "gains": zeros,
+            "checked": loss,
+            "halved": zeros > 0,
+        }
+
+    def step(self, model_fn, rows, number, numbers):
+        """Moves, and halves step sizes where a check finds that it should."""
+        images, before = rows["images"], rows["before"]
+        moved = images + geometry.per_image(rows["step_size"]) * geometry.steepest(
+            rows["gradient"], 1.0, self.order
+        )
+        moved = geometry.project(moved, rows["clean"], numbers.eps, self.order)
+        share = tf.where(number > 0, _STEP, 1.0)
+        moved = images + share * (moved - images) + (1 - share) * (images - before)
+        moved = geometry.project(moved, rows["clean"], numbers.eps, self.order)
+        rows |= {"images": moved, "before": images}
+        logits, loss, gradient = self._at(model_fn, rows)
+        fallen = wrong(logits, rows["labels"])
+        better = loss > rows["score"]
+        gained = tf.cast(loss > rows["loss"], tf.float32)
+        rows |= {
+            "gradient": gradient,
+            "best": _chosen(better, moved, rows["best"]),
+            "best_gradient": _chosen(better, gradient, rows["best_gradient"]),
+            "score": tf.where(better, loss, rows["score"]),
+            "loss": loss,
+            "gains": rows["gains"] + gained,
+        }
+        every = _chosen(rows["fallen"], rows["found"], rows["best"])
+        rows |= {
+            "found": _chosen(fallen, moved, every),
+            "fallen": rows["fallen"] | fallen,
+        }
+        return self._check(rows, number + 1)
+
+    def _check(self, rows, done):
+        """Step sizes after so many steps, halved where the search did not gain."""
+        at = checkpoints(self.steps)
+        intervals = [b - a for a, b in zip([0, *at], at)]
+        here = tf.constant(at) == done
+        checking = tf.reduce_any(here)
+        interval = tf.reduce_sum(tf.where(here, tf.constant(intervals), 0))
+        few = rows["gains"] <= _GAINING * tf.cast(interval, tf.float32)
+        stuck = ~rows["halved"] & (rows["checked"] >= rows["score"])
+        halve = checking & (few | stuck)
+        return rows | {
+            "step_size": tf.where(halve, rows["step_size"] / 2, rows["step_size"]),
+            "images": _chosen(halve, rows["best"], rows["images"]),
+            "gradient": _chosen(halve, rows["best_gradient"], rows["gradient"]),
+            "halved": tf.where(checking, halve, rows["halved"]),
+            "checked": tf.where(checking, rows["score"], rows["checked"]),
+            "gains": tf.where(checking, 0.0, rows["gains"]),
+        }
+
+    def _at(self, model_fn, rows):
+        """Logits, loss and gradient where the search is, over all samples."""
+
+        def loss_fn(labels, logits):
+            return _LOSSES[self.loss](logits, labels, rows["target"])
+
+        at = (model_fn, rows["images"], rows["labels"], loss_fn)
+        logits, loss, gradient = value_and_gradient(*at)
+        for _ in tf.range(self.samples - 1):
+            logits, loss, more = value_and_gradient(*at)
+            gradient += more
+        return logits, loss, gradient / self.samples
+
+
+def _chosen(which, yes, no):
+    """Images `yes` where `which`, (batch,), holds, and else `no`."""
+    return tf.where(geometry.per_image(which), yes, no)
+
+
+def apgd_ce(
+    model,
+    images,
+    labels,
+    eps,
+    *,
+    steps=100,
+    restarts=1,
+    samples=1,
+    norm="linf",
+    seed=0,
+    early_stop=False,
+    **settings,
+):
+    """Auto-PGD on the cross-entropy.
+
+    Args:
+        model: as in `fgsm`.
+        images: as in `fgsm`.
+        labels: as in `fgsm`.
+        eps: as in `fgsm`.
+        steps: number of steps.
+        restarts: number of random starts.
+        samples: gradients averaged at every point (expectation over transformation),
+            for networks that are random; 20 in AutoAttack's `rand`.
+        norm: as in `fgsm`.
+        seed: as in `fgsm`.
+        early_stop: as in `fgsm`.
+        **settings: as in `fgsm`.
+
+    Returns:
+        Adversarial pixels, float32, of the shape of `images`: a misclassified point if
+        one was met, and else the one of highest loss.
+
+    Raises:
+        As `fgsm`.
+
+    Reference:
+        Croce, Hein: Reliable Evaluation of Adversarial Robustness with an Ensemble of
+        Diverse Parameter-free Attacks, ICML 2020, section 3. The intervals between
+        checks and the rule by which step sizes are halved are those of the authors'
+        code, but that the first step too counts as a gain only if it is one.
+    """
+    search = AutoPGD(geometry.norm_order(norm), "ce", int(steps), _positive(samples))
+    passes = restarts_of(restarts, last=steps)
+    settings |= {"seed": seed, "early_stop": early_stop}
+    return run(model, images, labels, eps, search, passes, **settings)
+
+
+def apgd_dlr(
+    model,
+    images,
+    labels,
+    eps,
+    *,
+    steps=100,
+    restarts=1,
+    targets=9,
+    samples=1,
+    norm="linf",
+    seed=0,
+    early_stop=False,
+    **settings,
+):
+    """Auto-PGD on the difference of logits ratio, targeted (APGD-T) unless told.
+
+    Args:
+        model: as in `fgsm`, of at least four classes, or three if `targets` is 0.
+        images: as in `fgsm`.
+        labels: as in `fgsm`.
+        eps: as in `fgsm`.
+        steps: number of steps towards each target.
+        restarts: number of random starts for each target.
+        targets: number of target classes, the likeliest ones of the clean image beside
+            the true one, at most all others; 0 for no targets.
+        samples: as in `apgd_ce`.
+        norm: as in `fgsm`.
+        seed: as in `fgsm`.
+        early_stop: as in `fgsm`.
+        **settings: as in `fgsm`.
+
+    Returns:
+        As `apgd_ce`.
+
+    Raises:
+        ValueError: as `fgsm`, and if there are too few classes.
+        AttackError: as `fgsm`.
+
+    Reference:
+        As `apgd_ce`, section 4.
+    """
+    classes, least = losses.classes_of(model), 4 if targets else 3
+    if classes < least:
+        raise ValueError(
+            f"the {'targeted ' if targets else ''}difference of logits ratio needs "
+            f"{least} classes and the model has {classes}; use apgd_ce, fab and square"
+        )
+    ranks = ranks_of(targets, classes)
+    loss = "dlr_targeted" if targets else "dlr"
+    search = AutoPGD(geometry.norm_order(norm), loss, int(steps), _positive(samples))
+    passes = [
+        one for rank in ranks for one in restarts_of(restarts, last=steps, rank=rank)
+    ]
+    settings |= {"seed": seed, "early_stop": early_stop}
+    return run(model, images, labels, eps, search, passes, **settings)
+
+
+def ranks_of(targets: int, classes: int) -> list[int]:
+    """Ranks of the target classes of that many passes; 0 alone for no targets.
+
+    Raises:
+        ValueError: if it is no number of targets.
+    """
+    if int(targets) != targets or targets < 0:
+        raise ValueError(
+            f"`targets` must be 0 or a positive integer. Received: targets={targets}"
+        )
+    return list(range(1, min(int(targets), classes - 1) + 1)) or [0]
+
+
+def _positive(samples) -> int:
+    if int(samples) != samples or samples < 1:
+        raise ValueError(
+            f"`samples` must be a positive integer. Received: samples={samples}"
+        )
+    return int(samples)

@@ -1,0 +1,52 @@
+"""A classifier of pixels as a function of arrays, compiled once."""
+
+import numpy as np
+import tensorflow as tf
+
+from inres_tf.data import Images
+from inres_tf.logits import logits_fn
+from inres_tf.sharding import compile_rows
+
+
+class Classifier:
+    """Logits of a model over any number of images, a compiled batch at a time.
+
+    The last batch is as small as it needs be: each image counts exactly once. Under the
+    strategy in scope all devices share each batch.
+
+    Args:
+        model: Keras classifier of pixels; see `inres_tf.logits.logits_fn`.
+        batch_size: images at a time.
+    """
+
+    def __init__(self, model, batch_size: int = 250):
+        logits = logits_fn(model)
+        self.batch_size = batch_size
+        images = tf.TensorSpec((None, *model.input_shape[1:]))
+        self._predict = compile_rows(
+            lambda images: tf.cast(logits(images, training=False), tf.float32), [images]
+        )
+
+    def logits(self, images) -> np.ndarray:
+        """Logits of pixels (number, height, width, channels): (number, classes)."""
+        # One empty batch for no images.
+        starts = range(0, max(len(images), 1), self.batch_size)
+        batches = (images[at : at + self.batch_size] for at in starts)
+        return np.concatenate([self._predict(b.astype(np.float32)) for b in batches])
+
+    def correct(self, images, labels) -> np.ndarray:
+        """Whether each image is classified rightly: booleans, (number,)."""
+        return self.logits(images).argmax(-1) == labels
+
+    def metrics(self, data: Images, prefix: str = "") -> dict[str, float]:
+        """Mean cross-entropy and accuracy over labelled images."""
+        logits = self.logits(data.images).astype(np.float64)
+        with np.errstate(invalid="ignore"):  # infinite ones give a loss of nan
+            logits -= logits.max(-1, keepdims=True)
+        chosen = np.take_along_axis(logits, data.labels[:, None], -1)[:, 0]
+        losses = np.log(np.exp(logits).sum(-1)) - chosen
+        right = logits.argmax(-1) == data.labels
+        return {
+            f"{prefix}loss": float(losses.mean()),
+            f"{prefix}accuracy": float(right.mean()),
+        }
