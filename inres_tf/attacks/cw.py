@@ -66,7 +66,7 @@ class CarliniWagner(Search):
             # In units of the pixel range, as weights are published.
             distance = tf.reduce_sum(((images - clean) / 255) ** 2, axis=(1, 2, 3))
             loss = distance + rows["weight"] * tf.maximum(short, 0.0)
-        gradient = tape.gradient(loss, variables)
+        gradient = tape.gradient(loss, variables)  # the distance alone has one
         rows = self._seen(rows, images, logits, numbers.eps)
         return adam(rows, gradient, inner, self.learning_rate)
 

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from inres_tf.attacks import draws, geometry, losses
 from inres_tf.attacks.apgd import ranks_of
+from inres_tf.attacks.gradient import value_and_gradient
 from inres_tf.attacks.search import Search, restarts_of, run, wrong
 
 # As published: the most that the clean image weighs, how far beyond the hyperplane a
@@ -99,16 +100,16 @@ class FAB(Search):
         return gap, normal
 
     def _towards(self, model_fn, rows, target):
-        images = rows["images"]
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(images)
-            logits = model_fn(images)
+        def gap_of(labels, logits):
             mine, theirs = (
                 tf.gather(logits, classes, axis=1, batch_dims=1)
-                for classes in (rows["labels"], target)
+                for classes in (labels, target)
             )
-            gap = mine - theirs
-        return gap, -tape.gradient(gap, images)
+            return mine - theirs
+
+        at = (rows["images"], rows["labels"])
+        _, gap, gradient = value_and_gradient(model_fn, *at, gap_of)
+        return gap, -gradient
 
 
 def fab(

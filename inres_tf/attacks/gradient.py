@@ -103,7 +103,9 @@ def value_and_gradient(model_fn, images, labels, loss_fn=None):
         tape.watch(images)
         logits = model_fn(images)
         losses = (loss_fn or _cross_entropy)(labels=labels, logits=logits)
-    return logits, losses, tape.gradient(losses, images)
+    # Where nothing of the loss depends on the images, as behind a rounding, it is zero.
+    zero = tf.UnconnectedGradients.ZERO
+    return logits, losses, tape.gradient(losses, images, unconnected_gradients=zero)
 
 
 def advance(images, gradient, center, eps, step_size, order, clip_first=True):
