@@ -14,7 +14,6 @@ import difflib
 import numpy as np
 
 from inres_tf.corruptions import blur, digital, noise, weather
-from inres_tf.corruptions.spatter import spatter
 from inres_tf.corruptions.summaries import mce, mean_accuracy
 
 __all__ = [
@@ -78,7 +77,7 @@ CORRUPTIONS = {
     "jpeg_compression": (digital.jpeg_compression, (80, 65, 58, 50, 40)),
     "gaussian_blur": (blur.gaussian_blur, (0.4, 0.6, 0.7, 0.8, 1)),
     "spatter": (
-        spatter,
+        weather.spatter,
         (
             (0.62, 0.1, 0.7, 0.7, 0.5, False),
             (0.65, 0.1, 0.8, 0.7, 0.5, False),
@@ -87,7 +86,10 @@ CORRUPTIONS = {
             (0.65, 0.1, 0.5, 0.68, 0.6, True),
         ),
     ),
-    "saturate": (digital.saturate, ((0.3, 0), (0.1, 0), (1.5, 0), (2, 0.1), (2.5, 0.2))),
+    "saturate": (
+        digital.saturate,
+        ((0.3, 0), (0.1, 0), (1.5, 0), (2, 0.1), (2.5, 0.2)),
+    ),
 }
 
 # The 15 over which the mean corruption error is defined, in the paper's order.
@@ -164,8 +166,8 @@ def corrupt(images, name, severity, seed=0):
     """
     if name == "frost":
         raise ValueError(
-            "'frost' is not generated: it pastes photographs from files. The ready-made "
-            "sets have it; see `inres_tf.corrupted_sets.load`"
+            "'frost' is not generated: it pastes photographs from files. The "
+            "ready-made sets have it; see `inres_tf.corrupted_sets.load`"
         )
     if name not in CORRUPTIONS:
         raise ValueError(

@@ -55,7 +55,7 @@ def motion(pixels, radius, sigma, degrees):
         degrees: direction for each image, (number,): 0 is right and 90 down.
 
     Returns:
-        uint8 pixels, rounded.
+        uint8 pixels: rounded to 16 bits and cut to 8, as ImageMagick writes them.
     """
     steps = np.arange(2 * radius + 1)
     weights = np.exp(-0.5 * (steps / sigma) ** 2)
@@ -74,7 +74,7 @@ def motion(pixels, radius, sigma, degrees):
     for step, weight in enumerate(weights):
         moved = windows[each, reach + down[:, step], reach + right[:, step]]
         total += np.multiply(moved, weight, dtype=np.float32)
-    return np.rint(total).astype(np.uint8)
+    return (np.rint(257 * total).astype(np.uint16) // 257).astype(np.uint8)
 
 
 def sum_of_zooms(x, factors):
@@ -94,7 +94,9 @@ def sum_of_zooms(x, factors):
         for size in (height, width)
     )
     x = x.transpose(0, 3, 1, 2).reshape(-1, width)
-    x = x @ columns.reshape(-1, width).T  # (number * channels * height, factors * width)
+    x = (
+        x @ columns.reshape(-1, width).T
+    )  # (number * channels * height, factors * width)
     x = x.reshape(number, channels, height * len(factors), width)
     x = rows.transpose(1, 2, 0).reshape(height, -1) @ x
     return x.transpose(0, 2, 3, 1)

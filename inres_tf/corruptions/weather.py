@@ -1,9 +1,10 @@
-"""Weather: snow, fog, brightness."""
+"""Weather: snow, fog, brightness, and spatter of the extra ones."""
 
 import numpy as np
+from scipy import ndimage
 from scipy.special import ndtr
 
-from inres_tf.corruptions import filters
+from inres_tf.corruptions import edges, filters
 
 
 def snow(rng, x, c):
@@ -101,3 +102,50 @@ def brightness(rng, x, amount):
     value = x.max(-1, keepdims=True)
     ratio = np.divide(x, value, out=np.ones_like(x), where=value > 0)
     return ratio * np.minimum(value + amount, 1)
+
+
+def spatter(rng, x, c):
+    """Covers parts of the image with pale turquoise water or brown mud.
+
+    Where smoothed noise exceeds a threshold there is liquid. Water adds colour by the
+    amount of liquid and the distance from its edge, embossed, relative to the image's
+    largest; mud covers. Without any liquid the image stays as it is; the published
+    code then divides by zero.
+
+    Args:
+        rng: `numpy.random.Generator` of the noise.
+        x: images in [0, 1].
+        c: (mean and standard deviation of the noise, standard deviation of its
+            smoothing in pixels, threshold; the strength of water, or the standard
+            deviation in pixels of the smoothing of mud; whether it is mud).
+    """
+    mean, std, sigma, threshold, last, mud = c
+    channels = x.shape[-1]
+    liquid = filters.gaussian(mean + std * rng.standard_normal(x.shape[:3]), sigma)
+    if mud:
+        cover = filters.gaussian((liquid > threshold).astype(float), last)
+        cover = np.where(cover < 0.8, 0, cover)[..., None]
+        return x * (1 - cover) + filters.color(63, 42, 20, channels) * cover
+    liquid = np.where(liquid < threshold, 0, liquid)
+    # As published, what exceeds 1 starts again from 0.
+    liquid = (255 * liquid).astype(np.int64).astype(np.uint8)
+    amount = liquid * _relief(edges.canny(liquid, 50, 150))
+    most = amount.max((1, 2), keepdims=True)
+    amount = np.divide(last * amount, most, out=np.zeros_like(amount), where=most > 0)
+    return x + filters.color(175, 238, 238, channels) * amount[..., None]
+
+
+def _relief(outline):
+    """Distance from the edges, up to 20, evened out and embossed: [0, 255]."""
+    distance = np.minimum(edges.chamfer(outline), 20)
+    distance = _mean(distance)
+    # What is whole but for rounding stays so.
+    distance = edges.equalize(np.floor(distance + 1e-6).astype(np.uint8), 21)
+    emboss = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]])
+    raised = ndimage.correlate(distance.astype(float), emboss[None], mode="mirror")
+    return np.rint(_mean(np.clip(raised, 0, 255)))
+
+
+def _mean(x):
+    """Mean over 3x3 pixels of images (number, height, width)."""
+    return ndimage.uniform_filter(x, (0, 3, 3), mode="mirror")

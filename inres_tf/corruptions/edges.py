@@ -1,64 +1,17 @@
-"""Spatter: drops of water or splashes of mud, and the classic filters they take.
+"""Edges and what OpenCV computes from them, for `weather.spatter`.
 
-The filters are those of OpenCV that the published code calls, for many grey images of
-shape (number, height, width) at once. Beyond the borders images are mirrored at the
-centres of the outermost pixels unless a function says otherwise.
+All take many grey images, (number, height, width), at once.
 """
 
 import numpy as np
 from scipy import ndimage
 
-from inres_tf.corruptions import filters
-
-# The longest distance to an edge that counts, in pixels.
-_FAR = 20
 # Weights of a step to a side, over a corner and of a knight's move (Borgefors 1986),
 # with OpenCV's values.
 _SIDE, _CORNER, _KNIGHT = 1.0, 1.4, 2.1969
-# Two neighbours, and the whole neighbourhood, of a pixel; images do not touch.
+# The neighbourhood of a pixel within its own image.
 _AROUND = np.zeros((3, 3, 3))
 _AROUND[1] = 1
-
-
-def spatter(rng, x, c):
-    """Covers parts of the image with pale turquoise water or brown mud.
-
-    Where smoothed noise exceeds a threshold there is liquid. Water adds colour by the
-    amount of liquid and the distance from its edge, embossed, relative to the image's
-    largest; mud covers. Without any liquid the image stays as it is; the published
-    code then divides by zero.
-
-    Args:
-        rng: `numpy.random.Generator` of the noise.
-        x: images in [0, 1].
-        c: (mean and standard deviation of the noise, standard deviation of its
-            smoothing in pixels, threshold; the strength of water, or the standard
-            deviation in pixels of the smoothing of mud; whether it is mud).
-    """
-    mean, std, sigma, threshold, last, mud = c
-    channels = x.shape[-1]
-    liquid = filters.gaussian(mean + std * rng.standard_normal(x.shape[:3]), sigma)
-    if mud:
-        cover = filters.gaussian((liquid > threshold).astype(float), last)
-        cover = np.where(cover < 0.8, 0, cover)[..., None]
-        return x * (1 - cover) + filters.color(63, 42, 20, channels) * cover
-    liquid = np.where(liquid < threshold, 0, np.clip(liquid, 0, 1))
-    liquid = (255 * liquid).astype(np.uint8)
-    amount = liquid * _relief(canny(liquid, 50, 150))
-    most = amount.max((1, 2), keepdims=True)
-    amount = np.divide(last * amount, most, out=np.zeros_like(amount), where=most > 0)
-    return x + filters.color(175, 238, 238, channels) * amount[..., None]
-
-
-def _relief(edges):
-    """Distance from the edges, evened out and embossed: [0, 255]."""
-    distances = np.minimum(chamfer(edges), _FAR)
-    distances = ndimage.uniform_filter(distances, (0, 3, 3), mode="mirror")
-    distances = equalize(np.floor(distances + 1e-6).astype(np.uint8), _FAR + 1)
-    emboss = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]])
-    raised = ndimage.correlate(distances.astype(float), emboss[None], mode="mirror")
-    raised = np.clip(raised, 0, 255)
-    return np.rint(ndimage.uniform_filter(raised, (0, 3, 3), mode="mirror"))
 
 
 def canny(pixels, low, high):
@@ -74,7 +27,7 @@ def canny(pixels, low, high):
         high: what the gradient exceeds somewhere on every edge.
     """
     x = pixels.astype(np.int32)
-    right, down = (ndimage.sobel(x, axis, mode="nearest") for axis in (2, 1))
+    right, down = (_sobel(x, axis) for axis in (2, 1))
     size = np.abs(right) + np.abs(down)
     padded = np.pad(size, ((0, 0), (1, 1), (1, 1)))
 
@@ -86,7 +39,7 @@ def canny(pixels, low, high):
     level = np.abs(down) < tan * np.abs(right)
     upright = np.abs(down) > (tan + 2) * np.abs(right)
     rising = (right < 0) ^ (down < 0)
-    # Of two equal neighbours in a row or column the latter is kept.
+    # Of two equal neighbours in a row or column the first is kept.
     largest = np.select(
         [level, upright, rising],
         [
@@ -101,6 +54,11 @@ def canny(pixels, low, high):
     strong = np.zeros(count + 1, bool)
     strong[parts[kept & (size > high)]] = True
     return strong[parts]
+
+
+def _sobel(x, axis):
+    smooth = ndimage.correlate1d(x, [1, 2, 1], 3 - axis, mode="nearest")
+    return ndimage.correlate1d(smooth, [-1, 0, 1], axis, mode="nearest")
 
 
 def chamfer(edges):
@@ -146,7 +104,8 @@ def equalize(pixels, levels):
     below = counts.cumsum(1)
     first = np.take_along_axis(counts, (counts > 0).argmax(1)[:, None], 1)
     rest = below[:, -1:] - first
-    table = np.rint(255 * np.clip(below - first, 0, None) / np.maximum(rest, 1))
+    scale = np.float32(255) / np.maximum(rest, 1).astype(np.float32)
+    table = np.rint(np.maximum(below - first, 0).astype(np.float32) * scale)
     table = np.where(rest > 0, table, np.arange(levels)).astype(np.uint8)
     return np.take_along_axis(table, pixels.reshape(len(pixels), -1), 1).reshape(
         pixels.shape
