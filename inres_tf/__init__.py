@@ -16,6 +16,7 @@ _LAZY = (
     "attacks",
     "checkpoints",
     "convert",
+    "corrupted_sets",
     "corruptions",
     "data",
     "evaluation",

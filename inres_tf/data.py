@@ -156,6 +156,30 @@ def _digits() -> Dataset:
 
 
 def _tfds(name, data_dir, download, image_size) -> Dataset:
+    return read_tfds(
+        name,
+        data_dir,
+        download,
+        lambda builder: _read_builder(builder, name, image_size),
+        "give 'digits', 'folder:PATH', another --data_dir, or --download to fetch it "
+        "from TensorFlow Datasets",
+    )
+
+
+def read_tfds(name, data_dir, download, read, advice):
+    """What a function reads from a dataset of TensorFlow Datasets.
+
+    Args:
+        name: of the dataset, with its configuration if it has several.
+        data_dir: folder of the prepared datasets; None for the default one.
+        download: whether a dataset not in `data_dir` is downloaded and prepared.
+        read: function of the dataset's builder.
+        advice: what to do where it is not prepared, as the error says it.
+
+    Raises:
+        UserError: if it is neither prepared nor to be downloaded, or TensorFlow
+            Datasets fails.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow_datasets as tfds
 
@@ -167,8 +191,7 @@ def _tfds(name, data_dir, download, image_size) -> Dataset:
         )
         raise UserError(
             f"dataset {name!r} is not in --data_dir={root} (found there: "
-            f"{', '.join(found) or 'nothing'}); give 'digits', 'folder:PATH', another "
-            "--data_dir, or --download to fetch it from TensorFlow Datasets"
+            f"{', '.join(found) or 'nothing'}); {advice}"
         )
     try:
         if folder is not None:
@@ -176,7 +199,7 @@ def _tfds(name, data_dir, download, image_size) -> Dataset:
         else:
             builder = tfds.builder(name, data_dir=root)
             builder.download_and_prepare()
-        return _read_builder(builder, name, image_size)
+        return read(builder)
     except UserError:
         raise
     except Exception as error:  # TFDS raises of many kinds, many lines long
@@ -208,9 +231,9 @@ def _read_builder(builder, name, image_size) -> Dataset:
         raise UserError(
             f"dataset {name!r} has no split 'train' (it has: {', '.join(info.splits)})"
         )
-    train = _read_split(builder, "train", keys, name, image_size)
+    train = read_split(builder, "train", keys, name, image_size)
     if tests:
-        test = _read_split(builder, tests[0], keys, name, image_size)
+        test = read_split(builder, tests[0], keys, name, image_size)
     else:
         train, test = hold_out(train, _TEST_FRACTION)
     return Dataset(name, train, test, tuple(label.names))
@@ -228,7 +251,19 @@ def _prepared(root: pathlib.Path, name: str) -> pathlib.Path | None:
     return max(versions, key=lambda p: tuple(map(int, p.name.split("."))))
 
 
-def _read_split(builder, split, keys, name, image_size) -> Images:
+def read_split(builder, split, keys, name, image_size=0) -> Images:
+    """One split of a TensorFlow dataset.
+
+    Args:
+        builder: the prepared dataset.
+        split: the split's name.
+        keys: the features that are the image and the label.
+        name: the dataset's, for errors.
+        image_size: side in pixels to resize to; 0 keeps the images as they are.
+
+    Raises:
+        UserError: if the images differ in size or memory cannot hold them.
+    """
     import tensorflow_datasets as tfds
 
     shape = builder.info.features[keys[0]].shape
