@@ -24,8 +24,8 @@ from absl import app, flags
 import zoo
 from inres_tf import objectives, recipes, strategies, tables, training
 from inres_tf import step as step_module
+from inres_tf.classifier import Classifier
 from inres_tf.data import Images
-from inres_tf.evaluation import Classifier
 from inres_tf.layers import BatchNormalization
 from inres_tf.pipeline import TrainingPipeline
 

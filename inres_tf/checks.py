@@ -161,7 +161,7 @@ def _look(model, strategy):
     return compile_rows(look, [images, tf.TensorSpec((None,), tf.int64)])
 
 
-def weights_changed(before: list, after: list) -> dict:
+def of_weights(before: list, after: list) -> list[dict]:
     """Finding `weights_changed`: whether an evaluation left another model behind.
 
     Args:
@@ -169,23 +169,29 @@ def weights_changed(before: list, after: list) -> dict:
         after: those after it.
     """
     changed = sum(not np.array_equal(a, b) for a, b in zip(before, after))
-    return _finding(
-        "weights_changed",
-        changed,
-        changed,
-        f"{changed} of the model's {len(after)} weights changed during the evaluation: "
-        "batch normalisation or a random state in training mode",
-    )
+    return [
+        _finding(
+            "weights_changed",
+            changed,
+            changed,
+            f"{changed} of the model's {len(after)} weights changed during the "
+            "evaluation: batch normalisation or a random state in training mode",
+        )
+    ]
 
 
-def of_accuracies(clean: float, rows: list[dict], number: int) -> list[dict]:
-    """Findings about accuracies of attacks over ε: `monotone`.
+def of_accuracies(result: dict, norm: str) -> list[dict]:
+    """Findings about the accuracies of attacks: `monotone` and `norms`.
 
     Args:
-        clean: accuracy without an attack, in [0, 1].
-        rows: the `"attacks"` of a result.
-        number: of images.
+        result: of an evaluation, with `"clean"` and `"attacks"`.
+        norm: in which the radii are meant.
     """
+    rows, number = result["attacks"], result["num_examples"]
+    if not rows:
+        return []
+    clean = result["clean"]["accuracy"]
+    other = sorted({row["name"] for row in rows if row["norm"] != norm})
     worst, where = 0.0, ""
     for name, norm in dict.fromkeys((row["name"], row["norm"]) for row in rows):
         points = sorted(
@@ -206,7 +212,15 @@ def of_accuracies(clean: float, rows: list[dict], number: int) -> list[dict]:
             f"accuracy rises by {100 * worst:.1f} points under {where}: a larger ball "
             "holds all examples of a smaller one, so the attack fails there; use more "
             "steps or another attack",
-        )
+        ),
+        _finding(
+            "norms",
+            other,
+            other,
+            f"{', '.join(other)} attacked in the L2 norm, where the same ε is a far "
+            "smaller ball: its accuracies belong to other radii; evaluate it with "
+            "--norm=l2",
+        ),
     ]
 
 
@@ -222,7 +236,8 @@ def of_attacks(model, data: Images, rows, correct: dict, config) -> list[dict]:
         config: the `EvaluationConfig` of the result.
 
     Returns:
-        Findings `step_size`, `restarts`, `black_box` and `huge_eps`.
+        Findings `step_size`, `restarts`, `black_box` and `huge_eps`; none without an
+        attack.
     """
     number = len(data)
     norm = config.norm
@@ -233,7 +248,7 @@ def of_attacks(model, data: Images, rows, correct: dict, config) -> list[dict]:
     def standing(eps, gradients=None):
         found = correct["clean"].copy()
         for row in mine:
-            kind = attacks.ATTACKS[row["name"]].gradients
+            kind = _sees_gradients(row)
             if row["eps"] == eps and gradients in (None, kind):
                 found &= correct[results.attack_key(row)]
         return found
@@ -293,10 +308,15 @@ def of_attacks(model, data: Images, rows, correct: dict, config) -> list[dict]:
     ]
 
 
+def _sees_gradients(row) -> bool:
+    """Whether an attack uses the model's own gradients; `transfer` does not."""
+    return row["name"] in attacks.ATTACKS and attacks.ATTACKS[row["name"]].gradients
+
+
 def _black_box(rows, radii, standing, falls, eps, left, number):
     """Whether an attack that sees no gradients finds what those with gradients miss."""
     count, total = 0, number
-    if all(attacks.ATTACKS[row["name"]].gradients for row in rows):
+    if all(_sees_gradients(row) for row in rows):
         count = falls(attacks.square, eps, left, queries=_QUERIES)
     else:
         for radius in radii:

@@ -1,87 +1,36 @@
 """Evaluation: clean accuracy, corruptions and attacks of a classifier of pixels."""
 
-import dataclasses
+import inspect
+from collections.abc import Callable
 
 import keras
 import numpy as np
 
 from inres_tf import attacks as attack_module
-from inres_tf import corruptions as corruption_module
-from inres_tf.classifier import Classifier
-from inres_tf.config import setting
+from inres_tf import checks, corrupted_sets, corruptions, results, samples
+from inres_tf.attacks.autoattack import least_classes
+from inres_tf.attacks.search import classifier_of
 from inres_tf.data import Images
 from inres_tf.errors import UserError
 from inres_tf.logits import check_classifier
 from inres_tf.progress import bar
+from inres_tf.protocols import GENERATED, EvaluationConfig
 
-PROTOCOLS = ("standard", "paper")
-
-
-@dataclasses.dataclass(frozen=True)
-class EvaluationConfig:
-    """What to evaluate; each field is a flag of `train.evaluate`."""
-
-    attacks: tuple[str, ...] = setting(
-        tuple(attack_module.ATTACKS),
-        f"Attacks, of {', '.join(attack_module.ATTACKS)}; none for none.",
-    )
-    eps: tuple[float, ...] = setting(
-        (1.0, 2.0, 4.0, 8.0), "Radii of the attacks, in 1/255 of the pixel range."
-    )
-    steps: int = setting(20, "Steps of the iterative attacks.")
-    step_size: float = setting(1.0, "Size of a step, in 1/255 of the pixel range.")
-    corruptions: tuple[str, ...] = setting(
-        tuple(corruption_module.CORRUPTIONS),
-        f"Corruptions, of {', '.join(corruption_module.CORRUPTIONS)}; none for none.",
-    )
-    protocol: str = setting(
-        "standard",
-        "paper: as the official scripts, each corrupted set is normalised with its own "
-        "mean and standard deviation, and PGD is projected around its random start, so "
-        "that perturbations reach 2 eps.",
-        PROTOCOLS,
-    )
-    num_examples: int = setting(0, "Test images to use, from the first; 0 for all.")
-    batch_size: int = setting(250, "Images evaluated or attacked at a time.")
-    seed: int = setting(0, "Seed of the noise and of the random starts.")
-
-    def __post_init__(self):
-        known = (
-            ("attacks", self.attacks, attack_module.ATTACKS),
-            ("corruptions", self.corruptions, corruption_module.CORRUPTIONS),
-            ("protocol", (self.protocol,), PROTOCOLS),
-        )
-        for flag, names, choices in known:
-            for name in names:
-                if name not in choices:
-                    raise UserError(
-                        f"--{flag} does not know {name!r}; known: {', '.join(choices)}"
-                    )
-        for eps in self.eps:
-            if not 0 < eps <= 255:
-                raise UserError(
-                    "--eps must be in (0, 255], in 1/255 of the pixel range; got "
-                    f"{eps:g}"
-                )
-        if self.attacks and not self.eps:
-            raise UserError("--eps must name at least one radius, such as --eps=2,8")
-        for name, minimum in (
-            ("steps", 1),
-            ("num_examples", 0),
-            ("batch_size", 1),
-            ("seed", 0),
-        ):
-            if getattr(self, name) < minimum:
-                raise UserError(
-                    f"--{name} must be at least {minimum}; got {getattr(self, name)}"
-                )
-        if self.steps > 10**6:
-            raise UserError(f"--steps must be at most 1000000; got {self.steps}")
-        if not 0 < self.step_size <= 255:
-            raise UserError(f"--step_size must be in (0, 255]; got {self.step_size:g}")
+# Bytes of float32 pixels attacked in one go: survivors of all of them share batches.
+_MEMORY = 2**28
 
 
-def evaluate(model, data: Images, config: EvaluationConfig, progress=True) -> dict:
+def evaluate(
+    model,
+    data: Images,
+    config: EvaluationConfig,
+    progress=True,
+    *,
+    data_dir=None,
+    surrogate=None,
+    done: dict | None = None,
+    save: Callable[[dict], None] | None = None,
+) -> dict:
     """Evaluates a classifier of pixels, on all devices of the strategy in scope.
 
     Args:
@@ -89,81 +38,228 @@ def evaluate(model, data: Images, config: EvaluationConfig, progress=True) -> di
         data: test images and labels.
         config: what to evaluate.
         progress: whether to show progress bars.
+        data_dir: folder of TensorFlow Datasets, for corrupted sets from there.
+        surrogate: Keras classifier whose PGD examples are tried on the model too, as
+            attack `transfer`; None for none.
+        done: an earlier result of the same model, images and settings; what it has is
+            not evaluated again.
+        save: called with the result so far after every corruption and attack.
 
     Returns:
-        Dict with the keys `num_examples`, `protocol`, `seed`, `clean`, `corruptions`
-        and `attacks`; accuracies in [0, 1].
+        Dict with the keys `num_examples`, `protocol`, `seed`, `fingerprint`, `clean`,
+        `corruptions`, `attacks`, `checks`, `samples` and `correct`; accuracies in
+        [0, 1]. docs/evaluation.md describes it.
 
     Raises:
         UserError: if there are fewer images than `num_examples`, their shape is not the
             model's, or the paper's protocol does not apply to the model.
-        ValueError: if the model's logits cannot be found.
+        ValueError: if the model's logits cannot be found, or it has too few classes for
+            an attack.
         inres_tf.attacks.AttackError: if an adversarial example breaks its bounds.
     """
     check_number(config, data)
     if config.num_examples:
         data = data.take(slice(config.num_examples))
     check_classifier(model)
-    model = attack_module.in_float32(model)
-    classifier = Classifier(model, config.batch_size)
     check_fits(model, data)
-    result = {
-        "num_examples": len(data),
-        "protocol": config.protocol,
-        "seed": config.seed,
-        "clean": {
-            "accuracy": float(classifier.correct(data.images, data.labels).mean())
-        },
-        "corruptions": {},
-        "attacks": [],
-    }
-    cells = [(n, s) for n in config.corruptions for s in corruption_module.SEVERITIES]
-    for name, severity in bar(cells, "corruptions", "set", disable=not progress):
-        pixels = corruption_module.corrupt(data.images, name, severity, config.seed)
-        if config.protocol == "paper":
-            pixels = _normalized_by_own_statistics(model, pixels)
-        accuracy = float(classifier.correct(pixels, data.labels).mean())
-        result["corruptions"].setdefault(name, {})[str(severity)] = accuracy
-    for by_severity in result["corruptions"].values():
-        by_severity["mean"] = float(np.mean(list(by_severity.values())))
-
+    check_classes(model, config)
+    baseline = results.read(config.baseline) if config.baseline else None
+    run = _Evaluation(model, data, config, progress, data_dir, done or {}, save)
+    result = run.result
+    weights = [np.array(value) for value in run.model.get_weights()]
+    run.clean()
+    for name in corruptions.expand(config.corruptions):
+        run.corrupted(name)
+    if result["corruptions"]:
+        mean = corruptions.mean_accuracy(result["corruptions"])
+        result["mean_corruption_accuracy"] = mean
+    if baseline:
+        result["mce"] = corruptions.mce(
+            result["corruptions"], baseline.get("corruptions", {})
+        )
     for name in config.attacks:
         for eps in config.eps:
-            result["attacks"].append(
-                _attack(classifier, model, data, name, eps, config, progress)
-            )
+            run.attacked(name, eps)
+    if surrogate is not None:
+        check_fits(surrogate, data)
+        for eps in config.eps:
+            run.attacked("transfer", eps, attack_module.in_float32(surrogate))
+    run.check(weights)
+    result["correct"] = {key: results.pack(v) for key, v in run.correct.items()}
     return result
 
 
-def _attack(classifier, model, data, name, eps, config, progress) -> dict:
-    """Accuracy under one attack at one radius, as a row of the results."""
-    attack = attack_module.ATTACKS[name]
-    settings = {}
-    if attack.iterative:
-        settings = {"steps": config.steps, "step_size": config.step_size}
-    if attack.random and config.protocol == "paper":
-        settings["center"] = "start"
-    size, right = config.batch_size, 0
-    # One generator over all batches, so that their size does not change the starts.
-    rng = np.random.default_rng(config.seed)
-    starts = range(0, len(data), size)
-    label = f"{name} eps={eps:g}"
-    for at in bar(starts, label, "batch", disable=not progress):
-        part = data.take(slice(at, at + size))
-        adversarial = attack.function(
-            model,
-            part.images,
-            part.labels,
-            eps,
-            seed=rng,
-            batch_size=size,
-            **settings,
+class _Evaluation:
+    """What an evaluation works on, and its result so far."""
+
+    def __init__(self, model, data, config, progress, data_dir, done, save):
+        self.model = attack_module.in_float32(model)
+        self.classifier = classifier_of(self.model, config.batch_size)
+        self.data, self.config = data, config
+        self.progress, self.data_dir = progress, data_dir
+        self.correct: dict[str, np.ndarray] = {}
+        self.result = {
+            "num_examples": len(data),
+            "protocol": config.protocol,
+            "seed": config.seed,
+            "fingerprint": results.fingerprint(data.images, data.labels),
+            "clean": {},
+            "corruptions": {},
+            "corruption_source": config.corruption_source,
+            "attacks": [],
+            "checks": [],
+            "samples": [],
+        }
+        self._done, self._save = done, save
+
+    def _saved(self):
+        if self._save:
+            packed = {key: results.pack(v) for key, v in self.correct.items()}
+            self._save(self.result | {"correct": packed})
+
+    def _earlier(self, key):
+        """What an earlier result says of each image, or None."""
+        packed = self._done.get("correct", {}).get(key)
+        return None if packed is None else results.unpack(packed, len(self.data))
+
+    def clean(self):
+        """Accuracy without an attack."""
+        right = self.classifier.correct(self.data.images, self.data.labels)
+        self.correct["clean"] = right
+        self.result["clean"] = {"accuracy": float(right.mean())}
+
+    def corrupted(self, name):
+        """Accuracies under one corruption at all severities."""
+        by = self.result["corruptions"].setdefault(name, {})
+        severities = corruptions.SEVERITIES
+        for severity in bar(severities, name, "set", disable=not self.progress):
+            key = results.corruption_key(name, severity)
+            right = self._earlier(key)
+            if right is None:
+                data = self._corrupted_set(name, severity)
+                pixels = data.images
+                if self.config.protocol == "paper":
+                    pixels = _normalized_by_own_statistics(self.model, pixels)
+                right = self.classifier.correct(pixels, data.labels)
+            self.correct[key] = right
+            by[str(severity)] = float(right.mean())
+        by["mean"] = float(np.mean(list(by.values())))
+        self._saved()
+
+    def _corrupted_set(self, name, severity) -> Images:
+        """The corrupted images, generated or read, as many as are evaluated."""
+        source, number = self.config.corruption_source, len(self.data)
+        if source == GENERATED:
+            pixels = corruptions.corrupt(
+                self.data.images, name, severity, self.config.seed
+            )
+            return Images(pixels, self.data.labels)
+        data = corrupted_sets.load(source, name, severity, self.data_dir)
+        check_fits(self.model, data)
+        if len(data) < number:
+            raise UserError(
+                f"{source} has {len(data)} images of {name} and {number} are "
+                f"evaluated; give --num_examples={len(data)}"
+            )
+        return data.take(slice(number))
+
+    def attacked(self, name, eps, surrogate=None):
+        """Accuracy under one attack at one radius, as a row of the result.
+
+        Args:
+            name: of the attack, or `"transfer"`.
+            eps: the radius.
+            surrogate: the model whose examples are transferred.
+        """
+        attack = attack_module.ATTACKS["pgd" if surrogate else name]
+        settings = self._settings(attack, eps, transfer=surrogate is not None)
+        norm = settings.get("norm", attack.norms[0])
+        row = {"name": name, "eps": float(eps), "norm": norm}
+        # Steps and their size are in every row, whatever the attack calls them.
+        row["steps"] = settings.get("steps", settings.get("queries", 1))
+        row["step_size"] = settings.get("step_size", eps if name == "fgsm" else None)
+        row |= {k: v for k, v in settings.items() if k not in row}
+        key = results.attack_key(row)
+        right = self._earlier(key)
+        if right is not None:
+            row = next(r for r in self._done["attacks"] if results.attack_key(r) == key)
+            kept = [s for s in self._done["samples"] if results.sample_key(s) == key]
+        else:
+            right, kept, extra = self._attack(attack, surrogate, row, settings)
+            row |= {"accuracy": float(right.mean()), **extra}
+        self.correct[key] = right
+        self.result["attacks"].append(row)
+        self.result["samples"] += kept
+        self._saved()
+
+    def _settings(self, attack, eps, transfer) -> dict:
+        """The settings of an attack that are its own or the configuration's."""
+        config = self.config
+        parameters = inspect.signature(attack.function).parameters.values()
+        left_out = ("seed", "batch_size", "ids", "progress", "report")
+        settings = {
+            p.name: p.default
+            for p in parameters
+            if p.kind == p.KEYWORD_ONLY and p.name not in left_out
+        }
+        settings |= {mine: getattr(config, theirs) for mine, theirs in attack.takes}
+        settings["early_stop"] = config.early_stop and not transfer
+        if "norm" in settings:
+            settings["norm"] = config.norm
+        if config.protocol == "paper":
+            settings |= attack.paper
+        return settings
+
+    def _attack(self, attack, surrogate, row, settings):
+        """Which images withstand an attack; samples of it; and what it reports."""
+        config, data = self.config, self.data
+        size = max(config.batch_size, _MEMORY // (4 * data.images[0].size))
+        right, kept, standing = [], [], []
+        wanted = config.samples if row["eps"] == max(config.eps) else 0
+        label = f"{row['name']} eps={row['eps']:g}" if self.progress else ""
+        for at in range(0, len(data), size):
+            part = data.take(slice(at, at + size))
+            if "version" in settings:
+                settings["report"] = lambda name, one: standing.append((name, one))
+            adversarial = attack.function(
+                surrogate or self.model,
+                part.images,
+                part.labels,
+                row["eps"],
+                seed=config.seed,
+                batch_size=config.batch_size,
+                ids=np.arange(at, at + len(part)),
+                progress=label,
+                **settings,
+            )
+            found = self.classifier.logits(adversarial).argmax(-1)
+            right.append(found == part.labels)
+            fell = self.correct["clean"][at : at + size] & ~right[-1]
+            which = np.flatnonzero(fell)[: wanted - len(kept)] if wanted else []
+            some = samples.samples(
+                row, part.images, part.labels, adversarial, found, which
+            )
+            kept += [sample | {"index": sample["index"] + at} for sample in some]
+        by_member: dict[str, int] = {}
+        for name, one in standing:
+            by_member[name] = by_member.get(name, 0) + int(one.sum())
+        extra = {n: count / len(data) for n, count in by_member.items()}
+        return np.concatenate(right), kept, {"after": extra} if extra else {}
+
+    def check(self, weights):
+        """Adds what the checks find, given the weights before the evaluation."""
+        config, result = self.config, self.result
+        some = self.data.take(slice(config.check_examples))
+        jobs = (
+            lambda: checks.of_model(self.model, some, config.batch_size),
+            lambda: checks.of_accuracies(result, config.norm),
+            lambda: checks.of_attacks(
+                self.model, some, result["attacks"], self.correct, config
+            ),
+            lambda: checks.of_weights(weights, self.model.get_weights()),
         )
-        right += int(classifier.correct(adversarial, part.labels).sum())
-    row = {"name": name, "eps": float(eps)}
-    row |= {"steps": settings.get("steps", 1)}
-    row |= {"step_size": float(settings.get("step_size", eps))}
-    return row | {"accuracy": right / len(data)}
+        for job in bar(jobs, "checks", "part", disable=not self.progress):
+            result["checks"] += job()
 
 
 def check_number(config: EvaluationConfig, data: Images) -> None:
@@ -191,6 +287,19 @@ def check_fits(model, data: Images) -> None:
             f"dataset has at least {int(data.labels.max()) + 1}; give the --dataset it "
             "was trained on"
         )
+
+
+def check_classes(model, config: EvaluationConfig) -> None:
+    """Raises UserError if an attack needs more classes than the model has."""
+    has = model.output_shape[-1]
+    needs = {"autoattack": least_classes(config.version, config.members)}
+    needs["apgd_dlr"] = least_classes("custom", ("apgd_dlr",))
+    for name in config.attacks:
+        if needs.get(name, 2) > has:
+            raise UserError(
+                f"--attacks: {name} needs {needs[name]} classes and model {model.name} "
+                f"has {has}; use apgd_ce, fab and square, or --autoattack with those"
+            )
 
 
 def _by(shape):

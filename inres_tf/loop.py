@@ -17,9 +17,9 @@ import numpy as np
 import tensorflow as tf
 
 from inres_tf import strategies
+from inres_tf.classifier import Classifier
 from inres_tf.data import Images
 from inres_tf.errors import UserError
-from inres_tf.evaluation import Classifier
 from inres_tf.layers import damping_rates, dead_blocks, set_damping_rates
 from inres_tf.pipeline import TrainingPipeline
 from inres_tf.schedules import LambdaSchedule

@@ -15,6 +15,7 @@ from inres_tf.data import Dataset
 from inres_tf.errors import UserError
 from inres_tf.layers import damping_rates, dead_blocks
 from inres_tf.logits import check_classifier
+from inres_tf.protocols import EvaluationConfig
 from inres_tf.recipes import MAY_CHANGE, TrainConfig
 from inres_tf.training import stopped, train
 
@@ -46,7 +47,7 @@ class ReproduceConfig:
 
 
 def evaluate_model(
-    model, dataset: Dataset, config: evaluation.EvaluationConfig, progress=True
+    model, dataset: Dataset, config: EvaluationConfig, progress=True, **rest
 ) -> dict:
     """Evaluates a model on a dataset's test images.
 
@@ -55,6 +56,7 @@ def evaluate_model(
         dataset: whose test images.
         config: what to evaluate.
         progress: whether to show progress bars.
+        **rest: more arguments of `evaluation.evaluate`.
 
     Returns:
         The dict that `train.evaluate --output` writes.
@@ -70,13 +72,14 @@ def evaluate_model(
                 f"{dataset.name} has {len(dataset.class_names)}; give the --dataset it "
                 "was trained on"
             )
-        result |= evaluation.evaluate(model, dataset.test, config, progress)
+        result |= evaluation.evaluate(model, dataset.test, config, progress, **rest)
     except UserError:
         raise
     except ValueError as error:
         raise UserError(str(error)) from error
     return result | {
         "lambda": damping_rates(model),
+        "class_names": list(dataset.class_names),
         "versions": runs.versions(),
         "git_revision": runs.git_revision(),
         "processor": runs.processor(),
@@ -87,7 +90,7 @@ def evaluate_model(
 def reproduce(
     config: ReproduceConfig,
     training: TrainConfig,
-    evaluating: evaluation.EvaluationConfig,
+    evaluating: EvaluationConfig,
     build_model: Callable,
     command: str = "",
 ) -> pathlib.Path:

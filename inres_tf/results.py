@@ -1,12 +1,14 @@
 """Result files of evaluations: which images a model got right, and reading them."""
 
 import base64
+import dataclasses
 import hashlib
 import json
 import pathlib
 
 import numpy as np
 
+from inres_tf.checkpoints import write_text
 from inres_tf.errors import UserError
 
 # What `train.evaluate --output` and `train.reproduce` write.
@@ -35,6 +37,11 @@ def attack_key(row: dict) -> str:
     return f"{row['name']} {row.get('norm', 'linf')} {row['eps']:g}"
 
 
+def sample_key(sample: dict) -> str:
+    """The key of a sample's attack."""
+    return attack_key(sample | {"name": sample["attack"]})
+
+
 def corruption_key(name: str, severity) -> str:
     """A corrupted set's key in `"correct"`, such as `"fog 3"`."""
     return f"{name} {severity}"
@@ -42,8 +49,12 @@ def corruption_key(name: str, severity) -> str:
 
 def fingerprint(images, labels) -> str:
     """A short name of exactly these images and labels: 16 hexadecimal digits."""
+    return _digest([images, labels])
+
+
+def _digest(arrays) -> str:
     digest = hashlib.sha256()
-    for array in (images, labels):
+    for array in arrays:
         array = np.ascontiguousarray(array)
         digest.update(f"{array.shape}{array.dtype.str}".encode())
         digest.update(array)
@@ -77,3 +88,44 @@ def read(path) -> dict:
             f"{path} is no result of train.evaluate: it has no {', '.join(missing)}"
         )
     return result
+
+
+class Partial:
+    """What an evaluation has finished so far, in a file beside its output.
+
+    It counts only for the same model, images and settings.
+
+    Args:
+        output: the file that the whole result will be in.
+        model: the model evaluated.
+        surrogate: the model whose examples are transferred to it, or None.
+        dataset: an `inres_tf.data.Dataset`.
+        config: an `inres_tf.protocols.EvaluationConfig`.
+    """
+
+    def __init__(self, output, model, surrogate, dataset, config):
+        output = pathlib.Path(output)
+        self.path = output.with_name(f"{output.name}.partial")
+        settings = dataclasses.asdict(config)
+        models = [one for one in (model, surrogate) if one is not None]
+        self.key = {
+            "settings": json.loads(json.dumps(settings)),
+            "models": [_digest(one.get_weights()) for one in models],
+            "images": fingerprint(dataset.test.images, dataset.test.labels),
+        }
+
+    def read(self) -> dict:
+        """The result so far; empty if there is none, or of another evaluation."""
+        try:
+            found = json.loads(self.path.read_text(encoding="utf-8"))
+            return found["result"] if found["key"] == self.key else {}
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
+
+    def write(self, result: dict) -> None:
+        """Writes the result so far, atomically."""
+        write_text(self.path, json.dumps({"key": self.key, "result": result}))
+
+    def remove(self) -> None:
+        """Removes the file, once the whole result is written."""
+        self.path.unlink(missing_ok=True)

@@ -53,6 +53,12 @@ def evaluation(result: dict) -> str:
         found = {(r["name"], r["eps"]): r["accuracy"] for r in result["attacks"]}
         rows = [[n, *(percent([found[n, e]]) for e in radii)] for n in names]
         parts.append(markdown(["attack", *(f"ε = {e:g}/255" for e in radii)], rows))
+    raised = [check for check in result.get("checks", []) if check["raised"]]
+    if raised:
+        lines = (f"- {check['name']}: {check['message']}" for check in raised)
+        parts.append(
+            "\n".join(["Warnings (docs/evaluation.md explains them):", *lines])
+        )
     return "\n\n".join(parts)
 
 

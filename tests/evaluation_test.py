@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import keras
@@ -6,9 +7,12 @@ import pytest
 
 import zoo
 from inres_tf import attacks, corruptions, evaluation, tables
+from inres_tf.attacks import geometry
+from inres_tf.classifier import Classifier
 from inres_tf.data import Images
 from inres_tf.errors import UserError
-from inres_tf.evaluation import Classifier, EvaluationConfig, evaluate
+from inres_tf.evaluation import evaluate
+from inres_tf.protocols import EvaluationConfig
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +33,7 @@ def test_clean_accuracy(trained, few, result):
 
 
 def test_corruptions_are_those_of_the_module(trained, few, result):
-    assert list(result["corruptions"]) == list(corruptions.CORRUPTIONS)
+    assert tuple(result["corruptions"]) == corruptions.GROUPS["noise"]
     for name, by in result["corruptions"].items():
         assert list(by) == ["1", "2", "3", "4", "5", "mean"]
         found = [by[str(s)] for s in range(1, 6)]
@@ -84,7 +88,9 @@ def test_batch_size_does_not_matter(trained, few):
         config = EvaluationConfig(
             attacks=("ifgsm", "pgd"), eps=(16.0,), steps=2, step_size=2, batch_size=size
         )
-        return evaluate(trained, few, config, progress=False)
+        found = evaluate(trained, few, config, progress=False)
+        checks = {check["name"]: check["raised"] for check in found.pop("checks")}
+        return found, checks
 
     assert run(6) == run(41)
 
@@ -114,25 +120,24 @@ def test_paper_protocol_normalises_each_set_with_its_own_statistics(trained, few
 def test_paper_protocol_attacks_around_the_random_start(trained, few, monkeypatch):
     centers = []
 
-    def spy(model, images, labels, eps, *, center="image", **rest):
-        centers.append(center)
+    def spy(model, images, labels, eps, *, center="image", early_stop=False, **rest):
+        centers.append((center, early_stop))
         return images.astype(np.float32)
 
-    monkeypatch.setitem(
-        attacks.ATTACKS, "pgd", attacks.Attack(spy, iterative=True, random=True)
-    )
+    spied = dataclasses.replace(attacks.ATTACKS["pgd"], function=spy)
+    monkeypatch.setitem(attacks.ATTACKS, "pgd", spied)
     for protocol in ("standard", "paper"):
         config = EvaluationConfig(
             attacks=("pgd",), eps=(8.0,), corruptions=(), protocol=protocol
         )
         evaluate(trained, few, config, progress=False)
-    assert centers == ["image", "start"]
+    assert centers == [("image", True), ("start", False)]
 
 
 def test_a_breach_of_the_ball_is_an_error(trained, few, monkeypatch):
-    honest = attacks.clip_eta
+    honest = geometry.clip_eta
     monkeypatch.setattr(
-        attacks, "clip_eta", lambda eta, norm, eps: 2 * honest(eta, norm, eps)
+        geometry, "clip_eta", lambda eta, norm, eps: 2 * honest(eta, norm, eps)
     )
     attacks.search._compile.cache_clear()
     try:
@@ -192,7 +197,14 @@ def test_what_does_not_fit_is_said(trained, few):
             {"attacks": ("pdg",)},
             "--attacks does not know 'pdg'; known: fgsm, ifgsm, pgd",
         ),
-        ({"corruptions": ("fog",)}, "--corruptions does not know 'fog'"),
+        ({"corruptions": ("fogg",)}, "--corruptions: unknown corruption 'fogg'.*fog"),
+        ({"corruptions": ("frost",)}, "frost is not generated.* --corruption_source"),
+        ({"norm": "l1"}, "--norm does not know 'l1'; known: linf, l2"),
+        ({"autoattack": ("apgd",)}, "--autoattack does not know 'apgd'.*apgd_ce"),
+        ({"autoattack": ()}, "--autoattack must name a version"),
+        ({"autoattack": ("standard", "fab")}, "does not know 'standard'"),
+        ({"queries": 0}, "--queries must be at least 1"),
+        ({"norm": "l2", "eps": (float("inf"),)}, r"--eps must be in \(0, inf\]"),
         (
             {"protocol": "mine"},
             "--protocol does not know 'mine'; known: standard, paper",

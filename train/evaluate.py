@@ -1,10 +1,12 @@
-r"""Evaluates a classifier: clean, under noise and under attack.
+r"""Evaluates a classifier: clean, under corruptions and under attack.
 
 python -m train.evaluate --checkpoint=runs/in_resnet20 --dataset=cifar10 \
     --data_dir=DATA --eps=2,4,8 --num_examples=1000 --output=result.json
 
 Prints a table and writes it as JSON. --checkpoint takes a run's --output_dir, one of
-its checkpoints or a .keras file; --model and --weights a model of the zoo.
+its checkpoints or a .keras file; --model and --weights a model of the zoo. Ctrl-C keeps
+what is finished beside --output, and the same command again goes on from there.
+docs/evaluation.md says which attacks and corruptions support which claim.
 """
 
 import dataclasses
@@ -12,9 +14,9 @@ import json
 
 from absl import flags
 
-from inres_tf import checkpoints, strategies, tables
+from inres_tf import checkpoints, results, strategies, tables
 from inres_tf.data import DataConfig
-from inres_tf.evaluation import EvaluationConfig
+from inres_tf.protocols import EvaluationConfig
 from inres_tf.reproduce import evaluate_model
 from train import cli, models
 
@@ -25,6 +27,11 @@ def define_flags():
     cli.define_flags(EvaluationConfig)
     cli.define_flags(strategies.StrategyConfig)
     cli.define_model_flags()
+    flags.DEFINE_string(
+        "transfer_from",
+        None,
+        "Another model, as --checkpoint takes it, whose PGD examples are tried too.",
+    )
     flags.DEFINE_string("output", None, "JSON file for the result.")
 
 
@@ -44,11 +51,27 @@ def main():
             if place.count > 1:
                 strategies.check_alike(dataclasses.asdict(config))
             model = models.from_flags(dataset)
-            result = evaluate_model(model, dataset, config, progress=place.chief)
+            surrogate = models.from_checkpoint(flags.FLAGS.transfer_from)
+            partial = None
+            # Workers share no disk, and must do the same.
+            if output and place.count == 1:
+                partial = results.Partial(output, model, surrogate, dataset, config)
+            result = evaluate_model(
+                model,
+                dataset,
+                config,
+                progress=place.chief,
+                data_dir=data_config.data_dir,
+                surrogate=surrogate,
+                done=partial and partial.read(),
+                save=partial.write if partial else None,
+            )
     if not place.chief:
         return
     if output:
         checkpoints.write_text(output, json.dumps(result, indent=2) + "\n")
+    if partial:
+        partial.remove()
     print(tables.evaluation(result))
     if output:
         print(f"\n-> {output}")

@@ -34,6 +34,11 @@ def builder(name: str, **kwargs):
     return build
 
 
+def from_checkpoint(path):
+    """The model of a run, a checkpoint or a file; None for no path."""
+    return path and checkpoints.load_model(checkpoints.find_model(path))
+
+
 def from_flags(dataset=None):
     """The model that --checkpoint, or --model and --weights, mean.
 
@@ -51,7 +56,7 @@ def from_flags(dataset=None):
             "file) or --model with --weights"
         )
     if values.checkpoint:
-        return checkpoints.load_model(checkpoints.find_model(values.checkpoint))
+        return from_checkpoint(values.checkpoint)
     check(values.model)
     if not values.weights:
         raise UserError(

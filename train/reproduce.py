@@ -9,7 +9,7 @@ The same command again goes on where an interrupted one was.
 
 import sys
 
-from inres_tf.evaluation import EvaluationConfig
+from inres_tf.protocols import EvaluationConfig
 from inres_tf.recipes import TrainConfig
 from inres_tf.reproduce import ReproduceConfig, reproduce
 from train import cli, models

@@ -55,6 +55,12 @@ def check_version(version: str, members=()) -> None:
             )
 
 
+def least_classes(version: str, members=()) -> int:
+    """Number of classes that a version of AutoAttack needs."""
+    needs = {"apgd_dlr": 4, "apgd_dlr_untargeted": 3}
+    return max(needs.get(name, 2) for name in VERSIONS.get(version, members))
+
+
 def autoattack(
     model,
     images,

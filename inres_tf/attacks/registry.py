@@ -20,23 +20,30 @@ class Attack:
         function: the attack itself.
         takes: its settings that an evaluation has, as `(setting, name there)`.
         norms: the norms it bounds.
+        paper: its settings under the paper's protocol, whose scripts take all steps.
         gradients: whether it uses gradients (white-box) or logits alone (black-box).
     """
 
     function: Callable
     takes: tuple[tuple[str, str], ...] = ()
     norms: tuple[str, ...] = ("linf", "l2")
+    paper: dict = dataclasses.field(default_factory=dict)
     gradients: bool = True
 
 
 _ITERATIVE = (("steps", "steps"), ("step_size", "step_size"))
 _AUTOMATIC = (("steps", "apgd_steps"), ("restarts", "restarts"))
 _QUERIES = (("queries", "queries"),)
+_ALL_STEPS = {"early_stop": False}
 
 ATTACKS = {
-    "fgsm": Attack(fgsm),
-    "ifgsm": Attack(ifgsm, _ITERATIVE),
-    "pgd": Attack(pgd, (*_ITERATIVE, ("restarts", "restarts"))),
+    "fgsm": Attack(fgsm, paper=_ALL_STEPS),
+    "ifgsm": Attack(ifgsm, _ITERATIVE, paper=_ALL_STEPS),
+    "pgd": Attack(
+        pgd,
+        (*_ITERATIVE, ("restarts", "restarts")),
+        paper={**_ALL_STEPS, "center": "start"},
+    ),
     "mim": Attack(mim, _ITERATIVE),
     "cw_l2": Attack(cw_l2, norms=("l2",)),
     "spsa": Attack(spsa, gradients=False),
@@ -45,6 +52,12 @@ ATTACKS = {
     "fab": Attack(fab, _AUTOMATIC),
     "square": Attack(square, (*_QUERIES, ("restarts", "restarts")), gradients=False),
     "autoattack": Attack(
-        autoattack, (("steps", "apgd_steps"), *_QUERIES, ("version", "autoattack"))
+        autoattack,
+        (
+            ("steps", "apgd_steps"),
+            *_QUERIES,
+            ("version", "version"),
+            ("members", "members"),
+        ),
     ),
 }

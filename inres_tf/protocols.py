@@ -1,0 +1,150 @@
+"""What an evaluation does: its settings, which are flags."""
+
+import dataclasses
+import math
+
+from inres_tf import corruptions
+from inres_tf.attacks import ATTACKS
+from inres_tf.attacks.autoattack import MEMBERS, VERSIONS
+from inres_tf.attacks.geometry import NORMS
+from inres_tf.config import setting
+from inres_tf.errors import UserError
+
+PROTOCOLS = ("standard", "paper")
+GENERATED = "generated"
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationConfig:
+    """What to evaluate; each field is a flag of `train.evaluate`."""
+
+    attacks: tuple[str, ...] = setting(
+        ("fgsm", "ifgsm", "pgd"),
+        f"Attacks, of {', '.join(ATTACKS)}; none for none.",
+    )
+    eps: tuple[float, ...] = setting(
+        (1.0, 2.0, 4.0, 8.0), "Radii of the attacks, in 1/255 of the pixel range."
+    )
+    norm: str = setting(
+        "linf",
+        "Norm of the balls; cw_l2 attacks in the L2 norm whatever it is. Usual L2 "
+        "radii are 64 and 127.5 (1/4 and 1/2 of the pixel range).",
+        tuple(NORMS),
+    )
+    steps: int = setting(20, "Steps of ifgsm, pgd and mim.")
+    step_size: float = setting(1.0, "Size of their steps, in 1/255 of the pixel range.")
+    restarts: int = setting(
+        1, "Random starts of pgd, square, and for each target of apgd and fab."
+    )
+    early_stop: bool = setting(
+        True,
+        "Whether an image leaves an attack as soon as it is misclassified: faster, and "
+        "never a higher accuracy. --protocol=paper takes all steps.",
+    )
+    apgd_steps: int = setting(
+        100, "Steps of apgd_ce, apgd_dlr and fab, also within autoattack."
+    )
+    queries: int = setting(5000, "Queries of square, also within autoattack.")
+    autoattack: tuple[str, ...] = setting(
+        ("standard",),
+        "Version of autoattack: standard, plus or rand (for networks that are random), "
+        "or the members of one of your own, such as apgd_ce,square.",
+    )
+    corruptions: tuple[str, ...] = setting(
+        ("noise",),
+        f"Corruptions, of {', '.join(corruptions.CORRUPTIONS)}, or groups of them: "
+        f"{', '.join(corruptions.GROUPS)}; none for none.",
+    )
+    corruption_source: str = setting(
+        GENERATED,
+        "Where corrupted images come from: generated from the test images, "
+        "cifar10_corrupted of TensorFlow Datasets, or folder:PATH with the .npy files "
+        "of CIFAR-10-C.",
+    )
+    baseline: str = setting(
+        "", "Result file of the model that the mean corruption error is relative to."
+    )
+    protocol: str = setting(
+        "standard",
+        "paper: as the official scripts, each corrupted set is normalised with its own "
+        "mean and standard deviation, and PGD is projected around its random start, so "
+        "that perturbations reach 2 eps.",
+        PROTOCOLS,
+    )
+    num_examples: int = setting(0, "Test images to use, from the first; 0 for all.")
+    check_examples: int = setting(
+        100, "Images, from the first, that the checks of the evaluation look at."
+    )
+    samples: int = setting(
+        4, "Adversarial images kept of each attack, at its largest radius."
+    )
+    batch_size: int = setting(250, "Images evaluated or attacked at a time.")
+    seed: int = setting(0, "Seed of the corruptions and of all that attacks draw.")
+
+    def __post_init__(self):
+        for flag, names, choices in (
+            ("attacks", self.attacks, ATTACKS),
+            ("protocol", (self.protocol,), PROTOCOLS),
+            ("norm", (self.norm,), NORMS),
+        ):
+            for name in names:
+                if name not in choices:
+                    raise UserError(
+                        f"--{flag} does not know {name!r}; known: {', '.join(choices)}"
+                    )
+        try:
+            names = corruptions.expand(self.corruptions)
+        except ValueError as error:
+            raise UserError(f"--corruptions: {error}") from error
+        if self.corruption_source == GENERATED:
+            for name in names:
+                if name not in corruptions.CORRUPTIONS:
+                    raise UserError(
+                        f"--corruptions: {name} is not generated, since it needs "
+                        "outside files; name its --corruption_source"
+                    )
+        for name in self.autoattack:
+            if name not in MEMBERS and self.autoattack not in ((v,) for v in VERSIONS):
+                raise UserError(
+                    f"--autoattack does not know {name!r}; known: one of "
+                    f"{', '.join(VERSIONS)}, or members of {', '.join(MEMBERS)}"
+                )
+        if not self.autoattack:
+            raise UserError("--autoattack must name a version, such as standard")
+        largest = 255 if self.norm == "linf" else math.inf
+        for eps in self.eps:
+            if not 0 < eps <= largest or eps == math.inf:
+                raise UserError(
+                    f"--eps must be in (0, {largest}], in 1/255 of the pixel range; "
+                    f"got {eps:g}"
+                )
+        if self.attacks and not self.eps:
+            raise UserError("--eps must name at least one radius, such as --eps=2,8")
+        for name, minimum in (
+            ("steps", 1),
+            ("restarts", 1),
+            ("apgd_steps", 1),
+            ("queries", 1),
+            ("num_examples", 0),
+            ("check_examples", 1),
+            ("samples", 0),
+            ("batch_size", 1),
+            ("seed", 0),
+        ):
+            value = getattr(self, name)
+            if value < minimum:
+                raise UserError(f"--{name} must be at least {minimum}; got {value}")
+            if name in ("steps", "apgd_steps", "queries") and value > 10**6:
+                raise UserError(f"--{name} must be at most 1000000; got {value}")
+        if not 0 < self.step_size <= 255:
+            raise UserError(f"--step_size must be in (0, 255]; got {self.step_size:g}")
+
+    @property
+    def version(self) -> str:
+        """The version of AutoAttack: `"custom"` where members are named."""
+        return self.autoattack[0] if self.autoattack[0] in VERSIONS else "custom"
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The members of a custom version of AutoAttack, and else none."""
+        return self.autoattack if self.version == "custom" else ()
