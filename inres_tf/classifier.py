@@ -21,7 +21,7 @@ class Classifier:
 
     def __init__(self, model, batch_size: int = 250):
         logits = logits_fn(model)
-        self.batch_size = batch_size
+        self.batch_size, self.classes = batch_size, int(model.output_shape[-1])
         images = tf.TensorSpec((None, *model.input_shape[1:]))
         self._predict = compile_rows(
             lambda images: tf.cast(logits(images, training=False), tf.float32), [images]
@@ -29,10 +29,10 @@ class Classifier:
 
     def logits(self, images) -> np.ndarray:
         """Logits of pixels (number, height, width, channels): (number, classes)."""
-        # One empty batch for no images.
-        starts = range(0, max(len(images), 1), self.batch_size)
+        starts = range(0, len(images), self.batch_size)
         batches = (images[at : at + self.batch_size] for at in starts)
-        return np.concatenate([self._predict(b.astype(np.float32)) for b in batches])
+        found = [self._predict(batch.astype(np.float32)) for batch in batches]
+        return np.concatenate([np.empty((0, self.classes), np.float32), *found])
 
     def correct(self, images, labels) -> np.ndarray:
         """Whether each image is classified rightly: booleans, (number,)."""

@@ -1,0 +1,207 @@
+r"""How long attacks take: beside a plain loop over cleverhans, and beside one another.
+
+python benchmarks/attack_speed.py --checkpoint=runs/in_resnet20 --dataset=cifar10 \
+    --data_dir=DATA --output=docs/benchmarks_attacks.md
+
+See `measure` for how.
+"""
+
+import os
+import statistics
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import measure
+import numpy as np
+from absl import app, flags
+from cleverhans.tf2.attacks.projected_gradient_descent import projected_gradient_descent
+
+import zoo
+from inres_tf import attacks, checkpoints, data, progress, strategies, tables
+from inres_tf.attacks.search import classifier_of
+from inres_tf.logits import logits_fn
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("checkpoint", None, "Network attacked; else --network is trained.")
+flags.DEFINE_string("network", "in_resnet20", "Network trained for two epochs.")
+flags.DEFINE_string("dataset", "digits", "Whose test images are attacked.")
+flags.DEFINE_string("data_dir", None, "Folder of TensorFlow Datasets.")
+flags.DEFINE_integer("images", 500, "Images under PGD, from the first.")
+flags.DEFINE_integer("few", 100, "Images under every attack, from the first.")
+flags.DEFINE_float("eps", 8.0, "Radius of PGD, in 1/255 of the pixel range.")
+flags.DEFINE_float("small", 1.0, "Radius of every attack.")
+flags.DEFINE_integer("batch_size", 125, "Images at a time.")
+flags.DEFINE_integer("steps", 20, "Steps of PGD.")
+flags.DEFINE_integer("queries", 5000, "Queries of Square.")
+flags.DEFINE_integer("rounds", 3, "Rounds of the comparison.")
+flags.DEFINE_string("output", None, "Markdown file to write; else stdout.")
+
+# The largest share of the plain loop's time that was set as the goal.
+GOAL = 0.2
+
+
+def network(dataset):
+    """The network attacked: trained in the usual way, without adversarial examples."""
+    if FLAGS.checkpoint:
+        return checkpoints.load_model(checkpoints.find_model(FLAGS.checkpoint))
+    keras.utils.set_random_seed(0)
+    model = zoo.get_model(
+        FLAGS.network, input_shape=dataset.shape, classes=len(dataset.class_names)
+    )
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.fit(dataset.train.images, dataset.train.labels, epochs=2, verbose=0)
+    return model
+
+
+def against_cleverhans(model, test):
+    """Rows on the robust accuracy under PGD, by three loops over the same batches."""
+    test = test.take(slice(FLAGS.images))
+    images, labels = test.images.astype(np.float32), test.labels.astype(np.int64)
+    classifier, accuracies = classifier_of(model, FLAGS.batch_size), {}
+    logits = logits_fn(model)
+
+    def plain(name, fresh):
+        """cleverhans in a loop; with `fresh`, given a new function for each batch."""
+
+        def run():
+            right = 0
+            for at in range(0, len(images), FLAGS.batch_size):
+                part = slice(at, at + FLAGS.batch_size)
+                adversarial = projected_gradient_descent(
+                    (lambda x: logits(x)) if fresh else logits,
+                    images[part],
+                    FLAGS.eps,
+                    1.0,
+                    FLAGS.steps,
+                    np.inf,
+                    clip_min=0.0,
+                    clip_max=255.0,
+                    y=labels[part],
+                    rand_init=True,
+                )
+                right += classifier.correct(adversarial.numpy(), labels[part]).sum()
+            accuracies[name] = right / len(images)
+
+        return run
+
+    def ours(name, early_stop):
+        def run():
+            adversarial = attacks.pgd(
+                model,
+                images,
+                labels,
+                FLAGS.eps,
+                steps=FLAGS.steps,
+                early_stop=early_stop,
+                batch_size=FLAGS.batch_size,
+            )
+            accuracies[name] = classifier.correct(adversarial, labels).mean()
+
+        return run
+
+    names = [
+        "cleverhans",
+        "cleverhans, a new lambda for each batch",
+        "attacks.pgd",
+        "attacks.pgd(early_stop=True)",
+    ]
+    loops = [
+        plain(names[0], False),
+        plain(names[1], True),
+        ours(names[2], False),
+        ours(names[3], True),
+    ]
+    seconds = measure.compare(dict(zip(names, loops)), FLAGS.rounds, "PGD")
+    goals = [None, None, None, GOAL]
+    rows = [
+        [
+            name,
+            f"{statistics.median(seconds[name]):.1f}",
+            measure.verdict(measure.ratios(seconds[name], seconds[names[0]]), goal),
+            tables.percent([accuracies[name]]),
+        ]
+        for name, goal in zip(names, goals)
+    ]
+    return tables.markdown(["loop", "seconds", "ratio", "robust accuracy (%)"], rows)
+
+
+def every_attack(model, test):
+    """Rows on every attack: seconds and accuracy, stopping early and not."""
+    test = test.take(slice(FLAGS.few))
+    classifier, rows = classifier_of(model, FLAGS.batch_size), []
+    budgets = {"square": {"queries": FLAGS.queries}}
+    budgets["autoattack"] = {"queries": FLAGS.queries}
+    for name, attack in progress.bar(attacks.ATTACKS.items(), "every", "attack"):
+        cells = [name]
+        # cw_l2's ball of the same volume as the others' does not matter: it is L2.
+        eps = FLAGS.small * (np.prod(test.images.shape[1:]) ** 0.5 / 2)
+        eps = eps if attack.norms == ("l2",) else FLAGS.small
+        for early_stop in (True, False):
+            if name == "autoattack" and not early_stop:
+                cells += ["", ""]
+                continue
+            settings = {"early_stop": early_stop, "batch_size": FLAGS.batch_size}
+            settings |= budgets.get(name, {})
+            # Compiled before it is timed, on one image.
+            for number in (1, len(test)):
+                start = time.perf_counter()
+                adversarial = attack.function(
+                    model,
+                    test.images[:number],
+                    test.labels[:number],
+                    eps,
+                    **settings,
+                )
+                seconds = time.perf_counter() - start
+            right = classifier.correct(adversarial, test.labels)
+            cells += [f"{seconds:.1f}", tables.percent([right.mean()])]
+        rows.append(cells)
+    header = ["attack", "stopping early: seconds", "accuracy (%)"]
+    return tables.markdown([*header, "all steps: seconds", "accuracy (%)"], rows)
+
+
+def main(_):
+    """Measures and writes."""
+    strategies.make_repeatable()  # as evaluations do
+    dataset = data.load(FLAGS.dataset, data_dir=FLAGS.data_dir)
+    model = network(dataset)
+    command = "python benchmarks/attack_speed.py --output=docs/benchmarks_attacks.md"
+    if FLAGS.checkpoint:
+        command += " \\\n        --checkpoint=runs/in_resnet20 --dataset=cifar10"
+        command += " --data_dir=DATA"
+    clean = classifier_of(model, FLAGS.batch_size).correct(
+        dataset.test.images[: FLAGS.images], dataset.test.labels[: FLAGS.images]
+    )
+    text = f"""# How long attacks take
+
+    {command}
+
+{measure.machine()}, float32.
+{measure.METHOD.format(rounds=FLAGS.rounds)}
+
+{model.name}, trained in the usual way; {FLAGS.dataset}, batches of {FLAGS.batch_size};
+{tables.percent([clean.mean()])}% of the first {FLAGS.images} test images are classified
+rightly.
+
+## PGD beside a plain loop over cleverhans
+
+{FLAGS.images} images, {FLAGS.steps} steps of 1/255 at ε = {FLAGS.eps:g}/255 from a
+random start, and the accuracy on what they found. Ratios to the first row.
+
+{against_cleverhans(model, dataset.test)}
+
+## Every attack
+
+The first {FLAGS.few} test images, one run each, default settings (Square:
+{FLAGS.queries} queries). ε = {FLAGS.small:g}/255 in the L∞ norm, and in the L2 norm for
+cw_l2 that times half the root of the number of values.
+
+{every_attack(model, dataset.test)}
+"""
+    measure.write(text, FLAGS.output)
+
+
+if __name__ == "__main__":
+    app.run(main)
