@@ -43,9 +43,8 @@ def test_canny_is_its_definition(rng):
             here = size[r + 1, c + 1]
             before, after = size[r + 1 - dr, c + 1 - dc], size[r + 1 + dr, c + 1 + dc]
             # Of equal ones in a row or column the first, of those aslant none.
-            largest = here > before and (
-                here > after or (octant % 2 == 0 and here == after)
-            )
+            first = octant % 2 == 0 and here == after
+            largest = here > before and (here > after or first)
             kept[r + 1, c + 1] = largest and here > 50
         strong = kept & (size > 150)
         joined = scipy.ndimage.binary_propagation(strong, np.ones((3, 3)), kept)
