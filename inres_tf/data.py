@@ -186,9 +186,9 @@ def read_tfds(name, data_dir, download, read, advice):
     root = pathlib.Path(data_dir or "~/tensorflow_datasets").expanduser()
     folder = _prepared(root, name)
     if folder is None and not download:
-        found = sorted(
-            {p.parent.parent.name for p in root.glob("*/*/dataset_info.json")}
-        )
+        infos = [*root.glob("*/*/dataset_info.json")]  # with configurations deeper
+        infos += root.glob("*/*/*/dataset_info.json")
+        found = sorted({p.relative_to(root).parts[0] for p in infos})
         raise UserError(
             f"dataset {name!r} is not in --data_dir={root} (found there: "
             f"{', '.join(found) or 'nothing'}); {advice}"

@@ -14,6 +14,7 @@ from inres_tf import convert
 BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
 # Tiny settings, and how many ratios with a goal the document then holds.
 SCRIPTS = {
+    "corruption_speed": (["--images=20", "--rounds=1"], {1}),
     "zoo_costs": (
         [
             "--network=in_resnet8",

@@ -35,6 +35,7 @@ class Draws:
         self.values = np.asarray(values, float)
 
     def uniform(self, low, high, shape):
+        self.limits = low, high
         return np.broadcast_to(self.values, shape)
 
     def standard_normal(self, shape):
@@ -52,8 +53,14 @@ def test_defocus_of_an_impulse_is_a_softened_disk(severity):
     assert disk.sum() == (1, 1, 1, 5, 9)[severity - 1]
     line = np.exp(-0.5 * (np.arange(-1, 2) / sigma) ** 2)
     kernel = scipy.signal.convolve2d(disk, np.outer(line, line))
+    kernel /= kernel.sum()
     found = blur.defocus_blur(None, impulse(7), (radius, sigma))[0, ..., 0]
-    np.testing.assert_allclose(found, kernel / kernel.sum(), atol=1e-12)
+    np.testing.assert_allclose(found, kernel, atol=1e-12)
+    # Mirrored beyond the borders.
+    image = np.random.default_rng(0).random((9, 8))
+    expected = scipy.signal.convolve2d(np.pad(image, 3, "reflect"), kernel, "valid")
+    found = blur.defocus_blur(None, image[None, ..., None], (radius, sigma))
+    np.testing.assert_allclose(found[0, ..., 0], expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("severity", corruptions.SEVERITIES)
@@ -84,18 +91,33 @@ def test_glass_blur_copies_from_the_upper_left_only():
     assert [c.mean() for c in came] == pytest.approx([0.25] * 4, abs=0.02)
 
 
-def test_glass_blur_is_the_published_loop():
+@pytest.mark.parametrize("sigma", [0.05, 0.4])
+def test_glass_blur_is_the_published_loop(sigma):
     """Pixel by pixel in place, where swapping two views of an array copies."""
     x = pixels((2, 9, 11, 3))
+
+    def blurred(x):
+        return scipy.ndimage.gaussian_filter(
+            x / 255, (0, sigma, sigma, 0), mode="nearest"
+        )
+
     offsets = np.random.default_rng(5).integers(-1, 1, (2, 2, 2, 9, 11))
-    expected = x.copy()
+    expected = np.uint8(255 * blurred(x))
     for image, by_round in zip(expected, offsets):
         for (down, right), h, w in itertools.product(
             by_round, range(8, 1, -1), range(10, 1, -1)
         ):
             a, b = image[h, w], image[h + down[h, w], w + right[h, w]]
             a[:], b[:] = b, a
-    found = blur.glass_blur(np.random.default_rng(5), x / 255, (0.05, 2))
+    found = blur.glass_blur(np.random.default_rng(5), x / 255, (sigma, 2))
+    np.testing.assert_allclose(found, blurred(expected), atol=1e-9)
+
+
+def test_motion_blur_draws_its_direction():
+    images, draws = pixels((2, 9, 9, 3)), Draws([-40, 20])
+    found = blur.motion_blur(draws, images / 255, (6, 2.0))
+    assert draws.limits == (-45, 45)
+    expected = filters.motion(images, 6, 2.0, np.array([-40, 20]))
     np.testing.assert_allclose(255 * found, expected, atol=1e-9)
 
 
@@ -174,6 +196,26 @@ def test_snow_whitens_and_falls_twice(severity):
     assert found.min() == ground and found.max() > ground + 10
     white = np.full((2, 8, 8, 1), 255, np.uint8)
     np.testing.assert_array_equal(corruptions.corrupt(white, "snow", severity), white)
+
+
+@pytest.mark.parametrize("last, right", [(0, 0), (9, 1), (-9, -1)])
+def test_snow_falls_along_its_direction(last, right):
+    """From 45 degrees on one side of the vertical to 45 on the other."""
+    draws = np.full((1, 15 * 15 + 1), -9.0)
+    draws[0, 7 * 15 + 7], draws[0, -1] = 4, last
+    x = np.zeros((1, 15, 15, 3))
+    found = weather.snow(Draws(draws), x, (0.1, 0.2, 1, 0.6, 2, 9, 0.9))[0, ..., 0]
+    flakes = np.argwhere(found > 0.05 + 1e-9)
+    # The line's pixel at distance d is that d rows on and, aslant, as many columns.
+    assert len(flakes) > 4 and (flakes[:, 1] - 7 == right * (7 - flakes[:, 0])).all()
+
+
+def test_snow_without_flakes_only_whitens():
+    x = pixels((3, 5, 4, 3)) / 255
+    found = weather.snow(Draws(-9), x, (0.1, 0.2, 1, 0.6, 8, 3, 0.8))
+    grey = 0.299 * x[..., 0] + 0.587 * x[..., 1] + 0.114 * x[..., 2]
+    expected = 0.8 * x + 0.2 * np.maximum(x, 1.5 * grey[..., None] + 0.5)
+    np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("severity", corruptions.SEVERITIES)
@@ -311,6 +353,21 @@ def test_elastic_moves_pixels_by_what_is_drawn():
     np.testing.assert_allclose(found[:, :-3], images[:, 3:], atol=1e-12)
 
 
+def test_field_of_elastic_is_smoothed_noise(rng):
+    x, draws = rng.random((1, 12, 15, 1)), rng.uniform(-1, 1, 6 + 2 * 12 * 15)
+    draws[:6] = 0
+    right, down = (
+        3.2 * scipy.ndimage.gaussian_filter(f, 1.28, mode="reflect", truncate=3)
+        for f in draws[6:].reshape(2, 12, 15)
+    )
+    rows, columns = np.mgrid[:12, :15]
+    expected = scipy.ndimage.map_coordinates(
+        x[0, ..., 0], [rows + down, columns + right], order=1, mode="reflect"
+    )
+    found = digital.elastic_transform(Draws(draws), x, (3.2, 1.28, 1.6))
+    np.testing.assert_allclose(found[0, ..., 0], expected, atol=1e-9)
+
+
 def test_elastic_takes_the_corners_where_they_were_drawn():
     """On a ramp, which bilinear interpolation keeps, read at the moved corners."""
     reach, draws = 2.0, np.zeros(6 + 2 * 33 * 33)
@@ -343,7 +400,7 @@ def test_pixelate_and_jpeg_are_pillow(severity, channels):
         np.testing.assert_array_equal(lossy.squeeze(), expected)
 
 
-# Spatter and its edges.
+# Spatter.
 
 
 @pytest.mark.parametrize("severity", [1, 2, 3])
@@ -357,6 +414,43 @@ def test_water_is_turquoise_and_as_strong_as_published(severity):
     )
     np.testing.assert_allclose(238 * found[..., 0], 175 * found[..., 2], atol=1e-9)
     assert 0 < (found > 0).mean() < 0.7
+
+
+def test_water_is_liquid_times_relief():
+    """Liquid in 1/255 that exceeds 255 starts again from 0."""
+    draws = np.random.default_rng(0).standard_normal((5, 20, 20))
+    x = np.zeros((5, 20, 20, 3))
+    found = weather.spatter(Draws(draws), x, (0.9, 0.3, 0.7, 0.7, 0.5, False))
+    noise = 0.9 + 0.3 * draws
+    liquid = scipy.ndimage.gaussian_filter(noise, (0, 0.7, 0.7), mode="nearest")
+    liquid = np.floor(np.where(liquid < 0.7, 0, 255 * liquid)).astype(int)
+    assert liquid.max() > 255
+    liquid = (liquid % 256).astype(np.uint8)
+    amount = liquid * weather._relief(edges.canny(liquid, 50, 150))
+    amount *= 0.5 / amount.max((1, 2), keepdims=True)
+    np.testing.assert_allclose(found[..., 1], amount * 238 / 255, atol=1e-9)
+
+
+def test_relief_is_an_embossed_and_equalised_distance():
+    """Pixel by pixel, on an image that is wider than distances count."""
+    outline = np.zeros((1, 9, 40), bool)
+    outline[0, 2:5, 3], outline[0, 6, 2:9] = True, True
+    near = [(i, j) for i in range(3) for j in range(3)]
+
+    def around(image, weights):
+        wide = np.pad(image, 1, "reflect")
+        return sum(weights[i][j] * wide[i : i + 9, j : j + 40] for i, j in near)
+
+    mean = np.full((3, 3), 1 / 9)
+    distance = around(np.minimum(edges.chamfer(outline)[0], 20), mean)
+    assert (distance > 19.9).any()
+    levels = np.floor(distance + 1e-6).astype(np.uint8)[None]
+    even = edges.equalize(levels, 21)[0].astype(float)
+    raised = around(even, [[-2, -1, 0], [-1, 1, 1], [0, 1, 2]])
+    expected = np.rint(around(np.clip(raised, 0, 255), mean))
+    found = weather._relief(outline)[0]
+    assert np.abs(found - expected).max() <= 1  # halves
+    assert (found != expected).mean() < 0.01
 
 
 @pytest.mark.parametrize("severity", [4, 5])
@@ -378,43 +472,3 @@ def test_without_liquid_spatter_changes_nothing(severity):
     x = pixels((2, 8, 8, 3)) / 255
     found = weather.spatter(Draws(0), x, parameter("spatter", severity))
     np.testing.assert_array_equal(found, x)
-
-
-def test_canny_finds_steps_and_joins_weak_edges_to_strong():
-    step = np.zeros((3, 12, 12), np.uint8)
-    step[:, :, 6:] = 20  # Sobel: 4 * 20, between the thresholds
-    step[1, :3, 6:] = 100  # strong at the top, the weak rest below
-    step[2] = 200  # constant
-    found = edges.canny(step, 50, 150)
-    assert not found[0].any() and not found[2].any()
-    assert found[1, 5:, 5].all() and found[1, :2, 5].all()
-    assert not found[1, 6:].sum(1).max() > 1  # one pixel wide
-    turned = edges.canny(step.swapaxes(1, 2), 50, 150)
-    np.testing.assert_array_equal(turned, found.swapaxes(1, 2))
-
-
-def test_chamfer_is_the_shortest_way(rng):
-    """Against its closed form: knight's moves, and sides or corners for the rest."""
-    found = rng.random((6, 13, 10)) > 0.96
-    found[5] = False
-    distances = edges.chamfer(found)
-    assert np.isinf(distances[5]).all() and found[:5].any((1, 2)).all()
-    rows, columns = np.mgrid[:13, :10]
-    for image, ours in zip(found[:5], distances):
-        ways = []
-        for row, column in np.argwhere(image):
-            down, right = np.abs(rows - row), np.abs(columns - column)
-            low, high = np.minimum(down, right), np.maximum(down, right)
-            flat = (high - 2 * low) + 2.1969 * low
-            steep = 2.1969 * (high - low) + 1.4 * (2 * low - high)
-            ways.append(np.where(high >= 2 * low, flat, steep))
-        np.testing.assert_allclose(ours, np.min(ways, 0), atol=1e-9)
-
-
-def test_equalizing_spreads_the_histogram():
-    image = np.array([[[3, 3, 5, 5], [5, 5, 7, 9]], [[4] * 4] * 2], np.uint8)
-    found = edges.equalize(image, 12)
-    # Of the six pixels above the lowest value, 4, 5 and 6 are at most 5, 7 and 9.
-    expected = [[0, 0, 170, 170], [170, 170, 212, 255]]  # 212.5 to even
-    np.testing.assert_array_equal(found[0], expected)
-    np.testing.assert_array_equal(found[1], image[1])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from inres_tf import corruptions
-from inres_tf.corruptions import filters
+from inres_tf.corruptions import filters, picture
 from inres_tf.errors import UserError
 
 NAMES = list(corruptions.CORRUPTIONS)
@@ -142,12 +142,24 @@ def test_groups_expand_to_their_members_once_in_order():
 def test_document_has_the_constants():
     document = pathlib.Path(__file__).parents[1] / "docs" / "corruptions.md"
     rows = re.findall(r"^\| (\w+) \| [^|]* \| (.*) \|$", document.read_text(), re.M)
-    found = {name: cells.split(" | ") for name, cells in rows}
+    found = {name: cells.split(" | ") for name, cells in rows if name != "corruption"}
     expected = {
         name: [" ".join(f"{v:g}" for v in np.atleast_1d(c)) for c in constants]
         for name, (_, constants) in corruptions.CORRUPTIONS.items()
     }
     assert found == expected
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_picture_shows_each_corruption(channels):
+    image = picture.scene()[..., :channels]
+    figure = picture.figure(image, severity=2)
+    shown = {ax.get_title(): ax.images[0] for ax in figure.axes if ax.images}
+    np.testing.assert_array_equal(shown.pop("as it is").get_array(), image.squeeze())
+    assert list(shown) == NAMES
+    for name, at in shown.items():
+        expected = corruptions.corrupt(image[None], name, 2)[0].squeeze()
+        np.testing.assert_array_equal(at.get_array(), expected)
 
 
 # Noise.

@@ -1,0 +1,73 @@
+r"""How fast the corruptions are: seconds for 10,000 CIFAR images.
+
+python benchmarks/corruption_speed.py --output=docs/benchmarks_corruptions.md
+
+See `measure` for how.
+"""
+
+import os
+import statistics
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import measure
+import numpy as np
+from absl import app, flags
+
+from inres_tf import corruptions, tables
+
+FLAGS = flags.FLAGS
+flags.DEFINE_integer("images", 10_000, "Images corrupted; times are for 10,000.")
+flags.DEFINE_integer("rounds", 3, "Rounds of the comparison.")
+flags.DEFINE_string("output", None, "Markdown file to write; else stdout.")
+
+# Seconds for the four noises at five severities that were set as the goal.
+NOISE_GOAL = 60
+
+
+def seconds_by_round():
+    """Seconds for 10,000 images at all severities, of each corruption by round."""
+    shape = (FLAGS.images, 32, 32, 3)
+    images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+    def run(name):
+        for severity in corruptions.SEVERITIES:
+            corruptions.corrupt(images, name, severity)
+
+    things = {name: lambda n=name: run(n) for name in corruptions.CORRUPTIONS}
+    found = measure.compare(things, FLAGS.rounds, "corruptions")
+    scale = 10_000 / FLAGS.images
+    return {name: [scale * s for s in values] for name, values in found.items()}
+
+
+def main(_):
+    """Measures and writes."""
+    seconds = seconds_by_round()
+    severities = len(corruptions.SEVERITIES)
+    rows = [
+        [name, f"{statistics.median(values) / severities:.2f} s"]
+        for name, values in seconds.items()
+    ]
+    noises = (seconds[name] for name in corruptions.GROUPS["noise"])
+    total = [sum(values) for values in zip(*noises)]
+    every = statistics.median(sum(values) for values in zip(*seconds.values()))
+    text = f"""# How fast the corruptions are
+
+    python benchmarks/corruption_speed.py --output=docs/benchmarks_corruptions.md
+
+{measure.machine()}.
+Seconds for 10,000 images of 32×32×3 random pixels, measured with {FLAGS.images}: means
+over the severities, medians of {FLAGS.rounds} rounds in which the corruptions take
+turns.
+
+{tables.markdown(["corruption", "one severity"], rows)}
+
+Seconds for the noise group, four noises at five severities:
+{measure.verdict(total, NOISE_GOAL)}.
+All {len(rows)} corruptions at five severities: {every:.0f} s.
+"""
+    measure.write(text, FLAGS.output)
+
+
+if __name__ == "__main__":
+    app.run(main)
