@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import zoo
-from inres_tf import checkpoints, evaluation, recipes, strategies, training
+from inres_tf import checkpoints, evaluation, protocols, recipes, strategies, training
 from inres_tf.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -163,9 +163,11 @@ def test_two_workers_evaluate_as_one_process(alone, digits, tmp_path):
     path = tmp_path / "model.keras"
     alone.model.save(path)
     settings = {"eps": (4.0,), "steps": 3, "num_examples": 101, "batch_size": 30}
-    settings |= {"corruptions": ("gaussian_noise",), "attacks": ("fgsm", "pgd")}
+    settings |= {"corruptions": ("gaussian_noise",), "attacks": ("fgsm", "autoattack")}
+    settings |= {"autoattack": ("apgd_ce", "square"), "apgd_steps": 4, "queries": 9}
+    settings |= {"check_examples": 9}
     expected = evaluation.evaluate(
-        alone.model, digits.test, evaluation.EvaluationConfig(**settings), False
+        alone.model, digits.test, protocols.EvaluationConfig(**settings), False
     )
     flags = [
         f"--{name}={','.join(map(str, v)) if isinstance(v, tuple) else v}"
@@ -181,7 +183,8 @@ def test_two_workers_evaluate_as_one_process(alone, digits, tmp_path):
     assert [worker.code() for worker in workers] == [0, 0], workers[0].log.read_text()
     assert not (tmp_path / "result1.json").exists()
     found = json.loads((tmp_path / "result0.json").read_text())
-    for key in ("clean", "corruptions", "attacks", "num_examples"):
+    expected = json.loads(json.dumps(expected))
+    for key in ("clean", "corruptions", "attacks", "num_examples", "correct"):
         assert found[key] == expected[key]
 
 
