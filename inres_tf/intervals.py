@@ -20,7 +20,7 @@ def wilson(successes: float, number: int, level: float = 0.95) -> tuple[float, f
     Args:
         successes: how many were right; the mean of several answers counts as a part.
         number: of how many, at least 1.
-        level: probability with which such intervals hold the true proportion, in (0, 1).
+        level: how often such intervals hold the true proportion, in (0, 1).
 
     Returns:
         Its lower and upper end, in [0, 1].

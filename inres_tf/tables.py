@@ -2,6 +2,8 @@
 
 import statistics
 
+from inres_tf.comparison import Comparison
+
 
 def percent(values) -> str:
     """Accuracies in [0, 1], one a seed, as per cent: mean, and ± s.d. of several."""
@@ -13,7 +15,7 @@ def percent(values) -> str:
 
 def markdown(header: list[str], rows: list[list[str]]) -> str:
     """A markdown table whose columns line up as plain text too."""
-    cells = [header, *rows]
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in [header, *rows]]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     lines = [
         "| " + " | ".join(c.ljust(w) for c, w in zip(row, widths)) + " |"
@@ -21,11 +23,6 @@ def markdown(header: list[str], rows: list[list[str]]) -> str:
     ]
     rule = "|" + "|".join("-" * (w + 2) for w in widths) + "|"
     return "\n".join([lines[0], rule, *lines[1:]])
-
-
-def noise_mean(result: dict) -> float:
-    """Mean accuracy over the corruptions of a result of `evaluation.evaluate`."""
-    return statistics.fmean(c["mean"] for c in result["corruptions"].values())
 
 
 def evaluation(result: dict) -> str:
@@ -56,48 +53,60 @@ def evaluation(result: dict) -> str:
     return "\n\n".join(parts)
 
 
-def comparison(results: dict[str, list[dict]]) -> dict[str, str]:
-    """Several models' results as the paper's two tables, in markdown.
+def comparison(found: Comparison) -> dict[str, tuple[list[str], list[list[str]]]]:
+    """A comparison of models as tables: accuracies, and differences with their tests.
 
     Args:
-        results: for each model, its results of `evaluation.evaluate`, one a seed, all
-            with the same settings.
+        found: what `comparison.compare` gives.
 
     Returns:
-        Dict of the tables by title; a table without columns is left out.
+        Header and rows of each table by its title; one without columns is left out.
     """
-    first = next(iter(results.values()))[0]
     tables = {}
-    if first["corruptions"]:
-        noises = list(first["corruptions"])
-        header = ["model", "clean", *(n.removesuffix("_noise") for n in noises), "mean"]
+    for title, groups in _TABLES.items():
+        columns = [c for c in found.columns if c.group in groups]
+        if all(c.group == "clean" for c in columns) and tables:
+            continue
+        header = ["model", *(found.label(c) for c in columns)]
+        rows = [[m, *(_cell(found.cell(m, c)) for c in columns)] for m in found.models]
+        tables[title] = header, rows
+    if found.differences:
+        header = ["model", "column", "points", "better on", "worse on", "p", "p (Holm)"]
         rows = [
             [
-                model,
-                percent([r["clean"]["accuracy"] for r in runs]),
-                *(percent([r["corruptions"][n]["mean"] for r in runs]) for n in noises),
-                percent([noise_mean(r) for r in runs]),
+                row.model,
+                found.label(row.column),
+                f"{100 * row.points:+.1f}",
+                *("–" if n is None else str(n) for n in (row.better, row.worse)),
+                *("–" if p is None else _probability(p) for p in (row.p, row.adjusted)),
             ]
-            for model, runs in results.items()
+            for row in found.differences
         ]
-        tables["Stochastic noise: accuracy in %, mean over the severities"] = markdown(
-            header, rows
-        )
-    if first["attacks"]:
-        header = ["model", "clean"]
-        header += [f"{a['name']} {a['eps']:g}" for a in first["attacks"]]
-        rows = [
-            [
-                model,
-                percent([r["clean"]["accuracy"] for r in runs]),
-                *(
-                    percent([r["attacks"][i]["accuracy"] for r in runs])
-                    for i in range(len(first["attacks"]))
-                ),
-            ]
-            for model, runs in results.items()
-        ]
-        tables["Adversarial attacks: accuracy in %, by ε in 1/255"] = markdown(
-            header, rows
-        )
+        tables[f"Differences from {found.baseline} on the same images"] = header, rows
     return tables
+
+
+_TABLES = {
+    "Accuracy in %; worst: the worst case over all attacks, by ε in 1/255": (
+        "clean",
+        "mCA",
+        "mCE",
+        "worst",
+    ),
+    "Corruptions: accuracy in %, mean over the severities": ("clean", "corruption"),
+    "Attacks: accuracy in %, by ε in 1/255": ("clean", "attack"),
+}
+
+
+def _cell(cell) -> str:
+    """A cell of a comparison: with its interval, or the deviation over seeds."""
+    if cell is None:
+        return "–"
+    text = percent(cell.accuracies)
+    if len(cell.accuracies) > 1 or cell.low == cell.high:
+        return text
+    return f"{text} [{100 * cell.low:.1f}, {100 * cell.high:.1f}]"
+
+
+def _probability(p) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
