@@ -124,7 +124,7 @@ def _read(file) -> Run:
     result = results.read(file)
     try:
         accuracies, right = _measured(result)
-        _check_samples(result)
+        _check_shown(result)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         problem = f"it lacks {error}" if isinstance(error, KeyError) else error
         raise UserError(f"{file} is damaged: {problem}") from error
@@ -145,6 +145,8 @@ def _training(folder) -> tuple[int | None, dict | None]:
 def _measured(result):
     """Accuracies and right answers by column."""
     number, packed = result["num_examples"], result.get("correct", {})
+    if not isinstance(number, int) or number < 1:
+        raise ValueError(f"num_examples is {number!r}")
     accuracies, right = {}, {}
     for column, accuracy, keys in _columns(result):
         bounded = column.group == "mCE" or accuracy <= 1
@@ -230,16 +232,16 @@ def _balls(result) -> dict[Column, list[Column]]:
     return found
 
 
-def _check_samples(result) -> None:
-    """Raises if what the report shows of a result is not as it should be."""
+def _check_shown(result) -> None:
+    """Raises if what else the report shows of a result is not as it should be."""
     for sample in result.get("samples", []):
         for name in ("clean", "adversarial", "perturbation"):
             base64.b64decode(sample[name], validate=True)
-        for name in ("eps", "largest"):
-            float(sample[name])
-        for name in ("attack", "norm", "index", "label", "predicted"):
-            sample[name]
+        for name in ("eps", "largest", "index", "label", "predicted"):
+            sample[name] + 0.0
+        sample["attack"], sample["norm"].strip()
     for check in result.get("checks", []):
         check["name"], check["raised"], check["message"]
     for rate in result.get("lambda", {}).values():
-        float(rate)
+        rate + 0.0
+    result.get("versions", {}).items()

@@ -32,15 +32,13 @@ th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid var(-
 th { background: var(--soft); }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0; }
 td:first-child { background: var(--back); }
-.long { max-height: 32rem; overflow-y: auto; }
-.long th { position: sticky; top: 0; }
-.long th:first-child { z-index: 1; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; }
 dt { font-weight: 600; } dd { margin: 0; }
 .warn { background: var(--warn); padding: .6rem .6rem .6rem 2rem; border-radius: 4px; }
 .plots, .samples { display: flex; flex-wrap: wrap; gap: 1rem; }
-.plots img { flex: 0 1 auto; max-width: 100%; height: auto; background: #fff;
+.plots img { flex: 1 1 17rem; min-width: 0; max-width: 25rem; background: #fff;
              border-radius: 4px; }
+.plots img.wide { flex-basis: 100%; max-width: 60rem; }
 .samples table { font-size: .8rem; line-height: 1.3; }
 .samples td { text-align: center; white-space: normal; max-width: 7rem; }
 .samples img { display: block; width: 5.5rem; margin: 0 auto .2rem;
@@ -57,12 +55,12 @@ _NOTE = (
     "A single network's accuracy stands with Wilson's 95% interval, which is about the "
     "choice of test images; that of several seeds with their standard deviation. Plots "
     "have the same as bands. Worst: an image counts if it is classified rightly as it "
-    "is and under every attack of that ball."
+    "is and under every attack of that ball, whose ε is in 1/255."
 )
 _NOTE_ON_DIFFERENCES = (
-    "Differences: points of accuracy more than the baseline; on how many images more, "
-    "or fewer, of the answers are right; p of the exact McNemar test of these two "
-    "numbers, alone and by Holm's method for all tests of the table. The tests are about these "
+    "Points of accuracy more than the baseline; on how many images more, or fewer, of "
+    "the answers are right; p of the exact McNemar test of these two numbers, alone "
+    "and by Holm's method for all tests of the table. The tests are about these "
     "networks, not about others trained alike."
 )
 
@@ -137,11 +135,14 @@ def markdown(title: str, facts: dict[str, str], comparisons: list[Comparison]) -
     for found in comparisons:
         if len(comparisons) > 1:
             parts.append(f"# {found.title}")
-        for heading, table in tables.comparison(found).items():
-            parts.append(f"## {heading}\n\n{tables.markdown(*table)}")
+        first, *others = tables.comparison(found).items()
+        parts += [f"## {first[0]}", tables.markdown(*first[1]), _NOTE]
         for heading, lines in _warnings(found).items():
-            parts.append(f"## {heading}\n\n" + "\n".join(f"- {x}" for x in lines))
-    parts += ["## How to read them", _NOTE, _NOTE_ON_DIFFERENCES]
+            parts += [f"## {heading}", "\n".join(f"- {line}" for line in lines)]
+        for heading, table in others:
+            parts += [f"## {heading}", tables.markdown(*table)]
+        if found.differences:
+            parts.append(_NOTE_ON_DIFFERENCES)
     return "\n\n".join(parts) + "\n"
 
 
@@ -161,7 +162,10 @@ def page(
             body.append(f"<h2>{html.escape(found.title)}</h2>")
         body += _sections(found)
     if histories:
-        body += ["<h2>Training</h2>", _images("", [plots.training_curves(histories)])]
+        body += [
+            "<h2>Training</h2>",
+            _images("Training", [plots.training_curves(histories)], "wide"),
+        ]
     return (
         "<!doctype html>\n"
         '<html lang="en"><head><meta charset="utf-8">\n'
@@ -213,14 +217,16 @@ def _warnings(found) -> dict[str, list[str]]:
 
 def _sections(found) -> list[str]:
     """HTML of one comparison: tables, warnings, plots, samples."""
-    body = []
-    for heading, (header, rows) in tables.comparison(found).items():
-        body += [f"<h2>{html.escape(heading)}</h2>", _table(header, rows)]
+    first, *others = tables.comparison(found).items()
+    body = [f"<h2>{html.escape(first[0])}</h2>", _table(*first[1])]
     body.append(f"<p>{html.escape(_NOTE)}</p>")
-    body.append(f"<p>{html.escape(_NOTE_ON_DIFFERENCES)}</p>")
     for heading, lines in _warnings(found).items():
         items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
-        body.append(f'<h2>{heading}</h2><ul class="warn">{items}</ul>')
+        body.append(f'<h3>{heading}</h3><ul class="warn">{items}</ul>')
+    for heading, table in others:
+        body += [f"<h2>{html.escape(heading)}</h2>", _table(*table)]
+    if found.differences:
+        body.append(f"<p>{html.escape(_NOTE_ON_DIFFERENCES)}</p>")
     for heading, draw, panels in _drawings(found).values():
         # A figure a panel, so that a phone has them one below the other.
         figures = [draw({name: panel}) for name, panel in panels.items()]
@@ -241,14 +247,16 @@ def _table(header, rows) -> str:
     )
 
 
-def _images(alt: str, figures) -> str:
+def _images(alt: str, figures, kind: str = "panel") -> str:
     """Figures side by side as far as there is room."""
     found = []
     for figure in figures:
         file = io.BytesIO()
         figure.savefig(file, format="svg")
         data = base64.b64encode(file.getvalue()).decode()
-        found.append(f'<img alt="{alt}" src="data:image/svg+xml;base64,{data}">')
+        found.append(
+            f'<img class="{kind}" alt="{alt}" src="data:image/svg+xml;base64,{data}">'
+        )
     return f'<div class="plots">{"".join(found)}</div>'
 
 

@@ -87,7 +87,7 @@ def comparison(found: Comparison) -> dict[str, tuple[list[str], list[list[str]]]
 
 
 _TABLES = {
-    "Accuracy in %; worst: the worst case over all attacks, by ε in 1/255": (
+    "Accuracy in %": (
         "clean",
         "mCA",
         "mCE",
