@@ -25,7 +25,10 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 0 auto;
 h1 { font-size: 1.6rem; line-height: 1.2; }
 h2 { font-size: 1.3rem; margin-top: 2.5rem; border-bottom: 2px solid var(--line); }
 h3 { font-size: 1.05rem; margin: 1.8rem 0 .5rem; }
-.scroll { overflow-x: auto; }
+.scroll { overflow-x: auto; max-width: 100%; background:
+    linear-gradient(to left, var(--back) 1rem, transparent 2rem) right / 2rem 100%
+      no-repeat local,
+    linear-gradient(to left, #8889, transparent) right / 1rem 100% no-repeat; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid var(--line);
          white-space: nowrap; }
