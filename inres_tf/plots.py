@@ -192,7 +192,10 @@ def _legend(figure, *axes) -> None:
     for ax in axes:
         for handle, label in zip(*ax.get_legend_handles_labels()):
             handles.setdefault(label, handle)
-    figure.legend(handles.values(), handles, loc="outside lower center", ncols=3)
+    # As many columns as there is room for: in points, a handle and the longest name.
+    room = 45 + 6 * max(map(len, handles), default=0)
+    columns = max(1, int(72 * figure.get_figwidth() // room))
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=columns)
 
 
 def _styles():

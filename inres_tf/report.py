@@ -29,6 +29,9 @@ h3 { font-size: 1.05rem; margin: 1.8rem 0 .5rem; }
     linear-gradient(to left, var(--back) 1rem, transparent 2rem) right / 2rem 100%
       no-repeat local,
     linear-gradient(to left, #8889, transparent) right / 1rem 100% no-repeat; }
+.long { max-height: 40rem; overflow-y: auto; }
+.long th { position: sticky; top: 0; z-index: 1; }
+.long th:first-child { z-index: 2; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid var(--line);
          white-space: nowrap; }
@@ -244,8 +247,9 @@ def _table(header, rows) -> str:
         f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>"
         for row in rows
     )
+    kind = "scroll long" if len(rows) > 30 else "scroll"
     return (
-        '<div class="scroll" tabindex="0"><table>'
+        f'<div class="{kind}" tabindex="0"><table>'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 

@@ -470,3 +470,14 @@ def test_plots_show_the_cells(tmp_path):
     one = draw({k: {"b": v["b"]} for k, v in panels.items()})
     color = one.axes[0].containers[0].lines[0].get_color()
     assert color == ax.containers[1].lines[0].get_color()
+
+
+def test_what_stands_apart_has_plots_of_its_own(tmp_path):
+    contents = result("a"), result("b", dataset="mnist")
+    parts = compared(*contents, tmp_path=tmp_path, allow_different=True)
+    path = report.write(tmp_path / "out", "tables", "T", {}, parts)
+    names = {p.name for p in (tmp_path / "out").iterdir()}
+    assert names >= {"tables.md", "trade_off_1.png", "trade_off_2.png"}
+    text = "".join(Parsed(path.read_text()).text)
+    first, second = (text.index(part.title) for part in parts)
+    assert first < second < len(text)
