@@ -74,9 +74,8 @@ def evaluate(
         mean = corruptions.mean_accuracy(result["corruptions"])
         result["mean_corruption_accuracy"] = mean
     if baseline:
-        result["mce"] = corruptions.mce(
-            result["corruptions"], baseline.get("corruptions", {})
-        )
+        errors = corruptions.mce(result["corruptions"], baseline.get("corruptions", {}))
+        result["mce"], result["relative_errors"] = errors["mce"], errors["relative"]
     for name in config.attacks:
         for eps in config.eps:
             run.attacked(name, eps)

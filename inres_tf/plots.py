@@ -126,34 +126,83 @@ def rates_by_depth(rates: dict[str, dict[str, float]]):
             without damped blocks is left out and keeps its colour.
     """
     figure, (ax,) = _axes()
-    for (name, by_layer), color in zip(rates.items(), _colors()):
+    for (name, by_layer), style in zip(rates.items(), _styles()):
         if by_layer:
             blocks, found = range(1, len(by_layer) + 1), list(by_layer.values())
-            ax.plot(blocks, found, "o-", color=color, label=name)
+            ax.plot(blocks, found, "-", **style, label=name)
     ax.set(xlabel="damped block", ylabel="λ")
     ax.set_ylim(bottom=0)
     ax.locator_params(axis="x", integer=True)
-    ax.legend()
+    _legend(figure, ax)
     return figure
 
 
-def accuracy_over(panels: dict[str, dict[str, dict[float, float]]], xlabel: str):
+def accuracy_over(panels, xlabel: str, models: list[str]):
     """Accuracy over the strength of attacks or corruptions, a panel for each.
 
     Args:
-        panels: for each attack or corruption, for each model, accuracy in [0, 1] by
-            strength (0: clean).
+        panels: for each attack or corruption, for each model that has it, a
+            `comparison.Cell` by strength (0: clean), whose interval is the band.
         xlabel: what the strength is.
+        models: all models, in the order of their colours.
     """
-    figure, axes = _axes(len(panels), width=3.8)
-    for (title, models), ax in zip(panels.items(), axes):
-        for name, points in models.items():
+    figure, axes = _axes(len(panels), width=3.8, columns=4)
+    styles = dict(zip(models, _styles()))
+    for (title, by_model), ax in zip(panels.items(), axes):
+        for name, points in by_model.items():
             strengths = sorted(points)
-            ax.plot(strengths, [100 * points[s] for s in strengths], "o-", label=name)
-        ax.set(xlabel=xlabel, title=title, ylim=(0, 101))
-    axes[0].set_ylabel("accuracy (%)")
-    axes[0].legend()
+            cells = [points[strength] for strength in strengths]
+            means = [100 * cell.mean for cell in cells]
+            ax.plot(strengths, means, "-", **styles[name], label=name)
+            low, high = ([100 * getattr(c, e) for c in cells] for e in ("low", "high"))
+            color = styles[name]["color"]
+            ax.fill_between(strengths, low, high, color=color, alpha=0.15, linewidth=0)
+        ax.set(xlabel=xlabel, ylabel="accuracy (%)", ylim=(0, 101))
+        ax.set_title(title, wrap=True)
+    _legend(figure, *axes)
     return figure
+
+
+def trade_off(panels, models: list[str]):
+    """Accuracy under attack over clean accuracy, a point a model with its intervals.
+
+    Args:
+        panels: by what is attacked, for each model that has it, two cells as those of
+            `accuracy_over`: clean and under attack.
+        models: all models, in the order of their colours.
+    """
+    figure, axes = _axes(len(panels), width=3.8, columns=4)
+    styles = dict(zip(models, _styles()))
+    for (title, by_model), ax in zip(panels.items(), axes):
+        for name, cells in by_model.items():
+            x, y = (100 * cell.mean for cell in cells)
+            sides = [
+                [[100 * (c.mean - c.low)], [100 * (c.high - c.mean)]] for c in cells
+            ]
+            style = styles[name] | {"elinewidth": 1, "markersize": 7}
+            ax.errorbar(x, y, yerr=sides[1], xerr=sides[0], **style, ls="", label=name)
+        ax.set(xlabel="clean accuracy (%)", ylabel=f"{title} (%)")
+    _legend(figure, *axes)
+    return figure
+
+
+def _legend(figure, *axes) -> None:
+    """One legend of all panels, below them."""
+    handles = {}
+    for ax in axes:
+        for handle, label in zip(*ax.get_legend_handles_labels()):
+            handles.setdefault(label, handle)
+    # As many columns as there is room for: in points, a handle and the longest name.
+    room = 45 + 6 * max(map(len, handles), default=0)
+    columns = max(1, int(72 * figure.get_figwidth() // room))
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=columns)
+
+
+def _styles():
+    """Colours, and for more than ten other markers."""
+    for marker in itertools.cycle("osD^v"):
+        for color in itertools.islice(_colors(), 10):
+            yield {"color": color, "marker": marker}
 
 
 def _colors():

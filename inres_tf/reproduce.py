@@ -9,11 +9,19 @@ from collections.abc import Callable
 
 import keras
 
-from inres_tf import checkpoints, evaluation, plots, report, runs, strategies
+from inres_tf import (
+    checkpoints,
+    comparison,
+    evaluation,
+    gathering,
+    report,
+    runs,
+    strategies,
+)
 from inres_tf.config import setting
 from inres_tf.data import Dataset
 from inres_tf.errors import UserError
-from inres_tf.layers import damping_rates, dead_blocks
+from inres_tf.layers import damping_rates
 from inres_tf.logits import check_classifier
 from inres_tf.protocols import EvaluationConfig
 from inres_tf.recipes import MAY_CHANGE, TrainConfig
@@ -128,8 +136,7 @@ def reproduce(
     dataset = training.load()
     evaluation.check_number(evaluating, dataset.test)
     jobs = [(model, seed) for model in config.models for seed in config.seeds]
-    results: dict[str, list[dict]] = {}
-    histories, rates = {}, {}
+    finished, histories = [], {}
     for number, (name, seed) in enumerate(jobs, start=1):
         print(f"[{number}/{len(jobs)}] {name}, seed {seed}", flush=True)
         run = folder / f"{name}-seed{seed}"
@@ -141,35 +148,33 @@ def reproduce(
         runs.write_config(folder, flags, config.seeds[0])
         stopped(done)
         with strategy.scope():
-            result = _evaluated(run, dataset, evaluating)
-        results.setdefault(name, []).append(result)
+            _evaluate(run, dataset, evaluating)
+        finished.append(run)
         histories.setdefault(name, done.history)
-        rates.setdefault(name, result["lambda"])
-    facts = _facts(dataset, results, rates, config, training, evaluating)
+    (compared,) = comparison.compare(gathering.gather(finished))
+    facts = _facts(dataset, compared, config, training, evaluating)
     if command:
         facts["command"] = command
-    return _write(folder, dataset, results, histories, rates, facts)
+    return _write(folder, dataset, compared, histories, facts)
 
 
-def _evaluated(run, dataset, evaluating) -> dict:
-    """The run's evaluation, made unless it is there with the same settings."""
+def _evaluate(run, dataset, evaluating) -> None:
+    """Writes the run's evaluation, unless it is there with the same settings."""
     path = run / "evaluation.json"
     settings = json.loads(json.dumps(dataclasses.asdict(evaluating)))
     # Absent or damaged, it is made again.
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        result = json.loads(path.read_text(encoding="utf-8"))
-        if result["settings"] == settings:
-            return result
+        if json.loads(path.read_text(encoding="utf-8"))["settings"] == settings:
+            return
     model = checkpoints.load_model(run / "model.keras")
     result = evaluate_model(model, dataset, evaluating) | {"settings": settings}
     checkpoints.write_text(path, json.dumps(result, indent=2) + "\n")
-    return result
 
 
-def _facts(dataset, results, rates, config, training, evaluating) -> dict[str, str]:
+def _facts(dataset, compared, config, training, evaluating) -> dict[str, str]:
     """What was run where, for the report."""
-    first = next(iter(results.values()))[0]
-    facts = {
+    first = compared.runs[0].result
+    return report.facts_of([compared]) | {
         "data": f"{dataset.name}, {len(dataset.train)} training images, "
         f"{first['num_examples']} of {len(dataset.test)} test images evaluated",
         "training": f"{training.epochs} epochs, batch {training.batch_size}, learning "
@@ -177,33 +182,15 @@ def _facts(dataset, results, rates, config, training, evaluating) -> dict[str, s
         f"seeds {', '.join(map(str, config.seeds))}",
         "evaluation": f"{first['protocol']} protocol, iterative attacks of "
         f"{evaluating.steps} steps of {evaluating.step_size:g}/255",
-        "machine": runs.processor(),
-        "versions": ", ".join(f"{k} {v}" for k, v in runs.versions().items()),
     }
-    dead = [
-        f"{name} {dead_blocks(found)} of {len(found)}"
-        for name, found in rates.items()
-        if found
-    ]
-    if dead:
-        facts["damped blocks with λ = 0"] = ", ".join(dead)
-    return facts
 
 
-def _write(folder, dataset, results, histories, rates, facts) -> pathlib.Path:
+def _write(folder, dataset, compared, histories, facts) -> pathlib.Path:
     """Writes the results, the plots and the report; returns the report's path."""
-    title = f"Damped residual networks on {dataset.name}"
-    drawn = report.figures(results, histories, rates)
-    for name, figure in drawn.items():
-        plots.save(figure, folder / f"{name}.png")
-    listed = [result for of_model in results.values() for result in of_model]
+    listed = [run.result for run in compared.runs]
     checkpoints.write_text(
         folder / "results.json",
         json.dumps({"facts": facts, "results": listed}, indent=2) + "\n",
     )
-    checkpoints.write_text(
-        folder / "results.md", report.markdown(title, facts, results)
-    )
-    path = folder / "report.html"
-    checkpoints.write_text(path, report.page(title, facts, results, drawn))
-    return path
+    title = f"Damped residual networks on {dataset.name}"
+    return report.write(folder, "results", title, facts, [compared], histories)

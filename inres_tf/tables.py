@@ -2,6 +2,10 @@
 
 import statistics
 
+from inres_tf.comparison import Comparison
+from inres_tf.corruptions import mean_accuracy
+from inres_tf.intervals import wilson
+
 
 def percent(values) -> str:
     """Accuracies in [0, 1], one a seed, as per cent: mean, and ± s.d. of several."""
@@ -13,7 +17,7 @@ def percent(values) -> str:
 
 def markdown(header: list[str], rows: list[list[str]]) -> str:
     """A markdown table whose columns line up as plain text too."""
-    cells = [header, *rows]
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in [header, *rows]]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     lines = [
         "| " + " | ".join(c.ljust(w) for c, w in zip(row, widths)) + " |"
@@ -23,20 +27,18 @@ def markdown(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join([lines[0], rule, *lines[1:]])
 
 
-def noise_mean(result: dict) -> float:
-    """Mean accuracy over the corruptions of a result of `evaluation.evaluate`."""
-    return statistics.fmean(c["mean"] for c in result["corruptions"].values())
-
-
 def evaluation(result: dict) -> str:
     """One model's result of `evaluation.evaluate` as text for a terminal.
 
     Args:
         result: the dict that `train.evaluate` writes.
     """
+    number = result["num_examples"]
+    low, high = wilson(number / 2, number)
     parts = [
-        f"{result['model']} on {result['dataset']}: {result['num_examples']} images, "
-        f"{result['protocol']} protocol, accuracy in %",
+        f"{result['model']} on {result['dataset']}: {number} images, "
+        f"{result['protocol']} protocol, accuracy in %; 95% intervals (Wilson) reach "
+        f"at most {50 * (high - low):.1f} to either side",
         f"clean {percent([result['clean']['accuracy']])}",
     ]
     if result["corruptions"]:
@@ -47,6 +49,12 @@ def evaluation(result: dict) -> str:
         ]
         header = ["corruption", *(f"severity {c}" for c in columns[:-1]), "mean"]
         parts.append(markdown(header, rows))
+        line = f"mean corruption accuracy {percent([mean_accuracy(result['corruptions'])])}"
+        if "mce" in result:
+            line += (
+                f"; mean corruption error {100 * result['mce']:.1f}% of the baseline's"
+            )
+        parts.append(line)
     if result["attacks"]:
         names = list(dict.fromkeys(row["name"] for row in result["attacks"]))
         radii = list(dict.fromkeys(row["eps"] for row in result["attacks"]))
@@ -62,48 +70,60 @@ def evaluation(result: dict) -> str:
     return "\n\n".join(parts)
 
 
-def comparison(results: dict[str, list[dict]]) -> dict[str, str]:
-    """Several models' results as the paper's two tables, in markdown.
+def comparison(found: Comparison) -> dict[str, tuple[list[str], list[list[str]]]]:
+    """A comparison of models as tables: accuracies, and differences with their tests.
 
     Args:
-        results: for each model, its results of `evaluation.evaluate`, one a seed, all
-            with the same settings.
+        found: what `comparison.compare` gives.
 
     Returns:
-        Dict of the tables by title; a table without columns is left out.
+        Header and rows of each table by its title; one without columns is left out.
     """
-    first = next(iter(results.values()))[0]
     tables = {}
-    if first["corruptions"]:
-        noises = list(first["corruptions"])
-        header = ["model", "clean", *(n.removesuffix("_noise") for n in noises), "mean"]
+    for title, groups in _TABLES.items():
+        columns = [c for c in found.columns if c.group in groups]
+        if all(c.group == "clean" for c in columns) and tables:
+            continue
+        header = ["model", *(found.label(c) for c in columns)]
+        rows = [[m, *(_cell(found.cell(m, c)) for c in columns)] for m in found.models]
+        tables[title] = header, rows
+    if found.differences:
+        header = ["model", "column", "points", "better on", "worse on", "p", "p (Holm)"]
         rows = [
             [
-                model,
-                percent([r["clean"]["accuracy"] for r in runs]),
-                *(percent([r["corruptions"][n]["mean"] for r in runs]) for n in noises),
-                percent([noise_mean(r) for r in runs]),
+                row.model,
+                found.label(row.column),
+                f"{100 * row.points:+.1f}",
+                *("–" if n is None else str(n) for n in (row.better, row.worse)),
+                *("–" if p is None else _probability(p) for p in (row.p, row.adjusted)),
             ]
-            for model, runs in results.items()
+            for row in found.differences
         ]
-        tables["Stochastic noise: accuracy in %, mean over the severities"] = markdown(
-            header, rows
-        )
-    if first["attacks"]:
-        header = ["model", "clean"]
-        header += [f"{a['name']} {a['eps']:g}" for a in first["attacks"]]
-        rows = [
-            [
-                model,
-                percent([r["clean"]["accuracy"] for r in runs]),
-                *(
-                    percent([r["attacks"][i]["accuracy"] for r in runs])
-                    for i in range(len(first["attacks"]))
-                ),
-            ]
-            for model, runs in results.items()
-        ]
-        tables["Adversarial attacks: accuracy in %, by ε in 1/255"] = markdown(
-            header, rows
-        )
+        tables[f"Differences from {found.baseline} on the same images"] = header, rows
     return tables
+
+
+_TABLES = {
+    "Accuracy in %": (
+        "clean",
+        "mCA",
+        "mCE",
+        "worst",
+    ),
+    "Corruptions: accuracy in %, mean over the severities": ("clean", "corruption"),
+    "Attacks: accuracy in %, by ε in 1/255": ("clean", "attack"),
+}
+
+
+def _cell(cell) -> str:
+    """A cell of a comparison: with its interval, or the deviation over seeds."""
+    if cell is None:
+        return "–"
+    text = percent(cell.accuracies)
+    if len(cell.accuracies) > 1 or cell.low == cell.high:
+        return text
+    return f"{text} [{100 * cell.low:.1f}, {100 * cell.high:.1f}]"
+
+
+def _probability(p) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -16,6 +16,7 @@ from absl import flags
 
 import zoo
 from inres_tf import checkpoints
+from inres_tf.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -62,6 +63,7 @@ def test_help_explains_every_flag():
         "convert": ("official_checkpoint", "output"),
         "list": ("models", "json"),
         "plot": ("output",),
+        "compare": ("baseline", "output_dir", "title", "allow_different"),
         "reproduce": ("models", "seeds", "eps", "weight_decay"),
     }
     runs = {name: process(f"train.{name}", "--help") for name in own}
@@ -181,6 +183,53 @@ def test_plot(binary, tmp_path, monkeypatch):
                 assert image.width > 1000 and image.height > 500
 
 
+def result_of(folder, model="a", **changes):
+    """A folder with the result of an evaluation."""
+    found = {"model": model, "dataset": "digits", "num_examples": 50}
+    found |= {"protocol": "standard", "clean": {"accuracy": 0.8}}
+    folder.mkdir(parents=True)
+    (folder / "evaluation.json").write_text(json.dumps(found | changes))
+    return folder
+
+
+def test_compare(binary, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    attack = {"name": "pgd", "eps": 8.0, "steps": 20, "step_size": 1.0, "accuracy": 0.5}
+    result_of(tmp_path / "one", attacks=[attack])
+    result_of(tmp_path / "two", clean={"accuracy": 0.9})
+    arguments = ("one", "new=two", "--baseline=new", "--title=Mine")
+    code, out, err = binary("compare", *arguments)
+    assert (code, err) == (0, "")
+    assert {p.name for p in (tmp_path / "comparison").iterdir()} == {
+        "comparison.json",
+        "comparison.md",
+        "report.html",
+        "accuracy_over_eps.png",
+    }
+    text = (tmp_path / "comparison" / "comparison.md").read_text()
+    assert out == f"{text}\nreport: comparison/report.html\n"
+    assert text.startswith("# Mine\n") and "| new   | 90.0 [78.6, 95.7] |" in text
+    assert "command: python -m train.compare one new=two --baseline=new" in text
+    found = json.loads((tmp_path / "comparison" / "comparison.json").read_text())
+    (one,) = found["comparisons"]
+    assert one["baseline"] == "new" and one["num_examples"] == 50
+    clean, pgd = one["models"]["a"]["accuracies"]
+    assert (clean["mean"], pgd["mean"], pgd["strength"]) == (0.8, 0.5, 8.0)
+    assert [round(pgd[k], 4) for k in ("low", "high")] == [0.3664, 0.6336]
+    (difference,) = one["differences"]
+    assert difference["model"] == "a" and round(difference["points"], 9) == -0.1
+
+
+def test_reproduce_evaluates_with_the_recipes_batch(binary, monkeypatch, tmp_path):
+    def stop(config, training, evaluating, *_):
+        assert evaluating.batch_size == training.batch_size == 128
+        raise UserError("as far as this")
+
+    monkeypatch.setattr("inres_tf.reproduce.reproduce", stop)
+    code, _, err = binary("reproduce", "--models=plain8", f"--output_dir={tmp_path}/x")
+    assert (code, err) == (1, "train.reproduce: as far as this\n")
+
+
 def test_evaluate_takes_a_model_and_its_weights(binary, trained, tmp_path):
     path = tmp_path / "some.weights.h5"
     trained.save_weights(path)
@@ -229,6 +278,8 @@ def mistakes(tmp_path, saved):
     other = tmp_path / "other"
     other.mkdir()
     run = metrics_of_a_run(tmp_path / "run")
+    digits = result_of(tmp_path / "digits")
+    mnist = result_of(tmp_path / "mnist", dataset="mnist")
     foreign = tmp_path / "foreign.jsonl"
     foreign.write_text('{"step": 1}\n')
     (other / "config.json").write_text(json.dumps({"flags": {"model": "plain8"}}))
@@ -316,6 +367,15 @@ def mistakes(tmp_path, saved):
         "plot into what": (("plot", run, "--output=x.jpg"), 1, ".png or .svg"),
         "plot no folder": (("plot", run, f"--output={foreign}/x.png"), 1, "foreign"),
         "plot an unknown flag": (("plot", run, "--ouput=x.png"), 2, "ouput"),
+        "compare nothing": (("compare", out), 1, "name what to compare"),
+        "compare what is not there": (("compare", f"{tmp_path}/none", out), 1, "none"),
+        "compare no result": (("compare", one, out), 1, "holds no evaluation.json"),
+        "compare other data": (("compare", digits, mnist, out), 1, "digits and mnist"),
+        "compare with whom": (
+            ("compare", digits, "--baseline=b", out),
+            1,
+            "--baseline=b is none of a",
+        ),
         "models twice": (("reproduce", "--models=plain8,plain8", out), 1, "each once"),
     }
 

@@ -72,7 +72,8 @@ def test_leaves_tables_plots_and_one_report(folder):
 
 def test_report_needs_no_other_file(folder):
     page = (folder / "report.html").read_text()
-    assert page.count("data:image/svg+xml;base64,") == 4
+    # Two attacks, two noises, λ, the training curves.
+    assert page.count("data:image/svg+xml;base64,") == 6
     assert not re.search(r'(src|href)="(?!data:)', page) and "@import" not in page
     assert 'name="viewport"' in page and "the command" in page
     for model in MODELS:
@@ -91,7 +92,7 @@ def test_tables_hold_the_evaluations(folder):
         )
         for r in mine
     ]
-    line = [row for row in text.splitlines() if row.startswith("| in_resnet20")][1]
+    line = [row for row in text.splitlines() if row.startswith("| in_resnet20")][2]
     assert line.split("|")[-2].strip() == tables.percent(pgd) and "±" in line
     header = next(row for row in text.splitlines() if "fgsm 8" in row)
     assert [c.strip() for c in header.split("|")[3:-1]] == [

@@ -26,7 +26,7 @@ def main():
     """Reproduces as the flags say."""
     config = cli.read_flags(ReproduceConfig)
     training = cli.read_flags(TrainConfig, model="reproduce", seed=config.seeds[0])
-    evaluating = cli.read_flags(EvaluationConfig)
+    evaluating = cli.read_flags(EvaluationConfig, batch_size=training.batch_size)
     for name in config.models:
         models.check(name)
     command = " ".join(["python -m train.reproduce", *sys.argv[1:]])
