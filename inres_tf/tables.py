@@ -49,11 +49,10 @@ def evaluation(result: dict) -> str:
         ]
         header = ["corruption", *(f"severity {c}" for c in columns[:-1]), "mean"]
         parts.append(markdown(header, rows))
-        line = f"mean corruption accuracy {percent([mean_accuracy(result['corruptions'])])}"
+        mean = mean_accuracy(result["corruptions"])
+        line = f"mean corruption accuracy {percent([mean])}"
         if "mce" in result:
-            line += (
-                f"; mean corruption error {100 * result['mce']:.1f}% of the baseline's"
-            )
+            line += f"; mean corruption error {percent([result['mce']])}, baseline 100"
         parts.append(line)
     if result["attacks"]:
         names = list(dict.fromkeys(row["name"] for row in result["attacks"]))

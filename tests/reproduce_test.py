@@ -58,6 +58,7 @@ def test_leaves_tables_plots_and_one_report(folder):
         "accuracy_over_eps.png",
         "accuracy_over_severity.png",
         "lambda_by_depth.png",
+        "trade_off.png",
     }
     found = json.loads((folder / "results.json").read_text())
     assert [(r["model"]) for r in found["results"]] == [
@@ -72,8 +73,8 @@ def test_leaves_tables_plots_and_one_report(folder):
 
 def test_report_needs_no_other_file(folder):
     page = (folder / "report.html").read_text()
-    # Two attacks, two noises, λ, the training curves.
-    assert page.count("data:image/svg+xml;base64,") == 6
+    # Two attacks and their worst, two noises, two radii's trade-off, λ, the curves.
+    assert page.count("data:image/svg+xml;base64,") == 9
     assert not re.search(r'(src|href)="(?!data:)', page) and "@import" not in page
     assert 'name="viewport"' in page and "the command" in page
     for model in MODELS:
