@@ -192,7 +192,7 @@ def test_what_does_not_fit_is_said(trained, few):
             {"attacks": ("pdg",)},
             "--attacks does not know 'pdg'; known: fgsm, ifgsm, pgd",
         ),
-        ({"corruptions": ("fog",)}, "--corruptions does not know 'fog'"),
+        ({"corruptions": ("rain",)}, "--corruptions does not know 'rain'"),
         (
             {"protocol": "mine"},
             "--protocol does not know 'mine'; known: standard, paper",
