@@ -58,7 +58,7 @@ def main(_):
 {measure.machine()}.
 Seconds for 10,000 images of 32×32×3 random pixels, measured with {FLAGS.images}: means
 over the severities, medians of {FLAGS.rounds} rounds in which the corruptions take
-turns.
+turns. The machine is shared.
 
 {tables.markdown(["corruption", "one severity"], rows)}
 

@@ -3,10 +3,11 @@
 All take images of shape (number, height, width, channels).
 """
 
+import functools
 import math
 
 import numpy as np
-from scipy import ndimage
+from scipy import ndimage, sparse
 
 # Rec. 601, as in OpenCV's conversion to grey.
 _LUMA = np.array([0.299, 0.587, 0.114])
@@ -89,17 +90,18 @@ def sum_of_zooms(x, factors):
         factors: magnifications, at least 1.
     """
     number, height, width, channels = x.shape
-    rows, columns = (
-        np.stack([_zoom_matrix(size, f) for f in factors]).astype(x.dtype)
-        for size in (height, width)
-    )
-    x = x.transpose(0, 3, 1, 2).reshape(-1, width)
-    x = (
-        x @ columns.reshape(-1, width).T
-    )  # (number * channels * height, factors * width)
-    x = x.reshape(number, channels, height * len(factors), width)
-    x = rows.transpose(1, 2, 0).reshape(height, -1) @ x
-    return x.transpose(0, 2, 3, 1)
+    matrix = _zooms(height, width, tuple(factors)).astype(x.dtype)
+    x = matrix @ x.transpose(1, 2, 0, 3).reshape(height * width, -1)
+    return x.reshape(height, width, number, channels).transpose(2, 0, 1, 3)
+
+
+@functools.lru_cache(maxsize=8)
+def _zooms(height, width, factors):
+    """Sparse linear map of an image's pixels under several magnifications, added up."""
+    return sum(
+        sparse.kron(*(sparse.csr_array(_zoom_matrix(s, f)) for s in (height, width)))
+        for f in factors
+    ).tocsr()
 
 
 def _zoom_matrix(size, factor):
