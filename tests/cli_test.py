@@ -16,6 +16,7 @@ from absl import flags
 
 import zoo
 from inres_tf import checkpoints
+from inres_tf.analysis import ANALYSES
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -56,6 +57,7 @@ def contents(folder):
 
 def test_help_explains_every_flag():
     own = {
+        "analyze": ("checkpoint", "landscape", "rates", "output_dir"),
         "train": ("model", "resume", "learning_rate"),
         "evaluate": ("checkpoint", "protocol", "output"),
         "export": ("checkpoint", "overwrite"),
@@ -181,6 +183,50 @@ def test_plot(binary, tmp_path, monkeypatch):
                 assert image.width > 1000 and image.height > 500
 
 
+def test_analyze(binary, saved, tmp_path):
+    folder = tmp_path / "deep" / "analysis"
+    arguments = [
+        f"--checkpoint={saved}",
+        "--num_examples=6",
+        "--eps=32",
+        "--grid=3",
+        "--steps=2",
+        "--iterations=2",
+        "--rates=none",
+        "--corruptions=shot_noise",
+        "--bins=4",
+        f"--output_dir={folder}",
+    ]
+    names = ("landscape", "lyapunov", "lipschitz", "gradients", "calibration")
+    code, out, err = binary("analyze", *arguments)
+    assert code == 0 and err == "" and out.endswith(f"-> {folder}\n")
+    assert "in_resnet8 on digits: 6 images" in out
+    found = json.loads((folder / "analysis.json").read_text())
+    assert found["settings"]["rates"] == [] and found["num_examples"] == 6
+    assert "tensorflow" in found["versions"]
+    assert list(found["analyses"]) == list(names)
+    for name in names:
+        assert f"\n| {name} " in out
+        with PIL.Image.open(folder / f"{name}.png") as image:
+            assert image.width > 500
+        with np.load(folder / f"{name}.npz") as arrays:
+            assert len(arrays.files) > 3
+    with np.load(folder / "landscape.npz") as arrays:
+        assert arrays["loss"].shape == (6, 3, 3)
+        clean = found["analyses"]["landscape"]["clean"]["loss"]
+        assert arrays["mean_loss"][1, 1] == pytest.approx(clean)
+    with np.load(folder / "lyapunov.npz") as arrays:
+        assert arrays["names"][0] == "stage1_block1_merge"
+        assert arrays["growth_pgd"].shape == (1, 6, 4)
+
+    only = [f"--no{name}" for name in names if name != "gradients"]
+    other = tmp_path / "other"
+    arguments[-1] = f"--output_dir={other}"
+    assert binary("analyze", *arguments, *only)[0] == 0
+    written = {path.name for path in other.iterdir()}
+    assert written == {"gradients.npz", "gradients.png", "analysis.json"}
+
+
 def test_evaluate_takes_a_model_and_its_weights(binary, trained, tmp_path):
     path = tmp_path / "some.weights.h5"
     trained.save_weights(path)
@@ -287,6 +333,18 @@ def mistakes(tmp_path, saved):
             ("train", "--epochs=99999999999999999999", out),
             1,
             "--epochs",
+        ),
+        "analyze into what": (("analyze", f"--checkpoint={saved}"), 1, "--output_dir"),
+        "analyze nothing": (
+            ("analyze", out, *(f"--no{name}" for name in ANALYSES)),
+            1,
+            "leave on one of --landscape",
+        ),
+        "an even grid": (("analyze", out, "--grid=10"), 1, "--grid must be odd"),
+        "too few images": (
+            ("analyze", f"--checkpoint={saved}", out, "--num_examples=9999"),
+            1,
+            "more than the 360 test images",
         ),
         "neither checkpoint nor model": (("evaluate",), 1, "--checkpoint"),
         "model without weights": (("evaluate", "--model=plain8"), 1, "--weights"),

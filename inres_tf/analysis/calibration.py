@@ -72,9 +72,9 @@ def calibration(logits, labels, bins: int = 15) -> Calibration:
             "`logits` must be (number, classes), at least one, with a label each. "
             f"Received: logits of shape {logits.shape}, labels of shape {labels.shape}"
         )
-    logits = logits - logits.max(-1, keepdims=True)
-    logs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-    probabilities = np.exp(logs)
+    powers = np.exp(logits - logits.max(-1, keepdims=True))
+    total = powers.sum(-1, keepdims=True)
+    probabilities = powers / total
     confidence = probabilities.max(-1)
     right = logits.argmax(-1) == labels
     edges = np.linspace(0, 1, bins + 1)
@@ -86,6 +86,8 @@ def calibration(logits, labels, bins: int = 15) -> Calibration:
             for values in (confidence, right)
         ]
     gap = np.nan_to_num(np.abs(means[0] - means[1]))
+    chosen = np.take_along_axis(logits, labels[:, None], -1)
+    losses = np.log(total) + logits.max(-1, keepdims=True) - chosen
     one_hot = np.arange(logits.shape[1]) == labels[:, None]
     return Calibration(
         count,
@@ -95,7 +97,7 @@ def calibration(logits, labels, bins: int = 15) -> Calibration:
         ece=float((gap * count).sum() / len(labels)),
         mce=float(gap.max()),
         brier=float(((probabilities - one_hot) ** 2).sum(-1).mean()),
-        nll=float(-logs[np.arange(len(labels)), labels].mean()),
+        nll=float(losses.mean()),
     )
 
 

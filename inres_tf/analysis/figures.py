@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from inres_tf.analysis.lyapunov import label
+from inres_tf.analysis.lyapunov import label, through_blocks
 from inres_tf.plots import _axes, _colors
 
 
@@ -44,13 +44,14 @@ def lyapunov(result):
     depth = np.arange(len(result.names) + 1)
     panels = (("random signs", result.growth_random), ("PGD", result.growth_pgd))
     for (title, growth), ax in zip(panels, axes):
-        relative = growth / growth[..., :1]
-        low, middle, high = np.nanquantile(relative, (0.25, 0.5, 0.75), axis=1)
+        relative = through_blocks(growth)
+        low, middle, high = np.quantile(relative, (0.25, 0.5, 0.75), axis=1)
         for i, (setting, color) in enumerate(zip(result.settings, _colors())):
             ax.plot(depth, middle[i], "o-", ms=3, color=color, label=label(setting))
             ax.fill_between(depth, low[i], high[i], color=color, alpha=0.15)
         ax.set(xlabel="blocks passed", ylabel="growth of the difference (L2)")
-        ax.set_yscale("log")
+        if (middle > 0).any():
+            ax.set_yscale("log")
         ax.set_title(f"{title}: median and quartiles of the images", fontsize=9)
     axes[0].legend(fontsize=8)
     blocks = depth[1:]
@@ -77,7 +78,8 @@ def lipschitz(result):
     for name, values in (("logits", result.network), ("margin", result.margin)):
         _histogram(axes[0], values, name)
     axes[0].set(xlabel="local Lipschitz constant (L2, by 1/255)", ylabel="images")
-    axes[0].legend()
+    if axes[0].get_legend_handles_labels()[0]:
+        axes[0].legend()
     if result.names:
         depth = np.arange(1, len(result.names) + 1)
         low, middle, high = np.quantile(result.blocks, (0, 0.5, 1), axis=0)
@@ -110,12 +112,15 @@ def gradients(result):
 
 def _histogram(ax, values, name=None):
     """A histogram over a logarithmic axis, without what is exactly 0."""
-    logs = np.log10(values[values > 0], dtype=np.float64)
-    # Equal values make a bar too.
-    low, high = (logs.min(), logs.max()) if len(logs) else (0, 0)
-    if high - low < 1e-6:
+    positive = values[values > 0]
+    if not len(positive):
+        return
+    low, high = np.log10([positive.min(), positive.max()])
+    if high - low < 1e-6:  # equal values make a bar too
         low, high = low - 0.5, high + 0.5
-    ax.hist(10**logs, bins=np.logspace(low, high, 25), alpha=0.7, label=name)
+    # The ends a little outside of the values, which rounding could leave out.
+    bins = np.logspace(low - 1e-6, high + 1e-6, 25)
+    ax.hist(positive, bins=bins, alpha=0.7, label=name)
     ax.set_xscale("log")
 
 

@@ -70,15 +70,19 @@ def in_batches(function, arrays, batch_size: int, *scalars):
 
     Returns:
         NumPy array of one row an image.
+
+    Raises:
+        ValueError: if the batch is smaller than 1.
+        RuntimeError: if the function does not give a row for each image.
     """
     check_range("batch_size", batch_size, 1)
     starts = range(0, len(arrays[0]), batch_size)
-    return np.concatenate(
-        [
-            function(*(a[at : at + batch_size] for a in arrays), *scalars)
-            for at in starts
-        ]
-    )
+    parts = ([a[at : at + batch_size] for a in arrays] for at in starts)
+    rows = np.concatenate([function(*part, *scalars) for part in parts])
+    # TensorFlow 2.21 gives none for a loop around x + 1.0 x, which it optimises away.
+    if len(rows) != len(arrays[0]):
+        raise RuntimeError(f"{len(rows)} rows for {len(arrays[0])} images: a defect")
+    return rows
 
 
 def logits(model, images, batch_size: int = 250) -> np.ndarray:

@@ -10,6 +10,7 @@ from inres_tf import attacks
 from inres_tf.analysis import functions
 from inres_tf.analysis.blocks import Chain, damped_at
 from inres_tf.analysis.lipschitz import block_constants, check_iteration
+from inres_tf.layers import damped_layers
 from inres_tf.progress import bar
 from inres_tf.sharding import compile_rows
 
@@ -45,17 +46,14 @@ class Lyapunov:
 
     def summary(self) -> dict[str, dict[str, float]]:
         """Over the images: growth from the first block's input to the last's output."""
-        through = {
-            name: np.median(growth[..., -1] / growth[..., 0], axis=1)
-            for name, growth in (
-                ("random", self.growth_random),
-                ("PGD", self.growth_pgd),
-            )
-        }
+        random, pgd = (
+            np.median(through_blocks(growth)[..., -1], axis=1)
+            for growth in (self.growth_random, self.growth_pgd)
+        )
         return {
             label(setting): {
-                "median growth, random": through["random"][i],
-                "median growth, PGD": through["PGD"][i],
+                "median growth, random": random[i],
+                "median growth, PGD": pgd[i],
                 "mean exponent": self.exponents[i].mean(),
                 "converged": self.converged[i].mean(),
             }
@@ -66,6 +64,15 @@ class Lyapunov:
 def label(setting: float) -> str:
     """What a setting of λ is called in tables and plots."""
     return "λ as trained" if np.isnan(setting) else f"λ = {setting:g}"
+
+
+def through_blocks(growth) -> np.ndarray:
+    """`growth` relative to its first column: what the blocks make of a difference.
+
+    nan where nothing of the difference reaches them.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return growth / growth[..., :1]
 
 
 def growth(model, images, perturbed, *, batch_size: int = 250) -> np.ndarray:
@@ -81,7 +88,7 @@ def growth(model, images, perturbed, *, batch_size: int = 250) -> np.ndarray:
         Float32 (number, 1 + blocks): the L2 norm of the difference at the first block's
         input, then at each block's output, over that of the pixels, in units of the
         features by 1/255 of the pixel range. nan where the pixels do not differ. What
-        the blocks do is the ratio of a column to the first.
+        the blocks do to it is `through_blocks` of this.
 
     Raises:
         UserError: if the model has no residual blocks.
@@ -154,7 +161,7 @@ def lyapunov(
     chain, _ = _compile_growth(model, tf.distribute.get_strategy())
     chain.require()
     settings = [None]
-    if any(hasattr(b.merge, "k") and b.merge.k is not None for b in chain.blocks):
+    if damped_layers(model):
         settings += rates
     signs = np.random.default_rng([seed, 2]).choice(np.float32([-1, 1]), images.shape)
     noisy = np.clip(images + np.float32(eps) * signs, 0, 255)
@@ -176,11 +183,10 @@ def lyapunov(
                 found[f"growth_{name}"].append(
                     growth(model, images, other, batch_size=batch_size)
                 )
-            found["constants"].append(
-                block_constants(model, images, batch_size, iterations, tolerance, seed)[
-                    1
-                ]
+            _, constants = block_constants(
+                model, images, batch_size, iterations, tolerance, seed
             )
+            found["constants"].append(constants)
     constants = np.stack(found.pop("constants"))
     with np.errstate(divide="ignore"):  # a block that is constant: -inf
         exponents = np.log(constants[..., 0])

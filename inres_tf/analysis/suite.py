@@ -17,6 +17,7 @@ from inres_tf.analysis.gradients import gradient_norms
 from inres_tf.analysis.landscape import DIRECTIONS, landscape
 from inres_tf.analysis.lipschitz import lipschitz
 from inres_tf.analysis.lyapunov import lyapunov
+from inres_tf.attacks import in_float32
 from inres_tf.checkpoints import atomic, write_text
 from inres_tf.config import setting
 from inres_tf.data import Dataset
@@ -208,21 +209,22 @@ def analyze(
         check_fits(model, data)
         if config.lyapunov:
             Chain(model).require()
-        found = {}
-        for name in chosen:
-            analysis = ANALYSES[name]
-            options = {key: getattr(config, key) for key in analysis.settings}
-            if analysis.progress:
-                options["progress"] = progress
-            result = analysis.function(
-                model, data.images, data.labels, batch_size=config.batch_size, **options
-            )
-            with atomic(folder / f"{name}.npz") as temporary:
-                np.savez_compressed(temporary, **result.arrays())
-            plots.save(analysis.figure(result), folder / f"{name}.png")
-            found[name] = _plain(result.summary())
     except ValueError as error:
         raise UserError(str(error)) from error
+    model = in_float32(model)  # once for all
+    found = {}
+    for name in chosen:
+        analysis = ANALYSES[name]
+        options = {key: getattr(config, key) for key in analysis.settings}
+        if analysis.progress:
+            options["progress"] = progress
+        result = analysis.function(
+            model, data.images, data.labels, batch_size=config.batch_size, **options
+        )
+        with atomic(folder / f"{name}.npz") as temporary:
+            np.savez_compressed(temporary, **result.arrays())
+        plots.save(analysis.figure(result), folder / f"{name}.png")
+        found[name] = _plain(result.summary())
     summary = {
         "model": model.name,
         "dataset": dataset.name,
