@@ -344,7 +344,7 @@ def mistakes(tmp_path, saved):
         "too few images": (
             ("analyze", f"--checkpoint={saved}", out, "--num_examples=9999"),
             1,
-            "more than the 360 test images",
+            "more than the 359 test images",
         ),
         "neither checkpoint nor model": (("evaluate",), 1, "--checkpoint"),
         "model without weights": (("evaluate", "--model=plain8"), 1, "--weights"),
