@@ -61,6 +61,7 @@ def lyapunov(result):
         axes[3].plot(blocks, result.rates[i], "o-", ms=3, color=color)
     axes[2].axhline(0, color="black", linewidth=0.8)
     axes[2].set(xlabel="block", ylabel="largest exponent, mean")
+    axes[3].sharex(axes[2])
     axes[3].set(xlabel="block", ylabel="λ")
     axes[3].set_title("gaps: blocks that are not damped", fontsize=9)
     for ax in axes:
@@ -104,7 +105,7 @@ def gradients(result):
     ):
         _histogram(ax, norms)
         ax.set(xlabel=f"{name} norm (nats by 1/255)", ylabel="images")
-        ax.set_title(f"exactly 0: {(norms == 0).sum()} images", fontsize=9)
+        ax.set_title(f"exactly 0: {(norms == 0).sum()} of {len(norms)}", fontsize=9)
     axes[3].hist(100 * result.zeros, bins=np.linspace(0, 100, 21))
     axes[3].set(xlabel="entries that are exactly 0 (%)", ylabel="images")
     return figure
