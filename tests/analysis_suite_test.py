@@ -98,7 +98,7 @@ def test_calibration_under_corruptions(trained, digits):
 # What all have in common.
 
 
-def test_results_do_not_depend_on_the_batch_size(trained, digits):
+def test_results_do_not_depend_on_the_batch_size(damped, digits):
     images, labels = digits.test.images[:7], digits.test.labels[:7]
     for function, options in (
         (analysis.gradient_norms, {}),
@@ -107,7 +107,7 @@ def test_results_do_not_depend_on_the_batch_size(trained, digits):
         (analysis.lyapunov, {"eps": 32, "iterations": 5, "tolerance": 0}),
     ):
         whole, parts = (
-            function(trained, images, labels, batch_size=size, **options).arrays()
+            function(damped, images, labels, batch_size=size, **options).arrays()
             for size in (7, 3)
         )
         for name, values in whole.items():
@@ -115,6 +115,21 @@ def test_results_do_not_depend_on_the_batch_size(trained, digits):
                 np.testing.assert_allclose(
                     parts[name], values, rtol=2e-3, atol=1e-6, err_msg=name
                 )
+
+
+def test_replicas_share_the_images(damped, digits):
+    images, labels = digits.test.images[:5], digits.test.labels[:5]
+    options = {"iterations": 5, "tolerance": 0}
+    alone = analysis.lipschitz(damped, images, labels, **options)
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    with strategy.scope():
+        model = keras.models.clone_model(damped)
+        model.set_weights(damped.get_weights())
+        shared = analysis.lipschitz(model, images, labels, **options)
+    for name in ("network", "margin", "blocks"):
+        np.testing.assert_allclose(
+            getattr(shared, name), getattr(alone, name), rtol=1e-3
+        )
 
 
 def test_each_function_is_traced_once(few):
@@ -156,21 +171,6 @@ def test_low_precision_is_analysed_in_float32(trained, digits):
         )
         for name in set(theirs) - {"sets"}:
             np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-5)
-
-
-def test_replicas_share_the_images(trained, digits):
-    images, labels = digits.test.images[:5], digits.test.labels[:5]
-    options = {"iterations": 20, "tolerance": 0}
-    alone = analysis.lipschitz(trained, images, labels, **options)
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    with strategy.scope():
-        model = keras.models.clone_model(trained)
-        model.set_weights(trained.get_weights())
-        shared = analysis.lipschitz(model, images, labels, **options)
-    for name in ("network", "margin", "blocks"):
-        np.testing.assert_allclose(
-            getattr(shared, name), getattr(alone, name), rtol=1e-3
-        )
 
 
 def test_missing_rows_are_a_defect(few):
@@ -274,6 +274,16 @@ def test_mistakes(damped, few):
     ):
         with pytest.raises(ValueError, match=message):
             function(model, *data, **options)
+    with pytest.raises(ValueError, match="subclassed"):
+        analysis.Chain(keras.Model())
+    dense = layers.Dense(10, "sigmoid")
+    sigmoid = keras.Sequential([keras.Input(images.shape[1:]), layers.Flatten(), dense])
+    for function, options in (
+        (analysis.lipschitz, {}),
+        (analysis.landscape, {"eps": 1}),
+    ):
+        with pytest.raises(ValueError, match="logits of"):
+            function(sigmoid, *data, **options)
     with pytest.raises(ValueError, match="shape of `images`"):
         analysis.growth(model, images, images[:2])
     for options, message in (
@@ -293,7 +303,7 @@ def test_mistakes(damped, few):
         ({"eps": 0.0}, "--eps must be from 0.001 to 255; got 0"),
         ({"grid": 10}, "--grid must be odd"),
         ({"bins": 0}, "--bins must be from 1"),
-        ({"rates": (0.5, -1.0)}, "--rates must be at least 0; got -1"),
+        ({"rates": (0.5, -1.0)}, "--rates must be from 0 to 1.*; got -1"),
         ({"direction": "up"}, "--direction does not know 'up'; known: sign"),
         ({"corruptions": ("no",)}, "--corruptions does not know 'no'"),
         ({"severity": 6}, "--severity must be from 1 to 5; got 6"),

@@ -157,6 +157,8 @@ def lyapunov(
     """
     check_iteration(iterations, tolerance)
     functions.check_range("eps", eps, 1e-3, 255)
+    for rate in rates:
+        functions.check_range("rates", rate, 0, 1e6)
     model, images, labels = functions.prepare(model, images, labels)
     chain, _ = _compile_growth(model, tf.distribute.get_strategy())
     chain.require()

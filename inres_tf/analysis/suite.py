@@ -111,8 +111,8 @@ class AnalysisConfig:
                         f"--{flag} does not know {name!r}; known: {', '.join(known)}"
                     )
         for rate in self.rates:
-            if not 0 <= rate < float("inf"):
-                raise UserError(f"--rates must be at least 0; got {rate:g}")
+            if not 0 <= rate <= 1e6:
+                raise UserError(f"--rates must be from 0 to 1e+06; got {rate:g}")
 
 
 @dataclasses.dataclass(frozen=True)
