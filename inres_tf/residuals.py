@@ -192,7 +192,7 @@ def _judge_model(model, prefix, names, verdicts):
     if isinstance(model, keras.Sequential):
         calls = [(layer, None) for layer in model.layers]
     else:
-        nodes = _nodes(model)
+        nodes = graph_calls(model)
         judged = _judge(nodes)
         calls = [(node.operation, id(node)) for node in nodes]
     for operation, call in calls:
@@ -205,8 +205,15 @@ def _judge_model(model, prefix, names, verdicts):
             _judge_model(operation, f"{names[operation]}/", names, verdicts)
 
 
-def _nodes(model):
-    """The calls that make up a functional model, each after those it depends on."""
+def graph_calls(model):
+    """The calls that make up a functional model, each after those it depends on.
+
+    Args:
+        model: functional or built Sequential model.
+
+    Returns:
+        List of Keras' nodes, inputs included.
+    """
     order, placed = [], set()
     pending = [_node(tensor) for tensor in reversed(model.outputs)]
     while pending:
@@ -414,7 +421,7 @@ class _Copier:
 
     def _model(self, model):
         tensors = {id(x): self.copy(_node(x).operation).output for x in model.inputs}
-        for node in _nodes(model):
+        for node in graph_calls(model):
             operation = node.operation
             if node.is_input:
                 continue

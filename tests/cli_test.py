@@ -2,7 +2,6 @@ import json
 import os
 import pathlib
 import re
-import runpy
 import signal
 import subprocess
 import sys
@@ -12,43 +11,13 @@ import numpy as np
 import PIL.Image
 import pytest
 import tensorflow as tf
-from absl import flags
 
 import zoo
 from inres_tf import checkpoints
+from inres_tf.analysis import ANALYSES
 from inres_tf.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[1]
-
-
-@pytest.fixture
-def binary(monkeypatch, capsys):
-    """Function that runs a binary in this process: (exit code, stdout, stderr)."""
-
-    def run(name, *arguments):
-        monkeypatch.setattr(
-            sys, "argv", [f"{ROOT}/train/{name}.py", *map(str, arguments)]
-        )
-        before = set(flags.FLAGS)
-        capsys.readouterr()
-        try:
-            with pytest.raises(SystemExit) as end:
-                runpy.run_module(f"train.{name}", run_name="__main__")
-        finally:
-            for flag in set(flags.FLAGS) - before:
-                delattr(flags.FLAGS, flag)
-            flags.FLAGS.unparse_flags()
-        return end.value.code, *capsys.readouterr()
-
-    return run
-
-
-@pytest.fixture
-def saved(trained, tmp_path):
-    path = tmp_path / "saved" / "model.keras"
-    with checkpoints.atomic(path) as temporary:
-        trained.save(temporary)
-    return path
 
 
 def contents(folder):
@@ -57,6 +26,7 @@ def contents(folder):
 
 def test_help_explains_every_flag():
     own = {
+        "analyze": ("checkpoint", "landscape", "rates", "output_dir"),
         "train": ("model", "resume", "learning_rate"),
         "evaluate": ("checkpoint", "protocol", "output"),
         "export": ("checkpoint", "overwrite"),
@@ -154,72 +124,6 @@ def test_train_evaluate_export(binary, tmp_path):
     assert (served / "saved_model.pb").is_file()
 
 
-def metrics_of_a_run(folder):
-    """A folder with the metrics of one epoch, as training leaves it."""
-    folder.mkdir(parents=True)
-    names = "epoch loss accuracy val_loss val_accuracy learning_rate images_per_second"
-    row = dict.fromkeys([*names.split(), "dead_blocks"], 1) | {"lambda": {}}
-    (folder / "metrics.jsonl").write_text(json.dumps(row) + "\n")
-    return folder
-
-
-def test_plot(binary, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for name in ("a", "b"):
-        metrics_of_a_run(tmp_path / "runs" / name)
-    for arguments, output in (
-        ((), "runs/metrics.png"),
-        (("runs/a",), "runs/a/metrics.png"),
-        (("runs/b/metrics.jsonl",), "runs/b/metrics.png"),
-        (("runs/a", "runs/b"), "metrics.png"),
-        (("runs/b", "--output=deep/b.svg"), "deep/b.svg"),
-    ):
-        code, out, err = binary("plot", *arguments)
-        assert (code, out, err) == (0, f"{output}\n", ""), arguments
-        if output.endswith(".svg"):
-            assert "<svg" in (tmp_path / output).read_text()
-        else:
-            with PIL.Image.open(tmp_path / output) as image:
-                assert image.width > 1000 and image.height > 500
-
-
-def result_of(folder, model="a", **changes):
-    """A folder with the result of an evaluation."""
-    found = {"model": model, "dataset": "digits", "num_examples": 50}
-    found |= {"protocol": "standard", "clean": {"accuracy": 0.8}}
-    folder.mkdir(parents=True)
-    (folder / "evaluation.json").write_text(json.dumps(found | changes))
-    return folder
-
-
-def test_compare(binary, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    attack = {"name": "pgd", "eps": 8.0, "steps": 20, "step_size": 1.0, "accuracy": 0.5}
-    result_of(tmp_path / "one", attacks=[attack])
-    result_of(tmp_path / "two", clean={"accuracy": 0.9})
-    arguments = ("one", "new=two", "--baseline=new", "--title=Mine")
-    code, out, err = binary("compare", *arguments)
-    assert (code, err) == (0, "")
-    assert {p.name for p in (tmp_path / "comparison").iterdir()} == {
-        "comparison.json",
-        "comparison.md",
-        "report.html",
-        "accuracy_over_eps.png",
-    }
-    text = (tmp_path / "comparison" / "comparison.md").read_text()
-    assert out == f"{text}\nreport: comparison/report.html\n"
-    assert text.startswith("# Mine\n") and "| new   | 90.0 [78.6, 95.7] |" in text
-    assert "command: python -m train.compare one new=two --baseline=new" in text
-    found = json.loads((tmp_path / "comparison" / "comparison.json").read_text())
-    (one,) = found["comparisons"]
-    assert one["baseline"] == "new" and one["num_examples"] == 50
-    clean, pgd = one["models"]["a"]["accuracies"]
-    assert (clean["mean"], pgd["mean"], pgd["strength"]) == (0.8, 0.5, 8.0)
-    assert [round(pgd[k], 4) for k in ("low", "high")] == [0.3664, 0.6336]
-    (difference,) = one["differences"]
-    assert difference["model"] == "a" and round(difference["points"], 9) == -0.1
-
-
 def test_reproduce_evaluates_with_the_recipes_batch(binary, monkeypatch, tmp_path):
     def stop(config, training, evaluating, *_):
         assert evaluating.batch_size == training.batch_size == 128
@@ -260,7 +164,7 @@ def test_convert(binary, tmp_path):
     assert code == 1 and "unknown: ks.0" in err
 
 
-def mistakes(tmp_path, saved):
+def mistakes(tmp_path, saved, result_of):
     """Arguments of a mistake, and what the one line about it must say."""
     one = tmp_path / "one"
     (one / "cat").mkdir(parents=True)
@@ -339,6 +243,18 @@ def mistakes(tmp_path, saved):
             1,
             "--epochs",
         ),
+        "analyze into what": (("analyze", f"--checkpoint={saved}"), 1, "--output_dir"),
+        "analyze nothing": (
+            ("analyze", out, *(f"--no{name}" for name in ANALYSES)),
+            1,
+            "leave on one of --landscape",
+        ),
+        "an even grid": (("analyze", out, "--grid=10"), 1, "--grid must be odd"),
+        "too few images": (
+            ("analyze", f"--checkpoint={saved}", out, "--num_examples=9999"),
+            1,
+            "more than the 359 test images",
+        ),
         "neither checkpoint nor model": (("evaluate",), 1, "--checkpoint"),
         "model without weights": (("evaluate", "--model=plain8"), 1, "--weights"),
         "wrong images": (
@@ -380,8 +296,10 @@ def mistakes(tmp_path, saved):
     }
 
 
-def test_mistakes_end_in_one_line_and_write_nothing(binary, tmp_path, saved):
-    for name, (command, expected, message) in mistakes(tmp_path, saved).items():
+def test_mistakes_end_in_one_line_and_write_nothing(binary, tmp_path, saved, result_of):
+    for name, (command, expected, message) in mistakes(
+        tmp_path, saved, result_of
+    ).items():
         before = contents(tmp_path)
         code, _, err = binary(*command)
         assert code == expected, (name, err)

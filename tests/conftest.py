@@ -1,6 +1,10 @@
 """Shared fixtures: two logical devices, one small dataset, one trained model."""
 
+import json
 import os
+import pathlib
+import runpy
+import sys
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["KERAS_BACKEND"] = "tensorflow"
@@ -10,6 +14,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from absl import flags
 
 # Two logical CPU devices stand for two GPUs.
 tf.config.set_logical_device_configuration(
@@ -21,7 +26,9 @@ tf.config.set_logical_device_configuration(
 tf.config.threading.set_inter_op_parallelism_threads(1)
 
 import zoo
-from inres_tf import data
+from inres_tf import checkpoints, data
+
+_ROOT = pathlib.Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="session")
@@ -42,3 +49,47 @@ def trained(digits):
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
+
+
+@pytest.fixture
+def binary(monkeypatch, capsys):
+    """Function that runs a binary in this process: (exit code, stdout, stderr)."""
+
+    def run(name, *arguments):
+        monkeypatch.setattr(
+            sys, "argv", [f"{_ROOT}/train/{name}.py", *map(str, arguments)]
+        )
+        before = set(flags.FLAGS)
+        capsys.readouterr()
+        try:
+            with pytest.raises(SystemExit) as end:
+                runpy.run_module(f"train.{name}", run_name="__main__")
+        finally:
+            for flag in set(flags.FLAGS) - before:
+                delattr(flags.FLAGS, flag)
+            flags.FLAGS.unparse_flags()
+        return end.value.code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def saved(trained, tmp_path):
+    path = tmp_path / "saved" / "model.keras"
+    with checkpoints.atomic(path) as temporary:
+        trained.save(temporary)
+    return path
+
+
+@pytest.fixture
+def result_of():
+    """Function that makes a folder with the result of an evaluation."""
+
+    def make(folder, model="a", **changes):
+        found = {"model": model, "dataset": "digits", "num_examples": 50}
+        found |= {"protocol": "standard", "clean": {"accuracy": 0.8}}
+        folder.mkdir(parents=True)
+        (folder / "evaluation.json").write_text(json.dumps(found | changes))
+        return folder
+
+    return make

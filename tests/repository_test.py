@@ -120,6 +120,7 @@ def commands():
 def test_commands_in_documents_use_flags_that_exist(command):
     import dataclasses
 
+    from inres_tf.analysis import AnalysisConfig
     from inres_tf.data import DataConfig
     from inres_tf.evaluation import EvaluationConfig
     from inres_tf.reproduce import ReproduceConfig
@@ -130,7 +131,13 @@ def test_commands_in_documents_use_flags_that_exist(command):
     source = (ROOT / "train" / f"{name}.py").read_text()
     source += (ROOT / "train" / "cli.py").read_text()
     known = set(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', source))
-    for config in (DataConfig, EvaluationConfig, ReproduceConfig, TrainConfig):
+    for config in (
+        AnalysisConfig,
+        DataConfig,
+        EvaluationConfig,
+        ReproduceConfig,
+        TrainConfig,
+    ):
         if config.__name__ in source:
             known |= {field.name for field in dataclasses.fields(config)}
     if "positional=True" in source:

@@ -1,0 +1,164 @@
+"""Plots of the analyses. Each takes what its analysis gives, and gives a figure."""
+
+import numpy as np
+
+from inres_tf.analysis.lyapunov import label, through_blocks
+from inres_tf.plots import _axes, _colors
+
+
+def landscape(result):
+    """Mean loss over the plane, as a surface and as contours with the accuracy.
+
+    Args:
+        result: an `inres_tf.analysis.Landscape`.
+    """
+    figure, (left, ax) = _axes(2)
+    place = left.get_subplotspec()
+    left.remove()
+    surface = figure.add_subplot(place, projection="3d")
+    # Rows of the arrays go along the attack direction, rows of a plot upwards.
+    attack, random = np.meshgrid(result.steps, result.steps, indexing="ij")
+    surface.plot_surface(attack, random, result.mean_loss, cmap="viridis")
+    names = {"sign": "sign of the gradient", "gradient": "gradient", "pgd": "PGD"}
+    attack_label = f"{names[result.direction]} (1/255)"
+    surface.set(xlabel=attack_label, ylabel="random (1/255)", zlabel="cross-entropy")
+    filled = ax.contourf(attack, random, result.mean_loss, levels=20, cmap="viridis")
+    figure.colorbar(filled, ax=ax, label="cross-entropy (nats)")
+    accuracy = 100 * result.accuracy
+    if np.ptp(accuracy) > 0:
+        lines = ax.contour(attack, random, accuracy, colors="white", linewidths=0.8)
+        ax.clabel(lines, fmt="%g%%", fontsize=8)
+    ax.plot(0, 0, "+", color="red")
+    ax.set(xlabel=attack_label, ylabel="random (1/255)")
+    ax.set_title("white: accuracy, red: the clean images", fontsize=9)
+    return figure
+
+
+def lyapunov(result):
+    """Growth over depth, a line a λ, and the exponents by block.
+
+    Args:
+        result: an `inres_tf.analysis.Lyapunov`.
+    """
+    figure, axes = _axes(4, columns=2)
+    depth = np.arange(len(result.names) + 1)
+    panels = (("random signs", result.growth_random), ("PGD", result.growth_pgd))
+    for (title, growth), ax in zip(panels, axes):
+        relative = through_blocks(growth)
+        low, middle, high = np.quantile(relative, (0.25, 0.5, 0.75), axis=1)
+        for i, (setting, color) in enumerate(zip(result.settings, _colors())):
+            ax.plot(depth, middle[i], "o-", ms=3, color=color, label=label(setting))
+            ax.fill_between(depth, low[i], high[i], color=color, alpha=0.15)
+        ax.set(xlabel="blocks passed", ylabel="growth of the difference (L2)")
+        if (middle > 0).any():
+            ax.set_yscale("log")
+        ax.set_title(f"{title}: median and quartiles of the images", fontsize=9)
+    axes[0].legend(fontsize=8)
+    blocks = depth[1:]
+    for i, (setting, color) in enumerate(zip(result.settings, _colors())):
+        mean = result.exponents[i].mean(0)
+        axes[2].plot(blocks, mean, "o-", ms=3, color=color, label=label(setting))
+        axes[3].plot(blocks, result.rates[i], "o-", ms=3, color=color)
+    axes[2].axhline(0, color="black", linewidth=0.8)
+    axes[2].set(xlabel="block", ylabel="largest exponent, mean")
+    axes[3].sharex(axes[2])
+    axes[3].set(xlabel="block", ylabel="λ")
+    axes[3].set_title("gaps: blocks that are not damped", fontsize=9)
+    for ax in axes:
+        ax.locator_params(axis="x", integer=True)
+    return figure
+
+
+def lipschitz(result):
+    """Local constants of the network and the margin over the images, and by block.
+
+    Args:
+        result: an `inres_tf.analysis.Lipschitz`.
+    """
+    figure, axes = _axes(2 if result.names else 1)
+    for name, values in (("logits", result.network), ("margin", result.margin)):
+        _histogram(axes[0], values, name)
+    axes[0].set(xlabel="local Lipschitz constant (L2, by 1/255)", ylabel="images")
+    if axes[0].get_legend_handles_labels()[0]:
+        axes[0].legend()
+    if result.names:
+        depth = np.arange(1, len(result.names) + 1)
+        low, middle, high = np.quantile(result.blocks, (0, 0.5, 1), axis=0)
+        axes[1].plot(depth, middle, "o-", ms=3, label="median of the images")
+        axes[1].fill_between(depth, low, high, alpha=0.2, label="all images")
+        axes[1].set(xlabel="block", ylabel="local Lipschitz constant (L2)")
+        axes[1].locator_params(axis="x", integer=True)
+        axes[1].set_ylim(bottom=0)
+        axes[1].legend()
+    return figure
+
+
+def gradients(result):
+    """Histograms of the norms of the input gradients.
+
+    Args:
+        result: an `inres_tf.analysis.GradientNorms`.
+    """
+    figure, axes = _axes(4, columns=2)
+    for ax, (name, norms) in zip(
+        axes, (("L1", result.l1), ("L2", result.l2), ("L∞", result.linf))
+    ):
+        _histogram(ax, norms)
+        ax.set(xlabel=f"{name} norm (nats by 1/255)", ylabel="images")
+        ax.set_title(f"exactly 0: {(norms == 0).sum()} of {len(norms)}", fontsize=9)
+    axes[3].hist(100 * result.zeros, bins=np.linspace(0, 100, 21))
+    axes[3].set(xlabel="entries that are exactly 0 (%)", ylabel="images")
+    return figure
+
+
+def _histogram(ax, values, name=None):
+    """A histogram over a logarithmic axis, without what is exactly 0."""
+    positive = values[values > 0]
+    if not len(positive):
+        return
+    low, high = np.log10([positive.min(), positive.max()])
+    if high - low < 1e-6:  # equal values make a bar too
+        low, high = low - 0.5, high + 0.5
+    # The ends a little outside of the values, which rounding could leave out.
+    bins = np.logspace(low - 1e-6, high + 1e-6, 25)
+    ax.hist(positive, bins=bins, alpha=0.7, label=name)
+    ax.set_xscale("log")
+
+
+def calibration(result):
+    """Reliability diagrams, and confidence beside accuracy by severity.
+
+    Args:
+        result: an `inres_tf.analysis.CorruptedCalibration`.
+    """
+    names = list(dict.fromkeys(name for name, _ in result.corrupted))
+    figure, axes = _axes(3 if names else 1, width=4.4)
+    bins = len(result.clean.count)
+    middles = (np.arange(bins) + 0.5) / bins
+    axes[0].bar(middles, result.clean.accuracy_by_bin, 1 / bins, edgecolor="white")
+    axes[0].set_title(f"clean: ECE {100 * result.clean.ece:.1f}%", fontsize=9)
+    for ax in axes[:2] if names else axes:
+        ax.plot([0, 1], [0, 1], "--", color="black", linewidth=0.8)
+        ax.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.01))
+    for name, color in zip(names, _colors()):
+        found = result.corrupted[name, result.severity]
+        full = found.count > 0
+        axes[1].plot(
+            found.confidence_by_bin[full],
+            found.accuracy_by_bin[full],
+            "o-",
+            ms=3,
+            color=color,
+            label=name,
+        )
+        severities = [s for n, s in result.corrupted if n == name]
+        sets = [result.clean, *(result.corrupted[name, s] for s in severities)]
+        for key, line in (("accuracy", "o-"), ("confidence", "s--")):
+            values = [100 * getattr(found, key) for found in sets]
+            axes[2].plot([0, *severities], values, line, ms=3, color=color)
+    if names:
+        axes[1].set_title(f"corrupted, severity {result.severity}", fontsize=9)
+        axes[1].legend(fontsize=8)
+        axes[2].set(xlabel="severity", ylabel="%", ylim=(0, 101))
+        axes[2].set_title("solid: accuracy, dashed: confidence", fontsize=9)
+    return figure

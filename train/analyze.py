@@ -1,0 +1,45 @@
+r"""Analyses a classifier: landscape, growth by depth, Lipschitz, calibration.
+
+python -m train.analyze --checkpoint=runs/in_resnet20 --dataset=cifar10 \
+    --data_dir=DATA --eps=8 --rates=0,0.5,1 --output_dir=runs/in_resnet20/analysis
+
+Prints tables and writes, for each analysis, its arrays (NAME.npz) and its plot
+(NAME.png), and analysis.json. --nolandscape and the like leave one out. --checkpoint
+takes a run's --output_dir, one of its checkpoints or a .keras file; --model and
+--weights a model of the zoo.
+"""
+
+from absl import flags
+
+from inres_tf import analysis
+from inres_tf.data import DataConfig
+from inres_tf.errors import UserError
+from train import cli, models
+
+
+def define_flags():
+    """Defines the flags of this binary."""
+    cli.define_flags(DataConfig)
+    cli.define_flags(analysis.AnalysisConfig)
+    cli.define_model_flags()
+    flags.DEFINE_string("output_dir", None, "Folder for the arrays, plots and numbers.")
+
+
+def main():
+    """Analyses as the flags say."""
+    data_config = cli.read_flags(DataConfig)
+    config = cli.read_flags(analysis.AnalysisConfig)
+    folder = flags.FLAGS.output_dir
+    if not folder:
+        raise UserError("--output_dir must name the folder for the results")
+    cli.check_writable(f"{folder}/analysis.json")
+    dataset = data_config.load()
+    model = models.from_flags(dataset)
+    summary = analysis.analyze(model, dataset, config, folder)
+    print(analysis.table(summary))
+    print(f"\n-> {folder}")
+
+
+if __name__ == "__main__":
+    define_flags()
+    cli.run(main)
