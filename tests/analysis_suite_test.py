@@ -12,8 +12,8 @@ import inres_tf
 import zoo
 from inres_tf import analysis, attacks, corruptions
 from inres_tf.analysis import functions
+from inres_tf.classifier import Classifier
 from inres_tf.errors import UserError
-from inres_tf.evaluation import Classifier
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +162,7 @@ def test_each_function_is_traced_once(few):
 
 def test_low_precision_is_analysed_in_float32(trained, digits):
     images, labels = digits.test.images[:20], digits.test.labels[:20]
-    with_policy = attacks._with_policy(trained.get_config(), "mixed_float16")
+    with_policy = attacks.precision._with_policy(trained.get_config(), "mixed_float16")
     half = type(trained).from_config(with_policy)
     half.set_weights(trained.get_weights())
     for function in (analysis.gradient_norms, analysis.corrupted_calibration):

@@ -1,4 +1,4 @@
-"""The binaries that read results and runs, or look at a model: plot, compare, analyze."""
+"""The binaries that read results or runs, or look at a model."""
 
 import json
 
@@ -7,19 +7,10 @@ import PIL.Image
 import pytest
 
 
-def metrics_of_a_run(folder):
-    """A folder with the metrics of one epoch, as training leaves it."""
-    folder.mkdir(parents=True)
-    names = "epoch loss accuracy val_loss val_accuracy learning_rate images_per_second"
-    row = dict.fromkeys([*names.split(), "dead_blocks"], 1) | {"lambda": {}}
-    (folder / "metrics.jsonl").write_text(json.dumps(row) + "\n")
-    return folder
-
-
-def test_plot(binary, tmp_path, monkeypatch):
+def test_plot(run_of, binary, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("a", "b"):
-        metrics_of_a_run(tmp_path / "runs" / name)
+        run_of(tmp_path / "runs" / name)
     for arguments, output in (
         ((), "runs/metrics.png"),
         (("runs/a",), "runs/a/metrics.png"),

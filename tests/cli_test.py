@@ -164,7 +164,7 @@ def test_convert(binary, tmp_path):
     assert code == 1 and "unknown: ks.0" in err
 
 
-def mistakes(tmp_path, saved, result_of):
+def mistakes(tmp_path, saved, result_of, run_of):
     """Arguments of a mistake, and what the one line about it must say."""
     one = tmp_path / "one"
     (one / "cat").mkdir(parents=True)
@@ -181,7 +181,7 @@ def mistakes(tmp_path, saved, result_of):
     (tmp_path / "flipped.keras").write_bytes(bytes(flipped))
     other = tmp_path / "other"
     other.mkdir()
-    run = metrics_of_a_run(tmp_path / "run")
+    run = run_of(tmp_path / "run")
     digits = result_of(tmp_path / "digits")
     mnist = result_of(tmp_path / "mnist", dataset="mnist")
     foreign = tmp_path / "foreign.jsonl"
@@ -296,10 +296,11 @@ def mistakes(tmp_path, saved, result_of):
     }
 
 
-def test_mistakes_end_in_one_line_and_write_nothing(binary, tmp_path, saved, result_of):
-    for name, (command, expected, message) in mistakes(
-        tmp_path, saved, result_of
-    ).items():
+def test_mistakes_end_in_one_line_and_write_nothing(
+    binary, tmp_path, saved, result_of, run_of
+):
+    every = mistakes(tmp_path, saved, result_of, run_of)
+    for name, (command, expected, message) in every.items():
         before = contents(tmp_path)
         code, _, err = binary(*command)
         assert code == expected, (name, err)

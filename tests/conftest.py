@@ -93,3 +93,20 @@ def result_of():
         return folder
 
     return make
+
+
+@pytest.fixture
+def run_of():
+    """Function that makes a run's folder with metrics."""
+
+    def make(folder):
+        """A folder with the metrics of one epoch, as training leaves it."""
+        folder.mkdir(parents=True)
+        names = (
+            "epoch loss accuracy val_loss val_accuracy learning_rate images_per_second"
+        )
+        row = dict.fromkeys([*names.split(), "dead_blocks"], 1) | {"lambda": {}}
+        (folder / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+        return folder
+
+    return make

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import zoo
-from inres_tf import evaluation, recipes, training
+from inres_tf import classifier, evaluation, protocols, recipes, training
 from inres_tf.errors import UserError
 from inres_tf.layers import damping_rates, random_states
 from inres_tf.recipes import RECIPES, TrainConfig
@@ -115,7 +115,7 @@ def test_the_average_of_the_weights_is_the_model(tmp_path, digits):
         np.testing.assert_array_equal(variable, average)
     raw = keras.models.load_model(result.checkpoint / "model.keras")
     assert np.abs(raw.get_weights()[0] - loaded.get_weights()[0]).max() > 1e-4
-    found = evaluation.Classifier(loaded).metrics(digits.test, "val_")
+    found = classifier.Classifier(loaded).metrics(digits.test, "val_")
     assert found["val_loss"] == pytest.approx(result.history[-1]["val_loss"], rel=1e-5)
 
 
@@ -166,7 +166,7 @@ def test_half_precision_trains_and_resumes(precision, tmp_path, digits):
     found = evaluation.evaluate(
         loaded,
         digits.test,
-        evaluation.EvaluationConfig(corruptions=(), attacks=()),
+        protocols.EvaluationConfig(corruptions=(), attacks=()),
         progress=False,
     )
     assert found["clean"]["accuracy"] == pytest.approx(
