@@ -6,6 +6,8 @@ DEMO ?= runs/demo
 # What only some need; another version can be named: make extras TORCH=torch
 TORCH ?= torch==2.13.0
 JAX ?= jax[cpu]==0.10.2
+# Files of tests share the cores; most of their time is tracing, which takes one.
+PARALLEL ?= --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all test-backends lint format extras clean
@@ -30,10 +32,10 @@ demo: $(INSTALLED)  ## Train, attack, compare and export three networks on digit
 	@echo "SavedModel: $(DEMO)/in_resnet20.savedmodel"
 
 test: $(INSTALLED)  ## Run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-all: $(INSTALLED)  ## Run the long tests as well
-	$(BIN)/python -m pytest -m ''
+	$(BIN)/python -m pytest $(PARALLEL) -m ''
 
 lint: $(INSTALLED)  ## Check style and formatting
 	$(BIN)/ruff check .

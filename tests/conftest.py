@@ -59,6 +59,8 @@ def binary(monkeypatch, capsys):
         monkeypatch.setattr(
             sys, "argv", [f"{_ROOT}/train/{name}.py", *map(str, arguments)]
         )
+        # Another test may have imported it.
+        monkeypatch.delitem(sys.modules, f"train.{name}", raising=False)
         before = set(flags.FLAGS)
         capsys.readouterr()
         try:
