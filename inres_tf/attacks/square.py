@@ -133,11 +133,11 @@ class Square(Search):
         other = _window(places[:, 1], side, height, width)
         both = tf.maximum(inside, other)
         free = tf.maximum(eps**2 - geometry.size(change, 2) ** 2, 0.0) / channels
-        norm = tf.sqrt(free + geometry.size(change * both, 2) ** 2)
+        norm = tf.sqrt(geometry.per_image(free) + _squares(change * both))
         flips = draws.uniform(draws.key(2, keys), (1,))[:, 0] > 0.5
         new = signs * _patch(places[:, 0], side, by_query, height, width, flips)
         new += _of_norm_one(change * inside)
-        new = _of_norm_one(new * inside) * geometry.per_image(norm)
+        new = _of_norm_one(new * inside) * norm
         change = change * (1 - both) + new
         return geometry.clip_pixels(clean + eps * geometry.unit(change, 2))
 
@@ -194,8 +194,12 @@ def _tiles(keys, shape):
 
 def _of_norm_one(change):
     """Each channel of each image scaled to norm 1."""
-    norms = tf.sqrt(tf.reduce_sum(change**2, axis=(1, 2), keepdims=True))
-    return change / (norms + 1e-12)
+    return change / (tf.sqrt(_squares(change)) + 1e-12)
+
+
+def _squares(change):
+    """The squared norm of each channel: (batch, 1, 1, channels)."""
+    return tf.reduce_sum(change**2, axis=(1, 2), keepdims=True)
 
 
 def square(
