@@ -158,7 +158,7 @@ def run(
     ids = np.arange(len(images)) if ids is None else np.asarray(ids, np.int64)
     model = in_float32(model)
     attack = _compile(model, tf.distribute.get_strategy(), search)
-    found, left = images.copy(), np.arange(len(images))
+    found, latest, left = images.copy(), images.copy(), np.arange(len(images))
     fallen, score = np.zeros(len(images), bool), np.full(len(images), -np.inf)
     if early_stop:
         fallen = ~classifier_of(model, batch_size).correct(images, labels)
@@ -171,13 +171,14 @@ def run(
             rows = left[at : at + batch_size]
             new, new_fallen, new_score = attack(
                 images[rows],
-                found[rows] if one.first else images[rows],
+                latest[rows] if one.first else images[rows],
                 labels[rows],
                 ids[rows],
                 *(float(eps), float(step_size), int(seed) % 2**63),
                 *(one.restart, one.rank, one.first, one.last, bool(early_stop)),
             )
             check(new, images[rows], search.radius(eps), search.order)
+            latest[rows] = new
             new_fallen = new_fallen > 0
             better = (new_fallen & ~fallen[rows]) | (
                 (new_fallen == fallen[rows]) & (new_score >= score[rows])

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from inres_tf.attacks import draws, geometry, losses
-from inres_tf.attacks.search import Pass, Search, run, wrong
+from inres_tf.attacks.search import Search, restarts_of, run, wrong
 
 # Queries of a published schedule of 10,000 from which the share of the image that a
 # patch covers is `share` divided by these.
@@ -250,8 +250,8 @@ def square(
     search = Square(geometry.norm_order(norm), int(queries), float(share))
     slices = math.ceil(queries / _SLICE)
     passes = [
-        Pass(min((k + 1) * _SLICE, queries), restart=restart, first=k * _SLICE)
-        for restart in range(restarts)
+        one._replace(first=k * _SLICE, last=min((k + 1) * _SLICE, int(queries)))
+        for one in restarts_of(restarts, last=int(queries))
         for k in range(slices)
     ]
     settings |= {"seed": seed, "early_stop": early_stop}
