@@ -26,7 +26,7 @@ _TOLERANCE = 1e-3
 
 
 class AttackError(RuntimeError):
-    """An adversarial example outside its ball or the pixel range: a defect."""
+    """An example outside its ball or the pixel range, or a loss that is no number."""
 
 
 class Numbers(NamedTuple):
@@ -148,7 +148,8 @@ def run(
 
     Raises:
         ValueError: if the logits cannot be found, or an argument is out of range.
-        AttackError: if an example lies outside its ball or the pixel range.
+        AttackError: if an example lies outside its ball or the pixel range, or a loss
+            or gradient is not a number.
     """
     images, labels = _checked(images, labels, eps, search, passes, step_size)
     if batch_size < 1:
@@ -180,6 +181,12 @@ def run(
             check(new, images[rows], search.radius(eps), search.order)
             latest[rows] = new
             new_fallen = new_fallen > 0
+            if np.isnan(new_score).any():
+                raise AttackError(
+                    "the loss or its gradient is not a number for "
+                    f"{np.isnan(new_score).sum()} of {len(rows)} images, which cannot "
+                    "be attacked"
+                )
             better = (new_fallen & ~fallen[rows]) | (
                 (new_fallen == fallen[rows]) & (new_score >= score[rows])
             )
@@ -274,14 +281,16 @@ def _loop(model_fn, search, clean, found, labels, ids, *numbers_and_flag):
         lambda: record(kept, place, search.finish(model_fn, rows, numbers)),
         lambda: kept,
     )
-    score = kept["score"]
-    score = tf.where(tf.math.is_nan(score), math.inf, score)
-    return kept["found"], tf.cast(kept["fallen"], tf.float32), score
+    fallen, score = kept["fallen"], kept["score"]
+    # That of logits which are no numbers; all such examples are as good.
+    score = tf.where(fallen & tf.math.is_nan(score), math.inf, score)
+    return kept["found"], tf.cast(fallen, tf.float32), score
 
 
 def wrong(logits, labels):
-    """Whether logits (batch, classes) have their maximum at another class."""
-    return tf.argmax(logits, axis=-1) != labels
+    """Whether logits (batch, classes) are misclassified, as those with a NaN are."""
+    nan = tf.reduce_any(tf.math.is_nan(logits), axis=-1)
+    return (tf.argmax(logits, axis=-1) != labels) | nan
 
 
 def _checked(images, labels, eps, search, passes, step_size):
