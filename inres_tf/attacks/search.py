@@ -152,11 +152,22 @@ def run(
             or gradient is not a number.
     """
     images, labels = _checked(images, labels, eps, search, passes, step_size)
+    classes = model.output_shape[-1]
+    if labels.size and not (0 <= labels.min() and labels.max() < classes):
+        raise ValueError(
+            f"`labels` must be from 0 to {classes - 1}, the model's classes. Received "
+            f"values from {labels.min()} to {labels.max()}"
+        )
     if batch_size < 1:
         raise ValueError(
             f"`batch_size` must be positive. Received: batch_size={batch_size}"
         )
     ids = np.arange(len(images)) if ids is None else np.asarray(ids, np.int64)
+    if ids.shape != labels.shape:
+        raise ValueError(
+            f"`ids` must be one integer an image. Received: ids of shape {ids.shape} "
+            f"for {len(images)} images"
+        )
     model = in_float32(model)
     attack = _compile(model, tf.distribute.get_strategy(), search)
     found, latest, left = images.copy(), images.copy(), np.arange(len(images))

@@ -27,13 +27,15 @@ _SCHEDULE = {
 _SLICE = 500
 
 
-def sides(height, width, queries, share, order) -> np.ndarray:
+def sides(height, width, queries, share, order, rescale=True) -> np.ndarray:
     """Side of the patch at each query, in pixels: (queries,).
 
     Reference:
-        As `square`, section 3 and the authors' schedule, rescaled to the queries.
+        As `square`, section 3 and the authors' schedule.
     """
-    at = np.arange(queries) * 10000 // queries
+    at = np.arange(queries)
+    if rescale:
+        at = at * 10000 // queries
     edges = np.array(list(_SCHEDULE))
     divisors = np.array(list(_SCHEDULE.values()))
     shares = share / divisors[np.searchsorted(edges, at, side="right") - 1]
@@ -79,10 +81,12 @@ class Square(Search):
     Attributes:
         queries: number of patches tried, by which their sides shrink.
         share: of the image that the first patches cover.
+        rescale: whether the schedule of sides is shrunk to the queries.
     """
 
     queries: int = 5000
     share: float = 0.8
+    rescale: bool = True
 
     def begin(self, model_fn, rows, numbers):
         """At stripes (L-infinity) or tiles of patterns (L2), or where a slice ended."""
@@ -120,7 +124,9 @@ class Square(Search):
         """Images with one more patch each."""
         clean, best = rows["clean"], rows["found"]
         height, width, channels = clean.shape[1:]
-        by_query = sides(height, width, self.queries, self.share, self.order)
+        by_query = sides(
+            height, width, self.queries, self.share, self.order, self.rescale
+        )
         side = tf.gather(tf.constant(by_query, tf.int32), number)
         places = draws.uniform(keys, (2, 2))
         signs = draws.signs(draws.key(1, keys), (1, 1, channels))
@@ -211,6 +217,7 @@ def square(
     queries=5000,
     restarts=1,
     share=0.8,
+    rescale=True,
     norm="linf",
     seed=0,
     early_stop=False,
@@ -226,6 +233,8 @@ def square(
         queries: number of patches tried on an image.
         restarts: number of random starts.
         share: of the image that the first patches cover, in (0, 1].
+        rescale: whether the published schedule of 10,000 queries is shrunk to
+            `queries`, or followed as far as they go, as in AutoAttack.
         norm: as in `fgsm`.
         seed: as in `fgsm`.
         early_stop: as in `fgsm`; without it the margin is lowered further.
@@ -247,7 +256,8 @@ def square(
         )
     if not 0 < share <= 1:
         raise ValueError(f"`share` must be in (0, 1]. Received: share={share}")
-    search = Square(geometry.norm_order(norm), int(queries), float(share))
+    numbers = (int(queries), float(share), bool(rescale))
+    search = Square(geometry.norm_order(norm), *numbers)
     slices = math.ceil(queries / _SLICE)
     passes = [
         one._replace(first=k * _SLICE, last=min((k + 1) * _SLICE, int(queries)))
