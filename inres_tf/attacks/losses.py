@@ -8,6 +8,8 @@ import math
 
 import tensorflow as tf
 
+from inres_tf.logits import check_classifier
+
 
 def cross_entropy(logits, labels, targets=None):
     """Cross-entropy of the true class."""
@@ -60,5 +62,10 @@ def _others(logits, labels):
 
 
 def classes_of(model) -> int:
-    """Number of classes of a classifier."""
+    """Number of classes of a classifier.
+
+    Raises:
+        ValueError: if it is no classifier of images whose logits can be found.
+    """
+    check_classifier(model)
     return int(model.output_shape[-1])

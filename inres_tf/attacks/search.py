@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from inres_tf.attacks import losses
 from inres_tf.attacks.precision import in_float32
 from inres_tf.classifier import Classifier
 from inres_tf.logits import logits_fn
@@ -152,12 +153,6 @@ def run(
             or gradient is not a number.
     """
     images, labels = _checked(images, labels, eps, search, passes, step_size)
-    classes = model.output_shape[-1]
-    if labels.size and not (0 <= labels.min() and labels.max() < classes):
-        raise ValueError(
-            f"`labels` must be from 0 to {classes - 1}, the model's classes. Received "
-            f"values from {labels.min()} to {labels.max()}"
-        )
     if batch_size < 1:
         raise ValueError(
             f"`batch_size` must be positive. Received: batch_size={batch_size}"
@@ -170,6 +165,12 @@ def run(
         )
     model = in_float32(model)
     attack = _compile(model, tf.distribute.get_strategy(), search)
+    classes = losses.classes_of(model)
+    if labels.size and not (0 <= labels.min() and labels.max() < classes):
+        raise ValueError(
+            f"`labels` must be from 0 to {classes - 1}, the model's classes. Received "
+            f"values from {labels.min()} to {labels.max()}"
+        )
     found, latest, left = images.copy(), images.copy(), np.arange(len(images))
     fallen, score = np.zeros(len(images), bool), np.full(len(images), -np.inf)
     if early_stop:
@@ -263,15 +264,18 @@ def _loop(model_fn, search, clean, found, labels, ids, *numbers_and_flag):
             for name, values in kept.items()
         }
 
+    def left(place, rows):
+        stay = ~(rows["fallen"] & early_stop)
+        rows = {name: tf.boolean_mask(values, stay) for name, values in rows.items()}
+        return tf.boolean_mask(place, stay), rows
+
     def going(number, place, *_):
         return (number < numbers.last) & (tf.size(place) > 0)
 
     def step(number, place, rows, kept):
         rows = search.step(model_fn, rows, number, numbers)
         kept = record(kept, place, rows)
-        stay = ~(rows["fallen"] & early_stop)
-        rows = {name: tf.boolean_mask(values, stay) for name, values in rows.items()}
-        return number + 1, tf.boolean_mask(place, stay), rows, kept
+        return number + 1, *left(place, rows), kept
 
     def rows_of(values):
         return tf.TensorShape([None, *values.shape[1:]])
@@ -279,7 +283,7 @@ def _loop(model_fn, search, clean, found, labels, ids, *numbers_and_flag):
     _, place, rows, kept = tf.while_loop(
         going,
         step,
-        (numbers.first, place, rows, kept),
+        (numbers.first, *left(place, rows), kept),
         shape_invariants=(
             tf.TensorShape([]),
             tf.TensorShape([None]),
