@@ -229,6 +229,23 @@ def test_losses_are_as_published(rng):
     np.testing.assert_allclose(moved, dlr, rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["dlr", "dlr_targeted"])
+def test_ratios_of_equal_logits_are_zero(name):
+    """In a graph too, which may add the guard of a division in another order."""
+    function, signature = getattr(losses, name), [tf.TensorSpec((None, 5))]
+
+    @tf.function(input_signature=signature + [tf.TensorSpec((None,), tf.int64)] * 2)
+    def loss_and_slope(logits, labels, targets):
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            loss = function(logits, labels, targets)
+        return loss, tape.gradient(loss, logits)
+
+    for value in (0.0, 1.0, 400.0):
+        loss, slope = loss_and_slope(tf.fill((1, 5), value), [0], [1])
+        assert loss.numpy() == 0 and np.isfinite(slope).all()
+
+
 def test_every_target_and_restart_is_tried(dense, monkeypatch):
     seen = []
 
