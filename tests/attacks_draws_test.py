@@ -94,7 +94,6 @@ DRAWING = {
     "apgd_ce": {"norm": "l2", "steps": 2, "eps": 60.0},
     "apgd_dlr": {"norm": "linf", "steps": 2, "targets": 2, "eps": 15.0},
     "square": {"norm": "l2", "queries": 6, "eps": 100.0},
-    "autoattack": {"norm": "linf", "steps": 2, "queries": 3, "eps": 15.0},
 }
 
 

@@ -89,7 +89,7 @@ def broken(logits):
     return model
 
 
-@pytest.mark.parametrize("name", SHORT)
+@pytest.mark.parametrize("name", ["fgsm", "cw_l2", "spsa", "apgd_ce", "fab", "square"])
 def test_networks_that_give_nan_do_not_pass_as_robust(name):
     model = broken(logits=True)
     images = np.full((4, 2, 2, 1), 101.0)
