@@ -35,18 +35,25 @@ class Classifier:
         return np.concatenate([np.empty((0, self.classes), np.float32), *found])
 
     def correct(self, images, labels) -> np.ndarray:
-        """Whether each image is classified rightly: booleans, (number,)."""
-        return self.logits(images).argmax(-1) == labels
+        """Whether each image is classified rightly: booleans, (number,).
+
+        Logits with a NaN are never right.
+        """
+        return _right(self.logits(images), labels)
 
     def metrics(self, data: Images, prefix: str = "") -> dict[str, float]:
         """Mean cross-entropy and accuracy over labelled images."""
         logits = self.logits(data.images).astype(np.float64)
+        right = _right(logits, data.labels)
         with np.errstate(invalid="ignore"):  # infinite ones give a loss of nan
             logits -= logits.max(-1, keepdims=True)
         chosen = np.take_along_axis(logits, data.labels[:, None], -1)[:, 0]
         losses = np.log(np.exp(logits).sum(-1)) - chosen
-        right = logits.argmax(-1) == data.labels
         return {
             f"{prefix}loss": float(losses.mean()),
             f"{prefix}accuracy": float(right.mean()),
         }
+
+
+def _right(logits, labels):
+    return (logits.argmax(-1) == labels) & ~np.isnan(logits).any(-1)

@@ -11,8 +11,8 @@ def compile_rows(function: Callable, signature) -> Callable:
 
     Under the strategy in scope each replica takes an equal part of every batch; what is
     missing to that, or to the largest batch so far, is filled with copies of the first
-    image, whose rows are dropped again: one shape, compiled once. Every worker calls it
-    with the same images and gets all rows.
+    image, or zeros for no images, whose rows are dropped again: one shape, compiled
+    once. Every worker calls it with the same images and gets all rows.
 
     Args:
         function: takes tensors of one row an image, and scalars; gives a tensor of one
@@ -45,7 +45,9 @@ def compile_rows(function: Callable, signature) -> Callable:
         if spec.shape.rank == 0:
             return tf.constant(argument, spec.dtype)
         missing = size * replicas - len(argument)
-        rows = np.concatenate([argument, np.repeat(argument[:1], missing, axis=0)])
+        argument = np.asarray(argument)
+        filler = argument[:1] if len(argument) else np.zeros((1, *argument.shape[1:]))
+        rows = np.concatenate([argument, np.repeat(filler, missing, axis=0)])
         return strategy.experimental_distribute_values_from_function(
             lambda context: tf.constant(
                 rows[context.replica_id_in_sync_group * size :][:size], spec.dtype
@@ -57,7 +59,8 @@ def compile_rows(function: Callable, signature) -> Callable:
     def call(*arguments):
         nonlocal largest
         number = len(arguments[0])
-        size = largest = max(largest, -(-number // replicas))
+        # At least one each: devices that share no rows crash.
+        size = largest = max(largest, -(-number // replicas), 1)
         parts = (part(s, a, size) for s, a in zip(signature, arguments))
         return _numpy(everywhere(*parts), number)
 

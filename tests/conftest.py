@@ -46,6 +46,39 @@ def trained(digits):
     return model
 
 
+class Spy(keras.layers.Layer):
+    """Counts the images that a network is given, call by call, and its traces."""
+
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self.rows, self.traces = [], []
+
+    def call(self, images):
+        self.traces.append(images.shape[0])
+        tf.py_function(lambda one: self.rows.append(len(one)), [images], [])
+        return images
+
+
+@pytest.fixture(scope="session")
+def dense():
+    """Makes networks of given dense layers, `(weights, bias)` each, on flat pixels."""
+
+    def make(shape, *layers, activation="tanh", spy=False):
+        model = keras.Sequential([keras.Input(shape)])
+        if spy:
+            model.add(Spy(name="spy"))
+        model.add(keras.layers.Flatten())
+        for number, (weights, bias) in enumerate(layers, start=1):
+            last = number == len(layers)
+            model.add(keras.layers.Dense(len(bias), None if last else activation))
+            model.layers[-1].set_weights([np.asarray(weights), np.asarray(bias)])
+        if spy:
+            model.get_layer("spy").traces.clear()
+        return model
+
+    return make
+
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)

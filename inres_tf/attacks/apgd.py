@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import tensorflow as tf
 
 from inres_tf.attacks import draws, geometry, losses
@@ -81,15 +82,15 @@ class AutoPGD(Search):
             "step_size": step_size,
             "gains": zeros,
             "checked": loss,
-            "halved": zeros > 0,
+            # The authors' code starts so, and its first check asks for gains alone.
+            "halved": tf.ones_like(zeros, tf.bool),
         }
 
     def step(self, model_fn, rows, number, numbers):
         """Moves, and halves step sizes where a check finds that it should."""
         images, before = rows["images"], rows["before"]
-        moved = images + geometry.per_image(rows["step_size"]) * geometry.steepest(
-            rows["gradient"], 1.0, self.order
-        )
+        step_size = geometry.per_image(rows["step_size"])
+        moved = images + step_size * self._direction(rows["gradient"])
         moved = geometry.project(moved, rows["clean"], numbers.eps, self.order)
         share = tf.where(number > 0, _STEP, 1.0)
         moved = images + share * (moved - images) + (1 - share) * (images - before)
@@ -113,6 +114,12 @@ class AutoPGD(Search):
             "fallen": rows["fallen"] | fallen,
         }
         return self._check(rows, number + 1)
+
+    def _direction(self, gradient):
+        """Steps of norm 1, however small the gradient of a confident network is."""
+        if self.order == np.inf:
+            return tf.sign(gradient)
+        return geometry.unit(gradient, self.order)
 
     def _check(self, rows, done):
         """Step sizes after so many steps, halved where the search did not gain."""

@@ -4,6 +4,7 @@ import numpy as np
 
 from inres_tf.attacks.apgd import apgd_ce, apgd_dlr
 from inres_tf.attacks.fab import fab
+from inres_tf.attacks.precision import in_float32
 from inres_tf.attacks.search import classifier_of
 from inres_tf.attacks.square import square
 
@@ -12,7 +13,7 @@ MEMBERS = {
     "apgd_ce": (apgd_ce, {}),
     "apgd_dlr": (apgd_dlr, {}),
     "fab": (fab, {}),
-    "square": (square, {}),
+    "square": (square, {"rescale": False}),
     "apgd_dlr_untargeted": (apgd_dlr, {"targets": 0}),
     "fab_untargeted": (fab, {"targets": 0}),
 }
@@ -119,6 +120,7 @@ def autoattack(
     found = images.astype(np.float32)
     ids = np.arange(len(images)) if ids is None else np.asarray(ids)
     standing = np.ones(len(images), bool)
+    model = in_float32(model)  # one copy, compiled once, for all members
     for name, extra in chosen.items():
         function, settings = MEMBERS[name]
         budget = {"queries": queries} if name == "square" else {"steps": steps}

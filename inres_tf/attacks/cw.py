@@ -88,7 +88,8 @@ class CarliniWagner(Search):
             "nearest": nearest,
             "found": tf.where(found, images, rows["found"]),
             "fallen": nearest <= eps,
-            "score": -nearest,
+            # NaN where the search got lost by a gradient that is none.
+            "score": tf.where(tf.math.is_nan(distance), distance, -nearest),
         }
 
     def _search_weight(self, rows, now):

@@ -48,7 +48,7 @@ def key(seed, ids, *places):
     golden = tf.constant(_signed(_GOLDEN), tf.int64)
     found = tf.zeros_like(ids)
     for part in (seed, ids, *places):
-        found = _mix(found + golden) ^ _mix((tf.cast(part, tf.int64) + 1) * golden)
+        found = _mix(found + (tf.cast(part, tf.int64) + 1) * golden)
     return _mix(found)
 
 

@@ -76,7 +76,8 @@ class FAB(Search):
             "nearest": nearest,
             "found": tf.where(found, images, rows["found"]),
             "fallen": nearest <= numbers.eps,
-            "score": -nearest,
+            # NaN where the search got lost by a gradient that is none.
+            "score": tf.where(tf.math.is_nan(distance), distance, -nearest),
         }
 
     def _boundary(self, model_fn, rows):

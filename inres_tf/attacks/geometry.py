@@ -40,7 +40,7 @@ def per_image(values):
 
 def unit(difference, order):
     """Each image scaled to norm 1; one of zeros stays so."""
-    return difference / per_image(tf.maximum(size(difference, order), 1e-12))
+    return difference / per_image(tf.maximum(size(difference, order), 1e-15))
 
 
 # cleverhans' guard against divisions by zero, of sizes. The L2 steps below are its own,

@@ -181,7 +181,8 @@ def fgsm(
 
     Raises:
         ValueError: if the logits cannot be found, or an argument is out of range.
-        AttackError: if an example lies outside its ball or the pixel range.
+        AttackError: if an example lies outside its ball or the pixel range, or a loss
+            or gradient is not a number. Logits that are none count as misclassified.
 
     Reference:
         Goodfellow, Shlens, Szegedy: Explaining and Harnessing Adversarial Examples,

@@ -8,6 +8,12 @@ import math
 
 import tensorflow as tf
 
+from inres_tf.logits import check_classifier
+
+# Guard of ratios of equal logits. The authors add it, which a graph does to one of the
+# logits, where it is lost.
+_SMALLEST = 1e-12
+
 
 def cross_entropy(logits, labels, targets=None):
     """Cross-entropy of the true class."""
@@ -29,7 +35,7 @@ def dlr(logits, labels, targets=None):
         Diverse Parameter-free Attacks, ICML 2020, equation (6).
     """
     best = tf.sort(logits, direction="DESCENDING")
-    return margin(logits, labels) / (best[:, 0] - best[:, 2] + 1e-12)
+    return margin(logits, labels) / tf.maximum(best[:, 0] - best[:, 2], _SMALLEST)
 
 
 def dlr_targeted(logits, labels, targets):
@@ -39,8 +45,8 @@ def dlr_targeted(logits, labels, targets):
         Croce, Hein, as `dlr`, equation (7).
     """
     best = tf.sort(logits, direction="DESCENDING")
-    scale = best[:, 0] - (best[:, 2] + best[:, 3]) / 2 + 1e-12
-    return (_of(logits, targets) - _of(logits, labels)) / scale
+    scale = best[:, 0] - (best[:, 2] + best[:, 3]) / 2
+    return (_of(logits, targets) - _of(logits, labels)) / tf.maximum(scale, _SMALLEST)
 
 
 def target(logits, labels, rank):
@@ -60,5 +66,10 @@ def _others(logits, labels):
 
 
 def classes_of(model) -> int:
-    """Number of classes of a classifier."""
+    """Number of classes of a classifier.
+
+    Raises:
+        ValueError: if it is no classifier of images whose logits can be found.
+    """
+    check_classifier(model)
     return int(model.output_shape[-1])

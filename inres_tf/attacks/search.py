@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from inres_tf.attacks import losses
 from inres_tf.attacks.precision import in_float32
 from inres_tf.classifier import Classifier
 from inres_tf.logits import logits_fn
@@ -26,7 +27,7 @@ _TOLERANCE = 1e-3
 
 
 class AttackError(RuntimeError):
-    """An adversarial example outside its ball or the pixel range: a defect."""
+    """An example outside its ball or the pixel range, or a loss that is no number."""
 
 
 class Numbers(NamedTuple):
@@ -148,7 +149,8 @@ def run(
 
     Raises:
         ValueError: if the logits cannot be found, or an argument is out of range.
-        AttackError: if an example lies outside its ball or the pixel range.
+        AttackError: if an example lies outside its ball or the pixel range, or a loss
+            or gradient is not a number.
     """
     images, labels = _checked(images, labels, eps, search, passes, step_size)
     if batch_size < 1:
@@ -156,9 +158,20 @@ def run(
             f"`batch_size` must be positive. Received: batch_size={batch_size}"
         )
     ids = np.arange(len(images)) if ids is None else np.asarray(ids, np.int64)
+    if ids.shape != labels.shape:
+        raise ValueError(
+            f"`ids` must be one integer an image. Received: ids of shape {ids.shape} "
+            f"for {len(images)} images"
+        )
     model = in_float32(model)
     attack = _compile(model, tf.distribute.get_strategy(), search)
-    found, left = images.copy(), np.arange(len(images))
+    classes = losses.classes_of(model)
+    if labels.size and not (0 <= labels.min() and labels.max() < classes):
+        raise ValueError(
+            f"`labels` must be from 0 to {classes - 1}, the model's classes. Received "
+            f"values from {labels.min()} to {labels.max()}"
+        )
+    found, latest, left = images.copy(), images.copy(), np.arange(len(images))
     fallen, score = np.zeros(len(images), bool), np.full(len(images), -np.inf)
     if early_stop:
         fallen = ~classifier_of(model, batch_size).correct(images, labels)
@@ -171,14 +184,21 @@ def run(
             rows = left[at : at + batch_size]
             new, new_fallen, new_score = attack(
                 images[rows],
-                found[rows] if one.first else images[rows],
+                latest[rows] if one.first else images[rows],
                 labels[rows],
                 ids[rows],
                 *(float(eps), float(step_size), int(seed) % 2**63),
                 *(one.restart, one.rank, one.first, one.last, bool(early_stop)),
             )
             check(new, images[rows], search.radius(eps), search.order)
+            latest[rows] = new
             new_fallen = new_fallen > 0
+            if np.isnan(new_score).any():
+                raise AttackError(
+                    "the loss or its gradient is not a number for "
+                    f"{np.isnan(new_score).sum()} of {len(rows)} images, which cannot "
+                    "be attacked"
+                )
             better = (new_fallen & ~fallen[rows]) | (
                 (new_fallen == fallen[rows]) & (new_score >= score[rows])
             )
@@ -244,15 +264,18 @@ def _loop(model_fn, search, clean, found, labels, ids, *numbers_and_flag):
             for name, values in kept.items()
         }
 
+    def left(place, rows):
+        stay = ~(rows["fallen"] & early_stop)
+        rows = {name: tf.boolean_mask(values, stay) for name, values in rows.items()}
+        return tf.boolean_mask(place, stay), rows
+
     def going(number, place, *_):
         return (number < numbers.last) & (tf.size(place) > 0)
 
     def step(number, place, rows, kept):
         rows = search.step(model_fn, rows, number, numbers)
         kept = record(kept, place, rows)
-        stay = ~(rows["fallen"] & early_stop)
-        rows = {name: tf.boolean_mask(values, stay) for name, values in rows.items()}
-        return number + 1, tf.boolean_mask(place, stay), rows, kept
+        return number + 1, *left(place, rows), kept
 
     def rows_of(values):
         return tf.TensorShape([None, *values.shape[1:]])
@@ -260,7 +283,7 @@ def _loop(model_fn, search, clean, found, labels, ids, *numbers_and_flag):
     _, place, rows, kept = tf.while_loop(
         going,
         step,
-        (numbers.first, place, rows, kept),
+        (numbers.first, *left(place, rows), kept),
         shape_invariants=(
             tf.TensorShape([]),
             tf.TensorShape([None]),
@@ -273,14 +296,16 @@ def _loop(model_fn, search, clean, found, labels, ids, *numbers_and_flag):
         lambda: record(kept, place, search.finish(model_fn, rows, numbers)),
         lambda: kept,
     )
-    score = kept["score"]
-    score = tf.where(tf.math.is_nan(score), math.inf, score)
-    return kept["found"], tf.cast(kept["fallen"], tf.float32), score
+    fallen, score = kept["fallen"], kept["score"]
+    # That of logits which are no numbers; all such examples are as good.
+    score = tf.where(fallen & tf.math.is_nan(score), math.inf, score)
+    return kept["found"], tf.cast(fallen, tf.float32), score
 
 
 def wrong(logits, labels):
-    """Whether logits (batch, classes) have their maximum at another class."""
-    return tf.argmax(logits, axis=-1) != labels
+    """Whether logits (batch, classes) are misclassified, as those with a NaN are."""
+    nan = tf.reduce_any(tf.math.is_nan(logits), axis=-1)
+    return (tf.argmax(logits, axis=-1) != labels) | nan
 
 
 def _checked(images, labels, eps, search, passes, step_size):

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from inres_tf.attacks import draws, geometry, losses
-from inres_tf.attacks.search import Pass, Search, run, wrong
+from inres_tf.attacks.search import Search, restarts_of, run, wrong
 
 # Queries of a published schedule of 10,000 from which the share of the image that a
 # patch covers is `share` divided by these.
@@ -27,13 +27,15 @@ _SCHEDULE = {
 _SLICE = 500
 
 
-def sides(height, width, queries, share, order) -> np.ndarray:
+def sides(height, width, queries, share, order, rescale=True) -> np.ndarray:
     """Side of the patch at each query, in pixels: (queries,).
 
     Reference:
-        As `square`, section 3 and the authors' schedule, rescaled to the queries.
+        As `square`, section 3 and the authors' schedule.
     """
-    at = np.arange(queries) * 10000 // queries
+    at = np.arange(queries)
+    if rescale:
+        at = at * 10000 // queries
     edges = np.array(list(_SCHEDULE))
     divisors = np.array(list(_SCHEDULE.values()))
     shares = share / divisors[np.searchsorted(edges, at, side="right") - 1]
@@ -79,10 +81,12 @@ class Square(Search):
     Attributes:
         queries: number of patches tried, by which their sides shrink.
         share: of the image that the first patches cover.
+        rescale: whether the schedule of sides is shrunk to the queries.
     """
 
     queries: int = 5000
     share: float = 0.8
+    rescale: bool = True
 
     def begin(self, model_fn, rows, numbers):
         """At stripes (L-infinity) or tiles of patterns (L2), or where a slice ended."""
@@ -120,7 +124,9 @@ class Square(Search):
         """Images with one more patch each."""
         clean, best = rows["clean"], rows["found"]
         height, width, channels = clean.shape[1:]
-        by_query = sides(height, width, self.queries, self.share, self.order)
+        by_query = sides(
+            height, width, self.queries, self.share, self.order, self.rescale
+        )
         side = tf.gather(tf.constant(by_query, tf.int32), number)
         places = draws.uniform(keys, (2, 2))
         signs = draws.signs(draws.key(1, keys), (1, 1, channels))
@@ -133,11 +139,11 @@ class Square(Search):
         other = _window(places[:, 1], side, height, width)
         both = tf.maximum(inside, other)
         free = tf.maximum(eps**2 - geometry.size(change, 2) ** 2, 0.0) / channels
-        norm = tf.sqrt(free + geometry.size(change * both, 2) ** 2)
+        norm = tf.sqrt(geometry.per_image(free) + _squares(change * both))
         flips = draws.uniform(draws.key(2, keys), (1,))[:, 0] > 0.5
         new = signs * _patch(places[:, 0], side, by_query, height, width, flips)
         new += _of_norm_one(change * inside)
-        new = _of_norm_one(new * inside) * geometry.per_image(norm)
+        new = _of_norm_one(new * inside) * norm
         change = change * (1 - both) + new
         return geometry.clip_pixels(clean + eps * geometry.unit(change, 2))
 
@@ -194,8 +200,12 @@ def _tiles(keys, shape):
 
 def _of_norm_one(change):
     """Each channel of each image scaled to norm 1."""
-    norms = tf.sqrt(tf.reduce_sum(change**2, axis=(1, 2), keepdims=True))
-    return change / (norms + 1e-12)
+    return change / (tf.sqrt(_squares(change)) + 1e-12)
+
+
+def _squares(change):
+    """The squared norm of each channel: (batch, 1, 1, channels)."""
+    return tf.reduce_sum(change**2, axis=(1, 2), keepdims=True)
 
 
 def square(
@@ -207,6 +217,7 @@ def square(
     queries=5000,
     restarts=1,
     share=0.8,
+    rescale=True,
     norm="linf",
     seed=0,
     early_stop=False,
@@ -222,6 +233,8 @@ def square(
         queries: number of patches tried on an image.
         restarts: number of random starts.
         share: of the image that the first patches cover, in (0, 1].
+        rescale: whether the published schedule of 10,000 queries is shrunk to
+            `queries`, or followed as far as they go, as in AutoAttack.
         norm: as in `fgsm`.
         seed: as in `fgsm`.
         early_stop: as in `fgsm`; without it the margin is lowered further.
@@ -243,11 +256,12 @@ def square(
         )
     if not 0 < share <= 1:
         raise ValueError(f"`share` must be in (0, 1]. Received: share={share}")
-    search = Square(geometry.norm_order(norm), int(queries), float(share))
+    numbers = (int(queries), float(share), bool(rescale))
+    search = Square(geometry.norm_order(norm), *numbers)
     slices = math.ceil(queries / _SLICE)
     passes = [
-        Pass(min((k + 1) * _SLICE, queries), restart=restart, first=k * _SLICE)
-        for restart in range(restarts)
+        one._replace(first=k * _SLICE, last=min((k + 1) * _SLICE, int(queries)))
+        for one in restarts_of(restarts, last=int(queries))
         for k in range(slices)
     ]
     settings |= {"seed": seed, "early_stop": early_stop}
