@@ -39,21 +39,22 @@ class Classifier:
 
         Logits with a NaN are never right.
         """
-        return _right(self.logits(images), labels)
+        return are_right(self.logits(images), labels)
 
     def metrics(self, data: Images, prefix: str = "") -> dict[str, float]:
         """Mean cross-entropy and accuracy over labelled images."""
         logits = self.logits(data.images).astype(np.float64)
-        right = _right(logits, data.labels)
+        accuracy = are_right(logits, data.labels).mean()
         with np.errstate(invalid="ignore"):  # infinite ones give a loss of nan
             logits -= logits.max(-1, keepdims=True)
         chosen = np.take_along_axis(logits, data.labels[:, None], -1)[:, 0]
         losses = np.log(np.exp(logits).sum(-1)) - chosen
         return {
             f"{prefix}loss": float(losses.mean()),
-            f"{prefix}accuracy": float(right.mean()),
+            f"{prefix}accuracy": float(accuracy),
         }
 
 
-def _right(logits, labels):
+def are_right(logits, labels) -> np.ndarray:
+    """Whether logits (number, classes) are right: those with a NaN never are."""
     return (logits.argmax(-1) == labels) & ~np.isnan(logits).any(-1)

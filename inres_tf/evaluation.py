@@ -10,6 +10,7 @@ from inres_tf import attacks as attack_module
 from inres_tf import checks, corrupted_sets, corruptions, results, samples
 from inres_tf.attacks.autoattack import least_classes
 from inres_tf.attacks.search import classifier_of
+from inres_tf.classifier import are_right
 from inres_tf.data import Images
 from inres_tf.errors import UserError
 from inres_tf.logits import check_classifier
@@ -213,7 +214,7 @@ class _Evaluation:
         """Which images withstand an attack; samples of it; and what it reports."""
         config, data = self.config, self.data
         size = max(config.batch_size, _MEMORY // (4 * data.images[0].size))
-        right, kept, standing = [], [], []
+        withstood, kept, standing = [], [], []
         wanted = config.samples if row["eps"] == max(config.eps) else 0
         label = f"{row['name']} eps={row['eps']:g}" if self.progress else ""
         for at in range(0, len(data), size):
@@ -231,19 +232,24 @@ class _Evaluation:
                 progress=label,
                 **settings,
             )
-            found = self.classifier.logits(adversarial).argmax(-1)
-            right.append(found == part.labels)
-            fell = self.correct["clean"][at : at + size] & ~right[-1]
+            logits = self.classifier.logits(adversarial)
+            withstood.append(are_right(logits, part.labels))
+            fell = self.correct["clean"][at : at + size] & ~withstood[-1]
             which = np.flatnonzero(fell)[: wanted - len(kept)] if wanted else []
             some = samples.samples(
-                row, part.images, part.labels, adversarial, found, which
+                row,
+                part.images,
+                part.labels,
+                adversarial,
+                logits.argmax(-1),
+                which,
             )
             kept += [sample | {"index": sample["index"] + at} for sample in some]
         by_member: dict[str, int] = {}
         for name, one in standing:
             by_member[name] = by_member.get(name, 0) + int(one.sum())
         extra = {n: count / len(data) for n, count in by_member.items()}
-        return np.concatenate(right), kept, {"after": extra} if extra else {}
+        return np.concatenate(withstood), kept, {"after": extra} if extra else {}
 
     def check(self, weights):
         """Adds what the checks find, given the weights before the evaluation."""
