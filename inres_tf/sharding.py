@@ -25,7 +25,7 @@ def compile_rows(function: Callable, signature) -> Callable:
     strategy = tf.distribute.get_strategy()
     replicas = strategy.num_replicas_in_sync
     if replicas == 1:
-        compiled = tf.function(function, input_signature=signature)
+        compiled = _quietly(tf.function(function, input_signature=signature))
         return lambda *arguments: _numpy(compiled(*arguments), None)
 
     def of_replica(*arguments):
@@ -40,6 +40,8 @@ def compile_rows(function: Callable, signature) -> Callable:
         return tf.nest.map_structure(
             lambda rows: strategy.experimental_local_results(rows)[0], gathered
         )
+
+    everywhere = _quietly(everywhere)
 
     def part(spec, argument, size):
         if spec.shape.rank == 0:
@@ -65,6 +67,15 @@ def compile_rows(function: Callable, signature) -> Callable:
         return _numpy(everywhere(*parts), number)
 
     return call
+
+
+def _quietly(compiled):
+    """Keeps TensorFlow from warning that functions of the same lines are traced often.
+
+    Each is of another model or search, and has one signature.
+    """
+    compiled._omit_frequent_tracing_warning = True
+    return compiled
 
 
 def _numpy(rows, number):

@@ -2,6 +2,9 @@
 
 import statistics
 
+import numpy as np
+
+from inres_tf import results
 from inres_tf.comparison import Comparison
 from inres_tf.corruptions import mean_accuracy
 from inres_tf.intervals import wilson
@@ -55,10 +58,11 @@ def evaluation(result: dict) -> str:
             line += f"; mean corruption error {percent([result['mce']])}, baseline 100"
         parts.append(line)
     if result["attacks"]:
-        names = list(dict.fromkeys(row["name"] for row in result["attacks"]))
         radii = list(dict.fromkeys(row["eps"] for row in result["attacks"]))
-        found = {(r["name"], r["eps"]): r["accuracy"] for r in result["attacks"]}
-        rows = [[n, *(percent([found[n, e]]) for e in radii)] for n in names]
+        rows = [
+            [name, *(percent([found[e]]) if e in found else "–" for e in radii)]
+            for name, found in _by_attack(result).items()
+        ]
         parts.append(markdown(["attack", *(f"ε = {e:g}/255" for e in radii)], rows))
     raised = [check for check in result.get("checks", []) if check["raised"]]
     if raised:
@@ -67,6 +71,30 @@ def evaluation(result: dict) -> str:
             "\n".join(["Warnings (docs/evaluation.md explains them):", *lines])
         )
     return "\n\n".join(parts)
+
+
+def _by_attack(result: dict) -> dict[str, dict[float, float]]:
+    """Accuracies by ε of each attack, and of the worst of all where there are several.
+
+    An image withstands the worst of them if it withstands every one in the norm.
+    """
+    found, norms = {}, {}
+    for row in result["attacks"]:
+        norm = row.get("norm", "linf")
+        title = row["name"] if norm == "linf" else f"{row['name']} (L2)"
+        found.setdefault(title, {})[row["eps"]] = row["accuracy"]
+        norms.setdefault(norm, []).append(row)
+    packed, number = result.get("correct", {}), result["num_examples"]
+    for norm, rows in norms.items():
+        title = "worst of these" if norm == "linf" else "worst of these (L2)"
+        if len({row["name"] for row in rows}) == 1 or not packed:
+            continue
+        for eps in dict.fromkeys(row["eps"] for row in rows):
+            keys = [results.attack_key(row) for row in rows if row["eps"] == eps]
+            stands = [results.unpack(packed[key], number) for key in keys]
+            accuracy = float(np.logical_and.reduce(stands).mean())
+            found.setdefault(title, {})[eps] = accuracy
+    return found
 
 
 def comparison(found: Comparison) -> dict[str, tuple[list[str], list[list[str]]]]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import zoo
-from inres_tf import attacks, corruptions, evaluation, tables
+from inres_tf import attacks, corruptions, evaluation, results, tables
 from inres_tf.attacks import geometry
 from inres_tf.classifier import Classifier
 from inres_tf.data import Images
@@ -63,6 +63,14 @@ def test_result_is_json_and_a_table(result):
     assert (pgd["name"], pgd["eps"]) == ("pgd", 64.0)
     line = next(line for line in text.splitlines() if line.startswith("| pgd"))
     assert line.split("|")[-2].strip() == f"{100 * pgd['accuracy']:.1f}"
+    # The worst case: images that withstand all three attacks.
+    stands = [
+        results.unpack(result["correct"][f"{name} linf 64"], 41)
+        for name in ("fgsm", "ifgsm", "pgd")
+    ]
+    line = next(line for line in text.splitlines() if line.startswith("| worst"))
+    worst = np.all(stands, axis=0).mean()
+    assert line.split("|")[-2].strip() == f"{100 * worst:.1f}"
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 41, 100])
