@@ -148,7 +148,7 @@ def reproduce(
         runs.write_config(folder, flags, config.seeds[0])
         stopped(done)
         with strategy.scope():
-            _evaluate(run, dataset, evaluating)
+            _evaluate(run, dataset, evaluating, training.data_dir)
         finished.append(run)
         histories.setdefault(name, done.history)
     (compared,) = comparison.compare(gathering.gather(finished))
@@ -158,7 +158,7 @@ def reproduce(
     return _write(folder, dataset, compared, histories, facts)
 
 
-def _evaluate(run, dataset, evaluating) -> None:
+def _evaluate(run, dataset, evaluating, data_dir) -> None:
     """Writes the run's evaluation, unless it is there with the same settings."""
     path = run / "evaluation.json"
     settings = json.loads(json.dumps(dataclasses.asdict(evaluating)))
@@ -167,7 +167,8 @@ def _evaluate(run, dataset, evaluating) -> None:
         if json.loads(path.read_text(encoding="utf-8"))["settings"] == settings:
             return
     model = checkpoints.load_model(run / "model.keras")
-    result = evaluate_model(model, dataset, evaluating) | {"settings": settings}
+    result = evaluate_model(model, dataset, evaluating, data_dir=data_dir)
+    result |= {"settings": settings}
     checkpoints.write_text(path, json.dumps(result, indent=2) + "\n")
 
 

@@ -6,6 +6,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from inres_tf import corruptions
+
 
 def test_plot(run_of, binary, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -97,3 +99,40 @@ def test_analyze(binary, saved, tmp_path):
     assert binary("analyze", *arguments, *only)[0] == 0
     written = {path.name for path in other.iterdir()}
     assert written == {"gradients.npz", "gradients.png", "analysis.json"}
+
+
+def test_evaluate_goes_on_after_ctrl_c(binary, saved, tmp_path, monkeypatch):
+    output = tmp_path / "result.json"
+    arguments = [
+        f"--checkpoint={saved}",
+        "--num_examples=20",
+        "--corruptions=contrast,fog",
+        "--attacks=fgsm",
+        "--eps=16",
+        "--check_examples=5",
+        "--samples=1",
+        f"--output={output}",
+    ]
+    honest, made = corruptions.corrupt, []
+
+    def interrupted(images, name, severity, seed):
+        made.append(name)
+        if made == ["contrast"] * 5 + ["fog"]:
+            raise KeyboardInterrupt
+        return honest(images, name, severity, seed)
+
+    monkeypatch.setattr(corruptions, "corrupt", interrupted)
+    code, out, err = binary("evaluate", *arguments)
+    partial = f"{output}.partial"
+    assert (code, out) == (130, "")
+    assert err == (
+        f"train.evaluate: interrupted; the same command goes on from {partial}\n"
+    )
+    assert not output.exists()
+    code, out, err = binary("evaluate", *arguments)
+    assert (code, err) == (0, "")
+    # What was finished is not made again.
+    assert made == ["contrast"] * 5 + ["fog"] * 6
+    result = json.loads(output.read_text())
+    assert list(result["corruptions"]) == ["contrast", "fog"]
+    assert {path.name for path in tmp_path.iterdir()} == {"saved", "result.json"}

@@ -16,6 +16,7 @@ from absl import flags
 
 from inres_tf import checkpoints, results, strategies, tables
 from inres_tf.data import DataConfig
+from inres_tf.errors import Stopped
 from inres_tf.protocols import EvaluationConfig
 from inres_tf.reproduce import evaluate_model
 from train import cli, models
@@ -56,16 +57,22 @@ def main():
             # Workers share no disk, and must do the same.
             if output and place.count == 1:
                 partial = results.Partial(output, model, surrogate, dataset, config)
-            result = evaluate_model(
-                model,
-                dataset,
-                config,
-                progress=place.chief,
-                data_dir=data_config.data_dir,
-                surrogate=surrogate,
-                done=partial and partial.read(),
-                save=partial.write if partial else None,
-            )
+            try:
+                result = evaluate_model(
+                    model,
+                    dataset,
+                    config,
+                    progress=place.chief,
+                    data_dir=data_config.data_dir,
+                    surrogate=surrogate,
+                    done=partial and partial.read(),
+                    save=partial.write if partial else None,
+                )
+            except KeyboardInterrupt as error:
+                if not (partial and partial.read()):
+                    raise
+                message = f"interrupted; the same command goes on from {partial.path}"
+                raise Stopped(message, preempted=False) from error
     if not place.chief:
         return
     if output:
