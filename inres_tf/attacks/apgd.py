@@ -59,11 +59,8 @@ class AutoPGD(Search):
         """At a random point of the ball's surface."""
         clean = rows["clean"]
         keys = draws.key(numbers.seed, rows["ids"], numbers.restart)
-        start = draws.normal(keys, clean.shape[1:])
-        if self.order != 2:
-            start = 2 * draws.uniform(keys, clean.shape[1:]) - 1
-        start = clean + numbers.eps * geometry.unit(start, self.order)
-        start = geometry.clip_pixels(start)
+        direction = geometry.random_direction(keys, clean.shape[1:], self.order)
+        start = geometry.clip_pixels(clean + numbers.eps * direction)
         rows |= {"images": start, "before": start, "target": rows["labels"]}
         if self.loss == "dlr_targeted":
             target = losses.target(model_fn(clean), rows["labels"], numbers.rank)

@@ -31,11 +31,9 @@ class FAB(Search):
         logits = model_fn(clean)
         fallen = wrong(logits, rows["labels"])
         keys = draws.key(numbers.seed, rows["ids"], numbers.restart)
-        start = draws.normal(keys, clean.shape[1:])
-        if self.order != 2:
-            start = 2 * draws.uniform(keys, clean.shape[1:]) - 1
-        start = clean + numbers.eps / 2 * geometry.unit(start, self.order)
-        start = tf.where(numbers.restart > 0, geometry.clip_pixels(start), clean)
+        direction = geometry.random_direction(keys, clean.shape[1:], self.order)
+        start = geometry.clip_pixels(clean + numbers.eps / 2 * direction)
+        start = tf.where(numbers.restart > 0, start, clean)
         return rows | {
             "images": start,
             "target": losses.target(logits, rows["labels"], numbers.rank),

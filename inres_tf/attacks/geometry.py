@@ -105,6 +105,17 @@ def random_in_ball(keys, shape, eps, order):
     return eps * per_image(radii) * direction
 
 
+def random_direction(keys, shape, order):
+    """Changes of norm 1 drawn as AutoAttack draws them: float32, (batch, *shape).
+
+    Uniform values over their largest (L-infinity), or normal ones over their norm (L2).
+    """
+    values = draws.normal(keys, shape)
+    if order == np.inf:
+        values = 2 * draws.uniform(keys, shape) - 1
+    return unit(values, order)
+
+
 def to_hyperplane(points, normals, gaps, order):
     """The smallest changes that bring points in the pixel range to a hyperplane.
 
