@@ -11,6 +11,7 @@ Reference:
 
 import functools
 import itertools
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -25,11 +26,17 @@ from inres_tf.sharding import compile_rows
 
 # Queries of the black-box search that runs where none was asked for.
 _QUERIES = 200
+# Steps of Auto-PGD where gradients are tried once more.
+_STEPS = 50
+# Attacks that go as far as their steps lead.
+_BY_STEPS = ("ifgsm", "pgd", "mim", "transfer")
 # Half-way of a finite difference, as L2 norm in 1/255 of the pixel range.
 _STEP = 0.5
 
 
 def _finding(name, raised, value, message):
+    if isinstance(value, float) and not np.isfinite(value):
+        value = None  # JSON has no other word for it
     return {
         "name": name,
         "raised": bool(raised),
@@ -51,30 +58,46 @@ def of_model(model, data: Images, batch_size: int = 250) -> list[dict]:
         batch_size: images at a time.
 
     Returns:
-        Findings `probabilities`, `randomness`, `batch_dependence`, `zero_gradients` and
-        `misleading_gradients`.
+        Findings `outputs`, `probabilities`, `randomness`, `batch_dependence`,
+        `zero_gradients` and `misleading_gradients`; `outputs` alone if it is raised.
     """
     classifier = classifier_of(model, batch_size)
     images = data.images.astype(np.float32)
     logits = classifier.logits(images)
+    bad = int((~np.isfinite(logits).all(-1)).sum())
+    found = [
+        _finding(
+            "outputs",
+            bad,
+            bad,
+            f"the outputs of {bad} of {len(images)} images are infinite or no numbers, "
+            "and count as wrong: the network has diverged",
+        )
+    ]
+    if bad:
+        return found
     scale = np.abs(logits).max() + 1e-6
     random = float(np.abs(classifier.logits(images) - logits).max() / scale)
-    found = [_probabilities(logits), _randomness(random)]
-    half = max(1, min(len(images), batch_size) // 2)
-    apart = classifier_of(model, half).logits(images)
-    coupled = float(np.abs(apart - logits).max() / scale)
-    found.append(
-        _finding(
-            "batch_dependence",
-            # Randomness alone would move the outputs as much.
-            coupled > max(1e-3, 2 * random),
-            coupled,
-            "the outputs of an image depend on the other images of its batch (by "
-            f"{coupled:.1e} of the largest): batch normalisation in training mode, or "
-            "a solver that couples samples; make the model ignore its batch",
-        )
-    )
+    found += [_probabilities(logits), _randomness(random)]
+    found.append(_batch_dependence(model, images[:16], scale, random))
     return [*found, *_gradients(model, images, data.labels, batch_size)]
+
+
+def _batch_dependence(model, images, scale, random):
+    """Whether images have other outputs alone than beside their negatives."""
+    beside = np.concatenate([images, 255 - images])
+    together = classifier_of(model, len(beside)).logits(beside)[: len(images)]
+    alone = classifier_of(model, 1).logits(images)
+    coupled = float(np.abs(alone - together).max() / scale)
+    return _finding(
+        "batch_dependence",
+        # Randomness alone would move the outputs as much.
+        coupled > max(1e-3, 2 * random),
+        coupled,
+        "the outputs of an image depend on the other images of its batch (by "
+        f"{coupled:.1e} of the largest): batch normalisation in training mode, or a "
+        "solver that couples samples; make the model ignore its batch",
+    )
 
 
 def _probabilities(logits):
@@ -108,19 +131,19 @@ def _gradients(model, images, labels, batch_size):
     zeros, slope, measured = np.concatenate(
         [look(images[part], labels[part]) for part in parts]
     ).T
-    none = int((zeros == 1).sum())
-    masked = float(zeros.mean())
+    none, masked = int((zeros == 1).sum()), float(zeros.mean())
+    bad = int((~np.isfinite(slope)).sum())
     missing = _finding(
         "zero_gradients",
-        _many(none, len(images)) or masked > 0.5,
-        {"images": none / len(images), "entries": masked},
-        f"{none} of {len(images)} input gradients are exactly zero and {masked:.0%} of "
-        "all their entries: attacks by gradients cannot see this model; believe "
-        "--attacks=square, spsa or fab instead",
+        _many(none, len(images)) or masked > 0.5 or bad,
+        {"images": none / len(images), "entries": masked, "no_numbers": bad},
+        f"{none} of {len(images)} input gradients are exactly zero, {masked:.0%} of "
+        f"all their entries are, and {bad} hold what is no number: attacks by "
+        "gradients cannot see this model; believe --attacks=square or spsa instead",
     )
-    ratio = None
-    if (slope > 0).any():
-        ratio = float(np.median(measured[slope > 0] / slope[slope > 0]))
+    ratio, some = None, np.isfinite(slope) & (slope > 0)
+    if some.any():
+        ratio = float(np.median(measured[some] / slope[some]))
     misleading = _finding(
         "misleading_gradients",
         ratio is not None and not 0.5 <= ratio <= 2,
@@ -180,8 +203,26 @@ def of_weights(before: list, after: list) -> list[dict]:
     ]
 
 
+def of_labels(other: bool, source: str) -> list[dict]:
+    """Finding `labels`: whether ready-made sets go with the test images.
+
+    Args:
+        other: whether a set had other labels than the test images.
+        source: where the sets come from.
+    """
+    return [
+        _finding(
+            "labels",
+            other,
+            other,
+            f"the corrupted sets of {source} have other labels than the test images: "
+            "other images, another order, or a wrong labels.npy",
+        )
+    ]
+
+
 def of_accuracies(result: dict, norm: str) -> list[dict]:
-    """Findings about the accuracies of attacks: `monotone` and `norms`.
+    """Findings `monotone`, `single_step`, `reach` and `norms` about accuracies.
 
     Args:
         result: of an evaluation, with `"clean"` and `"attacks"`.
@@ -213,6 +254,7 @@ def of_accuracies(result: dict, norm: str) -> list[dict]:
             "holds all examples of a smaller one, so the attack fails there; use more "
             "steps or another attack",
         ),
+        *_of_steps(rows, number),
         _finding(
             "norms",
             other,
@@ -220,6 +262,35 @@ def of_accuracies(result: dict, norm: str) -> list[dict]:
             f"{', '.join(other)} attacked in the L2 norm, where the same ε is a far "
             "smaller ball: its accuracies belong to other radii; evaluate it with "
             "--norm=l2",
+        ),
+    ]
+
+
+def _of_steps(rows, number):
+    """Findings about single attacks that other rows and their settings show weak."""
+    single = {(r["norm"], r["eps"]): r["accuracy"] for r in rows if r["name"] == "fgsm"}
+    weak, short = [], []
+    for row in rows:
+        title = f"{row['name']} at ε = {row['eps']:g}"
+        step = single.get((row["norm"], row["eps"]), 1.0)
+        if _many((row["accuracy"] - step) * number, number):
+            weak.append(title)
+        if row["name"] in _BY_STEPS and row["steps"] * row["step_size"] < row["eps"]:
+            short.append(title)
+    return [
+        _finding(
+            "single_step",
+            weak,
+            weak,
+            f"{', '.join(weak)} found less than the one step of fgsm: its steps are "
+            "too small or too few; --step_size, --steps, or autoattack",
+        ),
+        _finding(
+            "reach",
+            short,
+            short,
+            f"all steps of {', '.join(short)} together are shorter than ε: the attack "
+            "cannot reach the ball's surface; --step_size or --steps",
         ),
     ]
 
@@ -245,56 +316,49 @@ def of_attacks(model, data: Images, rows, correct: dict, config) -> list[dict]:
     if not mine:
         return []
 
-    def standing(eps, gradients=None):
-        found = correct["clean"].copy()
-        for row in mine:
-            kind = _sees_gradients(row)
-            if row["eps"] == eps and gradients in (None, kind):
-                found &= correct[results.attack_key(row)]
-        return found
-
     def falls(attack, eps, left, **settings):
-        """How many of the images left fall to one more attack."""
+        """Which of the images left fall to one more attack."""
         if not len(left):
-            return 0
-        found = attack(
-            model,
-            data.images[left],
-            data.labels[left],
-            eps,
-            norm=norm,
-            seed=config.seed + 1,
-            early_stop=True,
-            batch_size=config.batch_size,
-            ids=left,
-            **settings,
-        )
+            return np.zeros(0, bool)
+        try:
+            found = attack(
+                model,
+                data.images[left],
+                data.labels[left],
+                eps,
+                norm=norm,
+                seed=config.seed + 1,
+                early_stop=True,
+                batch_size=config.batch_size,
+                ids=left,
+                **settings,
+            )
+        except attacks.NotANumberError:  # what `zero_gradients` tells
+            return np.zeros(len(left), bool)
         classifier = classifier_of(model, config.batch_size)
-        right = classifier.correct(found, data.labels[left])
-        return int((~right).sum())
+        return ~classifier.correct(found, data.labels[left])
 
     # The largest ball in which something is left to fall.
     radii = sorted({row["eps"] for row in mine}, reverse=True)
-    eps = next((e for e in radii if standing(e)[:number].any()), radii[0])
-    left = np.flatnonzero(standing(eps)[:number])
-    steps = {"steps": max(config.steps, 10)}
+    stands = {eps: _standing(mine, correct, eps) for eps in radii}
+    eps = next((e for e in radii if stands[e].all[:number].any()), radii[0])
+    left = np.flatnonzero(stands[eps].all[:number])
+    steps, step = {"steps": max(config.steps, 10)}, config.step_of(eps)
     other = {
-        factor: falls(attacks.pgd, eps, left, step_size=step, **steps)
-        for factor in (1 / 4, 4)
-        if (step := min(factor * config.step_size, 2 * eps)) > 0
+        size: int(falls(attacks.pgd, eps, left, step_size=size, **steps).sum())
+        for size in (step / 4, min(4 * step, 2 * eps))
     }
-    factor = max(other, key=other.get)
-    again = falls(
-        attacks.pgd, eps, left, step_size=config.step_size, restarts=5, **steps
-    )
+    size = max(other, key=other.get)
+    again = falls(attacks.pgd, eps, left, step_size=step, restarts=5, **steps)
+    again = int(again.sum())
     return [
         _finding(
             "step_size",
-            _many(other[factor], number),
-            other[factor] / number,
-            f"PGD with steps of {factor * config.step_size:g}/255 in place of "
-            f"{config.step_size:g} makes {other[factor]} more of {number} images fall "
-            f"at ε = {eps:g}: the attacks were too weak; use autoattack, or more steps",
+            _many(other[size], number),
+            other[size] / number,
+            f"PGD with steps of {size:g}/255 in place of {step:g} makes {other[size]} "
+            f"more of {number} images fall at ε = {eps:g}: the attacks were too weak; "
+            "use autoattack, or more steps",
         ),
         _finding(
             "restarts",
@@ -303,9 +367,44 @@ def of_attacks(model, data: Images, rows, correct: dict, config) -> list[dict]:
             f"five more restarts of PGD make {again} more of {number} images fall at "
             f"ε = {eps:g}: the attacks were too weak; use autoattack, or --restarts",
         ),
-        _black_box(mine, radii, standing, falls, eps, left, len(data)),
-        _huge_eps(falls, correct["clean"][:number], model, norm, number),
+        _black_box(stands, falls, eps, left, model, number),
+        _huge_eps(falls, correct["clean"][:number], data.images.shape, norm, number),
     ]
+
+
+class _Standing(NamedTuple):
+    """Which images stand in a ball: against all attacks, and those by gradients.
+
+    Attributes:
+        all: against all.
+        white: against those by gradients.
+        tried: whether there was one by gradients, and one without.
+    """
+
+    all: np.ndarray
+    white: np.ndarray
+    tried: tuple[bool, bool]
+
+
+def _standing(rows, correct, eps) -> _Standing:
+    """Which images stand at a radius."""
+    found, white = correct["clean"].copy(), correct["clean"].copy()
+    tried = [False, False]
+    for row in (row for row in rows if row["eps"] == eps):
+        key = results.attack_key(row)
+        found &= correct[key]
+        # AutoAttack is both: of it there is what its members by gradients left.
+        of_members = correct.get(f"{key} by gradients")
+        if of_members is not None:
+            white &= of_members
+            tried[0] = True
+            tried[1] |= "square" in row["after"]
+        elif _sees_gradients(row):
+            white &= correct[key]
+            tried[0] = True
+        else:
+            tried[1] = True
+    return _Standing(found, white, tuple(tried))
 
 
 def _sees_gradients(row) -> bool:
@@ -313,35 +412,45 @@ def _sees_gradients(row) -> bool:
     return row["name"] in attacks.ATTACKS and attacks.ATTACKS[row["name"]].gradients
 
 
-def _black_box(rows, radii, standing, falls, eps, left, number):
+def _black_box(stands, falls, eps, left, model, number):
     """Whether an attack that sees no gradients finds what those with gradients miss."""
-    count, total = 0, number
-    if all(_sees_gradients(row) for row in rows):
-        count = falls(attacks.square, eps, left, queries=_QUERIES)
+    gradients, without = stands[eps].tried
+    if without:
+        missed = {e: np.flatnonzero(s.white & ~s.all) for e, s in stands.items()}
+        eps = max(missed, key=lambda e: len(missed[e]))
+        missed, total = missed[eps], len(stands[eps].all)
     else:
-        for radius in radii:
-            white = standing(radius, gradients=True)
-            total = len(white)
-            missed = int((white & ~standing(radius)).sum())
-            if missed > count:
-                count, eps = missed, radius
+        missed = left[falls(attacks.square, eps, left, queries=_QUERIES)]
+        total = number
+    # Attacks by gradients may have been too weak, or none: a strong one tries again.
+    some = missed[missed < number]
+    strong = attacks.apgd_dlr if losses.classes_of(model) > 3 else attacks.apgd_ce
+    masked = int((~falls(strong, eps, some, steps=_STEPS)).sum())
+    count = len(missed) if gradients else masked
+    why = "the attacks by gradients were too weak: APGD finds them; use autoattack"
+    if masked:
+        why = (
+            f"of {len(some)} looked at, {masked} withstand APGD too: the gradients are "
+            "masked; report the accuracy over all attacks"
+        )
+    tried = "every attack by gradients" if gradients else "APGD"
     return _finding(
         "black_box",
-        _many(count, total),
-        count / total,
-        f"{count} of {total} images withstand every attack by gradients at ε = "
-        f"{eps:g} and fall to one without: the gradients are masked; report the "
-        "accuracy over all attacks",
+        _many(count, total if gradients else number),
+        count / (total if gradients else number),
+        f"{count} images withstand {tried} at ε = {eps:g} and fall to an attack that "
+        f"sees no gradients; {why}",
     )
 
 
-def _huge_eps(falls, right, model, norm, number):
+def _huge_eps(falls, right, shape, norm, number):
     """Whether images survive in a ball that makes all of them alike."""
     eps = 128.0
     if norm == "l2":
-        eps *= float(np.sqrt(np.prod(model.input_shape[1:])))
+        eps *= float(np.sqrt(np.prod(shape[1:])))
     left = np.flatnonzero(right)
-    stay = len(left) - falls(attacks.pgd, eps, left, steps=40, step_size=eps / 8)
+    fell = falls(attacks.pgd, eps, left, steps=40, step_size=eps / 8)
+    stay = int((~fell).sum())
     return _finding(
         "huge_eps",
         _many(stay, number),

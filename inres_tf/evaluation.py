@@ -64,7 +64,11 @@ def evaluate(
     check_classifier(model)
     check_fits(model, data)
     check_classes(model, config)
-    baseline = results.read(config.baseline) if config.baseline else None
+    if surrogate is not None:
+        check_classifier(surrogate)
+        check_fits(surrogate, data)
+    baseline = _baseline(config, data) if config.baseline else None
+    _check_sets(config)
     run = _Evaluation(model, data, config, progress, data_dir, done or {}, save)
     result = run.result
     weights = [np.array(value) for value in run.model.get_weights()]
@@ -75,18 +79,53 @@ def evaluate(
         mean = corruptions.mean_accuracy(result["corruptions"])
         result["mean_corruption_accuracy"] = mean
     if baseline:
-        errors = corruptions.mce(result["corruptions"], baseline.get("corruptions", {}))
+        errors = corruptions.mce(result["corruptions"], baseline["corruptions"])
         result["mce"], result["relative_errors"] = errors["mce"], errors["relative"]
+        mean = corruptions.mean_accuracy(baseline["corruptions"])
+        result["baseline"] = f"{baseline['model']}, mCA {mean:.4f}"
     for name in config.attacks:
         for eps in config.eps:
             run.attacked(name, eps)
     if surrogate is not None:
-        check_fits(surrogate, data)
         for eps in config.eps:
             run.attacked("transfer", eps, attack_module.in_float32(surrogate))
     run.check(weights)
     result["correct"] = {key: results.pack(v) for key, v in run.correct.items()}
     return result
+
+
+def _baseline(config: EvaluationConfig, data: Images) -> dict:
+    """The result that corruption errors are relative to, of the same images."""
+    found, path = results.read(config.baseline), config.baseline
+    mine = {
+        "fingerprint": results.fingerprint(data.images, data.labels),
+        "protocol": config.protocol,
+        "corruption_source": config.corruption_source,
+        "seed": config.seed,
+    }
+    for key, value in mine.items():
+        if found.get(key) != value:
+            raise UserError(
+                f"--baseline={path} was evaluated with another {key}: "
+                f"{found.get(key)} there, {value} here"
+            )
+    names = corruptions.expand(config.corruptions)
+    lacking = [name for name in names if name not in found["corruptions"]]
+    if lacking or not names:
+        raise UserError(
+            f"--baseline={path} lacks {', '.join(lacking)}"
+            if lacking
+            else "--baseline needs --corruptions"
+        )
+    return found
+
+
+def _check_sets(config: EvaluationConfig) -> None:
+    """Raises UserError for a folder of corrupted sets that is not whole."""
+    if config.corruption_source.startswith("folder:"):
+        for name in corruptions.expand(config.corruptions):
+            for severity in corruptions.SEVERITIES:
+                corrupted_sets.load(config.corruption_source, name, severity)
 
 
 class _Evaluation:
@@ -98,6 +137,7 @@ class _Evaluation:
         self.data, self.config = data, config
         self.progress, self.data_dir = progress, data_dir
         self.correct: dict[str, np.ndarray] = {}
+        self.other_labels = False
         self.result = {
             "num_examples": len(data),
             "protocol": config.protocol,
@@ -161,7 +201,9 @@ class _Evaluation:
                 f"{source} has {len(data)} images of {name} and {number} are "
                 f"evaluated; give --num_examples={len(data)}"
             )
-        return data.take(slice(number))
+        data = data.take(slice(number))
+        self.other_labels |= not np.array_equal(data.labels, self.data.labels)
+        return data
 
     def attacked(self, name, eps, surrogate=None):
         """Accuracy under one attack at one radius, as a row of the result.
@@ -183,10 +225,16 @@ class _Evaluation:
         right = self._earlier(key)
         if right is not None:
             row = next(r for r in self._done["attacks"] if results.attack_key(r) == key)
+            by_gradients = self._earlier(f"{key} by gradients")
+            if by_gradients is not None:
+                self.correct[f"{key} by gradients"] = by_gradients
             kept = [s for s in self._done["samples"] if results.sample_key(s) == key]
         else:
-            right, kept, extra = self._attack(attack, surrogate, row, settings)
-            row |= {"accuracy": float(right.mean()), **extra}
+            right, kept, after = self._attack(attack, surrogate, row, settings)
+            row["accuracy"] = float(right.mean())
+            if after:
+                row["after"] = {name: float(one.mean()) for name, one in after.items()}
+                self.correct[f"{key} by gradients"] = _by_gradients(after)
         self.correct[key] = right
         self.result["attacks"].append(row)
         self.result["samples"] += kept
@@ -203,6 +251,8 @@ class _Evaluation:
             if p.kind == p.KEYWORD_ONLY and p.name not in left_out
         }
         settings |= {mine: getattr(config, theirs) for mine, theirs in attack.takes}
+        if ("steps", "steps") in attack.takes:
+            settings["step_size"] = config.step_of(eps)
         settings["early_stop"] = config.early_stop and not transfer
         if "norm" in settings:
             settings["norm"] = config.norm
@@ -245,11 +295,11 @@ class _Evaluation:
                 which,
             )
             kept += [sample | {"index": sample["index"] + at} for sample in some]
-        by_member: dict[str, int] = {}
+        by_member: dict[str, list] = {}
         for name, one in standing:
-            by_member[name] = by_member.get(name, 0) + int(one.sum())
-        extra = {n: count / len(data) for n, count in by_member.items()}
-        return np.concatenate(withstood), kept, {"after": extra} if extra else {}
+            by_member.setdefault(name, []).append(one)
+        after = {name: np.concatenate(parts) for name, parts in by_member.items()}
+        return np.concatenate(withstood), kept, after
 
     def check(self, weights):
         """Adds what the checks find, given the weights before the evaluation."""
@@ -257,6 +307,7 @@ class _Evaluation:
         some = self.data.take(slice(config.check_examples))
         jobs = (
             lambda: checks.of_model(self.model, some, config.batch_size),
+            lambda: checks.of_labels(self.other_labels, config.corruption_source),
             lambda: checks.of_accuracies(result, config.norm),
             lambda: checks.of_attacks(
                 self.model, some, result["attacks"], self.correct, config
@@ -265,6 +316,17 @@ class _Evaluation:
         )
         for job in bar(jobs, "checks", "part", disable=not self.progress):
             result["checks"] += job()
+
+
+def _by_gradients(after: dict[str, np.ndarray]) -> np.ndarray:
+    """Which images withstood those members of AutoAttack that use gradients."""
+    standing = np.ones(len(next(iter(after.values()))), bool)
+    before = standing.copy()
+    for name, one in after.items():
+        if name != "square":
+            standing &= one | ~before
+        before = one
+    return standing
 
 
 def check_number(config: EvaluationConfig, data: Images) -> None:

@@ -186,6 +186,9 @@ def _columns(result):
         severities = f"severities {', '.join(s for s in by_severity if s != 'mean')}"
         settings = f"{source}, {severities}"
         means.append(by_severity["mean"])
+        severe = [a for s, a in by_severity.items() if s != "mean"]
+        if severe and abs(means[-1] - statistics.fmean(severe)) > 1e-6:
+            raise ValueError(f"the mean of {name} is not that of its severities")
         described.append(f"{curve}: {severities}")
         sets.append(keys)
         yield Column("corruption", curve, settings, curve), means[-1], keys
@@ -196,6 +199,7 @@ def _columns(result):
         keys = [key for keys in sets for key in keys] if alike else []
         yield Column("mCA", "mCA", settings), statistics.fmean(means), keys
         if "mce" in result:
+            settings += f"; baseline {result.get('baseline', 'not named')}"
             yield Column("mCE", "mCE", settings), result["mce"], []
     for row in result.get("attacks", []):
         yield _attack(row), row["accuracy"], [results.attack_key(row)]

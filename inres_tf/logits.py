@@ -72,7 +72,7 @@ def check_classifier(model) -> None:
             (batch, height, width, channels), or does not give (batch, classes) with at
             least two classes.
     """
-    _last_layer(model)
+    logits_fn(model)
     takes = [tuple(tensor.shape) for tensor in model.inputs]
     gives = tuple(model.outputs[0].shape)
     if len(takes) != 1 or len(takes[0]) != 4:

@@ -1,7 +1,6 @@
 """What an evaluation does: its settings, which are flags."""
 
 import dataclasses
-import math
 
 from inres_tf import corruptions
 from inres_tf.attacks import ATTACKS
@@ -32,7 +31,11 @@ class EvaluationConfig:
         tuple(NORMS),
     )
     steps: int = setting(20, "Steps of ifgsm, pgd and mim.")
-    step_size: float = setting(1.0, "Size of their steps, in 1/255 of the pixel range.")
+    step_size: float = setting(
+        0.0,
+        "Size of their steps, in 1/255 of the pixel range; 0 for 1, as in the paper, "
+        "and in the L2 norm for 2.5 eps / steps.",
+    )
     restarts: int = setting(
         1, "Random starts of pgd, square, and for each target of apgd and fab."
     )
@@ -111,9 +114,9 @@ class EvaluationConfig:
                 )
         if not self.autoattack:
             raise UserError("--autoattack must name a version, such as standard")
-        largest = 255 if self.norm == "linf" else math.inf
+        largest = 255 if self.norm == "linf" else 10**9
         for eps in self.eps:
-            if not 0 < eps <= largest or eps == math.inf:
+            if not 0 < eps <= largest:
                 raise UserError(
                     f"--eps must be in (0, {largest}], in 1/255 of the pixel range; "
                     f"got {eps:g}"
@@ -136,8 +139,21 @@ class EvaluationConfig:
                 raise UserError(f"--{name} must be at least {minimum}; got {value}")
             if name in ("steps", "apgd_steps", "queries") and value > 10**6:
                 raise UserError(f"--{name} must be at most 1000000; got {value}")
-        if not 0 < self.step_size <= 255:
-            raise UserError(f"--step_size must be in (0, 255]; got {self.step_size:g}")
+        if not 0 <= self.step_size <= 10**9:
+            raise UserError(
+                "--step_size must be positive, or 0 for the default; got "
+                f"{self.step_size:g}"
+            )
+        for name in ("attacks", "eps", "autoattack"):
+            # Once is enough.
+            unique = tuple(dict.fromkeys(getattr(self, name)))
+            object.__setattr__(self, name, unique)
+
+    def step_of(self, eps: float) -> float:
+        """The size of a step in a ball of radius eps."""
+        if self.step_size:
+            return self.step_size
+        return 1.0 if self.norm == "linf" else 2.5 * eps / self.steps
 
     @property
     def version(self) -> str:

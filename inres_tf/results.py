@@ -90,6 +90,14 @@ def read(path) -> dict:
     return result
 
 
+def _files(source: str) -> list:
+    """Names, sizes and times of the files of a folder of corrupted sets."""
+    if not source.startswith("folder:"):
+        return []
+    paths = sorted(pathlib.Path(source.removeprefix("folder:")).glob("*.npy"))
+    return [[p.name, p.stat().st_size, p.stat().st_mtime] for p in paths]
+
+
 class Partial:
     """What an evaluation has finished so far, in a file beside its output.
 
@@ -110,7 +118,8 @@ class Partial:
         models = [one for one in (model, surrogate) if one is not None]
         self.key = {
             "settings": json.loads(json.dumps(settings)),
-            "models": [_digest(one.get_weights()) for one in models],
+            "models": [[one.to_json(), _digest(one.get_weights())] for one in models],
+            "files": _files(config.corruption_source),
             "images": fingerprint(dataset.test.images, dataset.test.labels),
         }
 

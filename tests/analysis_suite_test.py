@@ -5,12 +5,11 @@ import keras
 import numpy as np
 import pytest
 import sklearn.metrics
-import tensorflow as tf
 from keras import layers
 
 import inres_tf
 import zoo
-from inres_tf import analysis, attacks, corruptions
+from inres_tf import analysis, attacks, corruptions, strategies
 from inres_tf.analysis import functions
 from inres_tf.classifier import Classifier
 from inres_tf.errors import UserError
@@ -121,7 +120,7 @@ def test_replicas_share_the_images(damped, digits):
     images, labels = digits.test.images[:5], digits.test.labels[:5]
     options = {"iterations": 5, "tolerance": 0}
     alone = analysis.lipschitz(damped, images, labels, **options)
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    strategy = strategies.make(strategies.StrategyConfig(strategy="mirrored"))
     with strategy.scope():
         model = keras.models.clone_model(damped)
         model.set_weights(damped.get_weights())

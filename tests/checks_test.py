@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from inres_tf import checks, tables
+from inres_tf import checks, results, tables
+from inres_tf.errors import UserError
 from inres_tf.evaluation import evaluate
 from inres_tf.protocols import EvaluationConfig
 
@@ -67,6 +68,7 @@ def test_a_plain_network_raises_nothing(trained, few):
     found = checks.of_model(trained, few)
     assert raised(found) == set()
     assert {f["name"] for f in found} == {
+        "outputs",
         "probabilities",
         "randomness",
         "batch_dependence",
@@ -135,12 +137,12 @@ def test_a_sound_evaluation_raises_nothing(trained, few):
     )
     assert found == set()
     names = [finding["name"] for finding in result["checks"]]
-    assert len(names) == len(set(names)) == 12
+    assert len(names) == len(set(names)) == 16
 
 
 def test_steps_that_are_too_small(trained, few):
     found, result = of_attacks(trained, few, attacks=("ifgsm",), steps=2, step_size=1.0)
-    assert {"step_size", "restarts"} <= found
+    assert {"step_size", "restarts", "reach"} <= found
     text = tables.evaluation({"model": "m", "dataset": "digits", **result})
     assert "more of 100 images fall at ε = 24" in text
 
@@ -151,6 +153,61 @@ def test_masked_gradients_are_seen_by_attacks_too(trained, few):
         behind(Rounded(), trained), few, eps=(40.0,), steps=20, step_size=4.0
     )
     assert {"zero_gradients", "black_box", "huge_eps"} <= found
+
+
+def test_masked_gradients_are_seen_within_autoattack(trained, few):
+    """Images that fall to its Square alone, whatever its other members found."""
+    found, result = of_attacks(
+        behind(Rounded(), trained),
+        few,
+        attacks=("autoattack",),
+        autoattack=("apgd_ce", "square"),
+        apgd_steps=5,
+        queries=200,
+        eps=(40.0,),
+    )
+    assert "black_box" in found
+    (row,) = result["attacks"]
+    by_gradients = results.unpack(
+        result["correct"]["autoattack linf 40 by gradients"], 100
+    )
+    assert by_gradients.mean() == row["after"]["apgd_ce"] > row["accuracy"]
+
+
+def test_a_black_box_attack_alone_does_not_accuse_gradients(trained, few):
+    found, result = of_attacks(
+        trained, few, attacks=("square",), queries=300, eps=(40.0,)
+    )
+    assert result["attacks"][0]["accuracy"] < 0.9
+    assert "black_box" not in found
+
+
+class Singular(keras.layers.Layer):
+    """The inputs, whose gradient is no number."""
+
+    def call(self, inputs):
+        return inputs + ops.sqrt(ops.abs(inputs - ops.stop_gradient(inputs)))
+
+
+def test_gradients_that_are_no_numbers(trained, few):
+    """An attack that needs none goes on; one that does says it in one line."""
+    model = behind(Singular(), trained)
+    found, result = of_attacks(
+        model, few, attacks=("square",), queries=20, eps=(40.0,), check_examples=20
+    )
+    assert "zero_gradients" in found and result["attacks"]
+    with pytest.raises(UserError, match="no number"):
+        of_attacks(model, few)
+
+
+def test_a_network_that_has_diverged(trained, few):
+    model = keras.models.clone_model(trained)
+    weights = trained.get_weights()
+    weights[-1] = weights[-1] * np.nan
+    model.set_weights(weights)
+    found = checks.of_model(model, few)
+    assert [finding["name"] for finding in found] == ["outputs"]
+    assert found[0]["raised"] and found[0]["value"] == 100
 
 
 def test_a_black_box_attack_that_was_asked_for(trained, few):
@@ -175,7 +232,10 @@ def test_a_black_box_attack_that_was_asked_for(trained, few):
 
 def rows(*accuracies, name="pgd", norm="linf"):
     return [
-        {"name": name, "norm": norm, "eps": eps, "accuracy": accuracy}
+        {
+            **{"name": name, "norm": norm, "eps": eps, "accuracy": accuracy},
+            **{"steps": 20, "step_size": 1.0},
+        }
         for eps, accuracy in zip((1.0, 2.0, 4.0), accuracies)
     ]
 
@@ -195,6 +255,23 @@ def test_one_image_is_not_many():
     result = {"num_examples": 50, "clean": {"accuracy": 0.9}}
     found = checks.of_accuracies(result | {"attacks": rows(0.5, 0.52, 0.5)}, "linf")
     assert raised(found) == set()
+
+
+def test_single_attacks_that_are_weak():
+    result = {"num_examples": 100, "clean": {"accuracy": 0.9}}
+    result["attacks"] = rows(0.5, 0.4, name="fgsm") + rows(0.5, 0.45, name="pgd")
+    assert raised(checks.of_accuracies(result, "linf")) == {"single_step"}
+    result["attacks"][-1] |= {"accuracy": 0.4, "steps": 1}
+    found = checks.of_accuracies(result, "linf")
+    assert raised(found) == {"reach"}
+    assert "all steps of pgd at ε = 2 together" in found[2]["message"]
+    result["attacks"][-1] |= {"step_size": 2.0}
+    assert raised(checks.of_accuracies(result, "linf")) == set()
+
+
+def test_labels_of_other_images():
+    assert raised(checks.of_labels(False, "folder:here")) == set()
+    assert raised(checks.of_labels(True, "folder:here")) == {"labels"}
 
 
 def test_another_norm_is_said():

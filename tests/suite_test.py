@@ -159,13 +159,24 @@ def test_ready_made_sets_and_a_baseline(trained, digits, tmp_path):
     baseline = tmp_path / "baseline.json"
     baseline.write_text(json.dumps({"model": "m", "dataset": "digits", **generated}))
     source = f"folder:{tmp_path}"
-    ready = dataclasses.replace(
-        config, corruption_source=source, baseline=str(baseline)
-    )
+    ready = dataclasses.replace(config, corruption_source=source)
     found = run(trained, data, ready)
     assert found["corruptions"] == generated["corruptions"]
     assert found["corruption_source"] == source
+    again = dataclasses.replace(config, baseline=str(baseline))
+    found = run(trained, data, again)
     assert found["mce"] == 1.0 and found["relative_errors"] == {"fog": 1.0}
+    np.save(tmp_path / "labels.npy", np.tile(np.roll(data.labels, 1), 5))
+    names = {c["name"] for c in run(trained, data, ready)["checks"] if c["raised"]}
+    assert names == {"labels"}
+    for change, message in (
+        ({"seed": 1}, "was evaluated with another seed: 0 there, 1 here"),
+        ({"corruptions": ("fog", "snow")}, "lacks snow"),
+        ({"corruptions": ()}, "--baseline needs --corruptions"),
+    ):
+        changed = dataclasses.replace(config, baseline=str(baseline), **change)
+        with pytest.raises(UserError, match=message):
+            run(trained, data, changed)
     with pytest.raises(UserError, match="has 30 images of fog and 40 are evaluated"):
         run(trained, digits.test.take(slice(40)), ready)
 

@@ -17,7 +17,7 @@ from inres_tf.attacks.fab import fab
 from inres_tf.attacks.gradient import ascend, fgsm, ifgsm, mim, pgd
 from inres_tf.attacks.precision import in_float32
 from inres_tf.attacks.registry import ATTACKS, Attack
-from inres_tf.attacks.search import AttackError, check
+from inres_tf.attacks.search import AttackError, NotANumberError, check
 from inres_tf.attacks.spsa import spsa
 from inres_tf.attacks.square import square
 
@@ -36,6 +36,7 @@ __all__ = [
     "ATTACKS",
     "Attack",
     "AttackError",
+    "NotANumberError",
     "ascend",
     "check",
     "in_float32",

@@ -49,6 +49,8 @@ def check_version(version: str, members=()) -> None:
             "`members` are given for version 'custom' and for no other. Received: "
             f"version={version!r}, members={members!r}"
         )
+    if len(set(members)) < len(members):
+        raise ValueError(f"`members` must each be named once. Received: {members!r}")
     for name in members:
         if name not in MEMBERS:
             raise ValueError(

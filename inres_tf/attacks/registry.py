@@ -31,7 +31,7 @@ class Attack:
     gradients: bool = True
 
 
-_ITERATIVE = (("steps", "steps"), ("step_size", "step_size"))
+_ITERATIVE = (("steps", "steps"),)
 _AUTOMATIC = (("steps", "apgd_steps"), ("restarts", "restarts"))
 _QUERIES = (("queries", "queries"),)
 _ALL_STEPS = {"early_stop": False}

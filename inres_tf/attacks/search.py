@@ -17,6 +17,7 @@ import tensorflow as tf
 from inres_tf.attacks import losses
 from inres_tf.attacks.precision import in_float32
 from inres_tf.classifier import Classifier
+from inres_tf.errors import UserError
 from inres_tf.logits import logits_fn
 from inres_tf.progress import bar
 from inres_tf.sharding import compile_rows
@@ -27,7 +28,11 @@ _TOLERANCE = 1e-3
 
 
 class AttackError(RuntimeError):
-    """An example outside its ball or the pixel range, or a loss that is no number."""
+    """An example outside its ball or the pixel range: a defect."""
+
+
+class NotANumberError(AttackError, UserError):
+    """Losses, gradients or examples that are no numbers."""
 
 
 class Numbers(NamedTuple):
@@ -164,7 +169,8 @@ def run(
             f"for {len(images)} images"
         )
     model = in_float32(model)
-    attack = _compile(model, tf.distribute.get_strategy(), search)
+    strategy = tf.distribute.get_strategy()
+    attack = _compile(model, strategy, search, images.shape[1:])
     classes = losses.classes_of(model)
     if labels.size and not (0 <= labels.min() and labels.max() < classes):
         raise ValueError(
@@ -194,7 +200,7 @@ def run(
             latest[rows] = new
             new_fallen = new_fallen > 0
             if np.isnan(new_score).any():
-                raise AttackError(
+                raise NotANumberError(
                     "the loss or its gradient is not a number for "
                     f"{np.isnan(new_score).sum()} of {len(rows)} images, which cannot "
                     "be attacked"
@@ -209,11 +215,11 @@ def run(
 
 # A trace for each, kept for as many as one compares at a time.
 @functools.lru_cache(maxsize=24)
-def _compile(model, strategy, search):
-    """A search on a model, compiled."""
+def _compile(model, strategy, search, shape):
+    """A search on a model and images of one shape, compiled."""
     del strategy  # the one in scope, for which `compile_rows` compiles
     logits = logits_fn(model)
-    images = tf.TensorSpec((None, *model.input_shape[1:]))
+    images = tf.TensorSpec((None, *shape))
     integers = tf.TensorSpec((None,), tf.int64)
     real, seed = tf.TensorSpec(()), tf.TensorSpec((), tf.int64)
     count, flag = tf.TensorSpec((), tf.int32), tf.TensorSpec((), tf.bool)
@@ -310,10 +316,10 @@ def wrong(logits, labels):
 
 def _checked(images, labels, eps, search, passes, step_size):
     """The images and labels as arrays, if the arguments are what they should be."""
-    largest = 255 if search.order == np.inf else math.inf
+    largest = 255 if search.order == np.inf else 10**9
     steps = max(one.last for one in passes)
     for name, value, passed, accepted in (
-        ("eps", eps, 0 < eps <= largest and eps < math.inf, f"in (0, {largest}]"),
+        ("eps", eps, 0 < eps <= largest, f"in (0, {largest}]"),
         ("steps", steps, int(steps) == steps and 1 <= steps <= 10**6, "from 1 to 10^6"),
         ("step_size", step_size, 0 < step_size < math.inf, "positive"),
     ):
@@ -349,7 +355,9 @@ def check(adversarial, images, radius, order=np.inf) -> None:
         AttackError: if one does not, or is not finite.
     """
     if not np.isfinite(adversarial).all():
-        raise AttackError("an adversarial example is not finite")
+        raise NotANumberError(
+            "an adversarial example is not finite: the model's gradients are no numbers"
+        )
     if adversarial.size == 0:
         return
     difference = np.asarray(adversarial, np.float32) - np.asarray(images, np.float32)
