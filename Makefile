@@ -6,8 +6,9 @@ DEMO ?= runs/demo
 # What only some need; another version can be named: make extras TORCH=torch
 TORCH ?= torch==2.13.0
 JAX ?= jax[cpu]==0.10.2
-# Files of tests share the cores; most of their time is tracing, which takes one.
-PARALLEL ?= --numprocesses=auto --maxprocesses=4 --dist=loadfile
+# Two files of tests at a time: most of their time is tracing, which takes one core.
+# A process takes some gigabytes.
+PARALLEL ?= --numprocesses=auto --maxprocesses=2 --dist=loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all test-backends lint format extras clean

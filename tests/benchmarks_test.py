@@ -14,6 +14,17 @@ from inres_tf import convert
 BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
 # Tiny settings, and how many ratios with a goal the document then holds.
 SCRIPTS = {
+    "attack_speed": (
+        [
+            "--network=in_resnet8",
+            "--images=20",
+            "--few=2",
+            "--rounds=1",
+            "--steps=3",
+            "--queries=10",
+        ],
+        {1},
+    ),
     "corruption_speed": (["--images=20", "--rounds=1"], {1}),
     "zoo_costs": (
         [
