@@ -397,7 +397,7 @@ def _standing(rows, correct, eps) -> _Standing:
         of_members = correct.get(f"{key} by gradients")
         if of_members is not None:
             white &= of_members
-            tried[0] = True
+            tried[0] |= set(row["after"]) != {"square"}
             tried[1] |= "square" in row["after"]
         elif _sees_gradients(row):
             white &= correct[key]

@@ -174,9 +174,15 @@ def test_masked_gradients_are_seen_within_autoattack(trained, few):
     assert by_gradients.mean() == row["after"]["apgd_ce"] > row["accuracy"]
 
 
-def test_a_black_box_attack_alone_does_not_accuse_gradients(trained, few):
+@pytest.mark.parametrize("name", ["square", "autoattack"])
+def test_a_black_box_attack_alone_does_not_accuse_gradients(name, trained, few):
     found, result = of_attacks(
-        trained, few, attacks=("square",), queries=300, eps=(40.0,)
+        trained,
+        few,
+        attacks=(name,),
+        autoattack=("square",),
+        queries=300,
+        eps=(40.0,),
     )
     assert result["attacks"][0]["accuracy"] < 0.9
     assert "black_box" not in found
