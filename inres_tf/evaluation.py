@@ -53,9 +53,10 @@ def evaluate(
 
     Raises:
         UserError: if there are fewer images than `num_examples`, their shape is not the
-            model's, or the paper's protocol does not apply to the model.
-        ValueError: if the model's logits cannot be found, or it has too few classes for
-            an attack.
+            model's, it has too few classes for an attack, the paper's protocol does not
+            apply to it, the baseline is of other images or settings, or an attack meets
+            gradients that are no numbers.
+        ValueError: if the model's logits cannot be found.
         inres_tf.attacks.AttackError: if an adversarial example breaks its bounds.
     """
     check_number(config, data)

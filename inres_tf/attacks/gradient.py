@@ -223,7 +223,8 @@ def ifgsm(
         labels: as in `fgsm`.
         eps: as in `fgsm`.
         steps: number of steps.
-        step_size: size of a step, in 1/255 of the pixel range.
+        step_size: size of a step, in 1/255 of the pixel range. The default is the
+            paper's for `linf`; for `l2` about 2.5 eps / steps is usual.
         norm: as in `fgsm`.
         seed: as in `fgsm`.
         early_stop: as in `fgsm`.
@@ -267,7 +268,8 @@ def pgd(
         labels: as in `fgsm`.
         eps: as in `fgsm`.
         steps: number of steps.
-        step_size: size of a step, in 1/255 of the pixel range.
+        step_size: size of a step, in 1/255 of the pixel range. The default is the
+            paper's for `linf`; for `l2` about 2.5 eps / steps is usual.
         restarts: number of random starts. Of several examples one that is misclassified
             is returned, and of those the one of highest loss.
         norm: as in `fgsm`.
@@ -320,7 +322,8 @@ def mim(
         labels: as in `fgsm`.
         eps: as in `fgsm`.
         steps: number of steps.
-        step_size: size of a step, in 1/255 of the pixel range.
+        step_size: size of a step, in 1/255 of the pixel range. The default is the
+            paper's for `linf`; for `l2` about 2.5 eps / steps is usual.
         decay: of the momentum, in [0, 1].
         norm: as in `fgsm`.
         seed: as in `fgsm`.
