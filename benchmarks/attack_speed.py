@@ -10,8 +10,6 @@ import os
 import statistics
 import time
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 import keras
 import measure
 import numpy as np
@@ -19,9 +17,15 @@ from absl import app, flags
 from cleverhans.tf2.attacks.projected_gradient_descent import projected_gradient_descent
 
 import zoo
-from inres_tf import attacks, checkpoints, data, progress, strategies, tables
-from inres_tf.attacks.search import classifier_of
-from inres_tf.logits import logits_fn
+from inres_tf import attacks, data, markdown, progress
+from inres_tf.attacks import ATTACKS
+from inres_tf.distribution import strategy
+from inres_tf.distribution.classifier import compiled_classifier
+from inres_tf.models import precision
+from inres_tf.models.logits import logits_fn
+from inres_tf.training import checkpoints
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("checkpoint", None, "Network attacked; else --network is trained.")
@@ -59,7 +63,7 @@ def against_cleverhans(model, test):
     """Rows on the robust accuracy under PGD, by three loops over the same batches."""
     test = test.take(slice(FLAGS.images))
     images, labels = test.images.astype(np.float32), test.labels.astype(np.int64)
-    classifier, accuracies = classifier_of(model, FLAGS.batch_size), {}
+    classifier, accuracies = compiled_classifier(model, FLAGS.batch_size), {}
     logits = logits_fn(model)
 
     def plain(name, fresh):
@@ -120,20 +124,20 @@ def against_cleverhans(model, test):
             name,
             f"{statistics.median(seconds[name]):.1f}",
             measure.verdict(measure.ratios(seconds[name], seconds[names[0]]), goal),
-            tables.percent([accuracies[name]]),
+            markdown.percent([accuracies[name]]),
         ]
         for name, goal in zip(names, goals)
     ]
-    return tables.markdown(["loop", "seconds", "ratio", "robust accuracy (%)"], rows)
+    return markdown.table(["loop", "seconds", "ratio", "robust accuracy (%)"], rows)
 
 
 def every_attack(model, test):
     """Rows on every attack: seconds and accuracy, stopping early and not."""
     test = test.take(slice(FLAGS.few))
-    classifier, rows = classifier_of(model, FLAGS.batch_size), []
+    classifier, rows = compiled_classifier(model, FLAGS.batch_size), []
     budgets = {"square": {"queries": FLAGS.queries}}
     budgets["autoattack"] = {"queries": FLAGS.queries}
-    for name, attack in progress.bar(attacks.ATTACKS.items(), "every", "attack"):
+    for name, attack in progress.bar(ATTACKS.items(), "every", "attack"):
         cells = [name]
         eps = FLAGS.small * (np.prod(test.images.shape[1:]) ** 0.5 / 2)
         eps = eps if attack.norms == ("l2",) else FLAGS.small
@@ -155,23 +159,23 @@ def every_attack(model, test):
                 )
                 seconds = time.perf_counter() - start
             right = classifier.correct(adversarial, test.labels)
-            cells += [f"{seconds:.1f}", tables.percent([right.mean()])]
+            cells += [f"{seconds:.1f}", markdown.percent([right.mean()])]
         rows.append(cells)
     header = ["attack", "stopping early: seconds", "accuracy (%)"]
-    return tables.markdown([*header, "all steps: seconds", "accuracy (%)"], rows)
+    return markdown.table([*header, "all steps: seconds", "accuracy (%)"], rows)
 
 
 def main(_):
     """Measures and writes."""
-    strategies.make_repeatable()  # as evaluations do
+    strategy.make_repeatable()  # as evaluations do
     dataset = data.load(FLAGS.dataset, data_dir=FLAGS.data_dir)
     # As attacks have it: half precision would not be the same network.
-    model = attacks.in_float32(network(dataset))
+    model = precision.in_float32(network(dataset))
     command = "python benchmarks/attack_speed.py --output=docs/benchmarks_attacks.md"
     if FLAGS.checkpoint:
         command += " \\\n        --checkpoint=runs/in_resnet20 --dataset=cifar10"
         command += " --data_dir=DATA"
-    clean = classifier_of(model, FLAGS.batch_size).correct(
+    clean = compiled_classifier(model, FLAGS.batch_size).correct(
         dataset.test.images[: FLAGS.images], dataset.test.labels[: FLAGS.images]
     )
     text = f"""# How long attacks take
@@ -182,7 +186,7 @@ def main(_):
 {measure.METHOD.format(rounds=FLAGS.rounds)}
 
 {model.name}, trained in the usual way; {FLAGS.dataset}, batches of {FLAGS.batch_size};
-{tables.percent([clean.mean()])}% of the first {FLAGS.images} test images are classified
+{markdown.percent([clean.mean()])}% of the first {FLAGS.images} test images are classified
 rightly.
 
 ## PGD beside a plain loop over cleverhans

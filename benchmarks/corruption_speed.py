@@ -8,13 +8,14 @@ See `measure` for how.
 import os
 import statistics
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 import measure
 import numpy as np
 from absl import app, flags
 
-from inres_tf import corruptions, tables
+from inres_tf import corruptions, markdown
+from inres_tf.corruptions import CORRUPTIONS, GROUPS, SEVERITIES
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("images", 10_000, "Images corrupted; times are for 10,000.")
@@ -31,10 +32,10 @@ def seconds_by_round():
     images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
     def run(name):
-        for severity in corruptions.SEVERITIES:
+        for severity in SEVERITIES:
             corruptions.corrupt(images, name, severity)
 
-    things = {name: lambda n=name: run(n) for name in corruptions.CORRUPTIONS}
+    things = {name: lambda n=name: run(n) for name in CORRUPTIONS}
     found = measure.compare(things, FLAGS.rounds, "corruptions")
     scale = 10_000 / FLAGS.images
     return {name: [scale * s for s in values] for name, values in found.items()}
@@ -43,12 +44,12 @@ def seconds_by_round():
 def main(_):
     """Measures and writes."""
     seconds = seconds_by_round()
-    severities = len(corruptions.SEVERITIES)
+    severities = len(SEVERITIES)
     rows = [
         [name, f"{statistics.median(values) / severities:.2f} s"]
         for name, values in seconds.items()
     ]
-    noises = (seconds[name] for name in corruptions.GROUPS["noise"])
+    noises = (seconds[name] for name in GROUPS["noise"])
     total = [sum(values) for values in zip(*noises)]
     every = statistics.median(sum(values) for values in zip(*seconds.values()))
     text = f"""# How fast the corruptions are
@@ -60,7 +61,7 @@ Seconds for 10,000 images of 32×32×3 random pixels, measured with {FLAGS.image
 over the severities, medians of {FLAGS.rounds} rounds in which the corruptions take
 turns. The machine is shared.
 
-{tables.markdown(["corruption", "one severity"], rows)}
+{markdown.table(["corruption", "one severity"], rows)}
 
 Seconds for the noise group, four noises at five severities:
 {measure.verdict(total, NOISE_GOAL)}.

@@ -13,8 +13,6 @@ import statistics
 import tempfile
 import time
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 import keras
 import measure
 import numpy as np
@@ -22,12 +20,19 @@ import tensorflow as tf
 from absl import app, flags
 
 import zoo
-from inres_tf import objectives, recipes, strategies, tables, training
-from inres_tf import step as step_module
-from inres_tf.classifier import Classifier
+from inres_tf import markdown
 from inres_tf.data import Images
+from inres_tf.data.pipeline import TrainingPipeline
+from inres_tf.distribution.classifier import Classifier
+from inres_tf.distribution.strategy import make_repeatable
 from inres_tf.layers import BatchNormalization
-from inres_tf.pipeline import TrainingPipeline
+from inres_tf.training import run
+from inres_tf.training.config import TrainConfig
+from inres_tf.training.objectives.config import ObjectiveConfig
+from inres_tf.training.objectives.registry import make_objective
+from inres_tf.training.step import make_step, synchronize_batch_norm
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("depth", 20, "Depth of the networks.")
@@ -91,9 +96,9 @@ def training_step(strategy, batch_size, name, channels=3, **options):
         model = network(name, input_shape=(32, 32, channels), **options)
         model.compile(keras.optimizers.SGD(1e-3, 0.9))
         model.optimizer.build(model.trainable_variables)
-    step_module.synchronize_batch_norm(model, strategy.num_replicas_in_sync > 1)
-    objective = objectives.make(objectives.ObjectiveConfig())
-    step = step_module.make_step(model, strategy, objective, weight_decay=1e-4)
+    synchronize_batch_norm(model, strategy.num_replicas_in_sync > 1)
+    objective = make_objective(ObjectiveConfig())
+    step = make_step(model, strategy, objective, weight_decay=1e-4)
     data = pixels(batch_size, channels)
     size = batch_size // strategy.num_replicas_in_sync
 
@@ -179,7 +184,7 @@ def beside_pytorch(own, train, goal) -> str:
         rows.append([*row, against])
     rows += [[name, reason, "", ""] for name, reason in failures.items()]
     header = ["", "a batch", "images/s", f"speed against {best or 'PyTorch'}"]
-    return tables.markdown(header, rows)
+    return markdown.table(header, rows)
 
 
 def input_pipeline(step) -> str:
@@ -213,7 +218,7 @@ def _serve(pipe, replicas, free, threads, batch_size, name):
             [tf.config.LogicalDeviceConfiguration()] * replicas,
         )
     if not free:
-        strategies.make_repeatable()
+        make_repeatable()
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")
     if replicas > 1:
         strategy = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(replicas)])
@@ -261,7 +266,7 @@ def processes() -> str:
         ]
         for kind, values in seconds.items()
     ]
-    return tables.markdown(["", "a step", "time against one replica"], rows)
+    return markdown.table(["", "a step", "time against one replica"], rows)
 
 
 def damping(strategy) -> str:
@@ -325,7 +330,7 @@ def whole_run(strategy) -> str:
     name = f"in_resnet{FLAGS.depth}"
     watch = Watch(training_step(strategy, FLAGS.batch_size, name, channels=1))
     with tempfile.TemporaryDirectory() as folder:
-        config = recipes.TrainConfig(
+        config = TrainConfig(
             model=name,
             dataset="digits",
             image_size=32,
@@ -334,7 +339,7 @@ def whole_run(strategy) -> str:
             output_dir=os.path.join(folder, "run"),
             verbose=0,
         )
-        training.train(
+        run.train(
             config,
             lambda shape, classes: zoo.get_model(
                 name, input_shape=shape, classes=classes
@@ -359,7 +364,7 @@ def whole_run(strategy) -> str:
 
 def main(_):
     """Measures and writes."""
-    strategies.make_repeatable()  # as training does
+    make_repeatable()  # as training does
     tf.config.threading.set_intra_op_parallelism_threads(FLAGS.threads)
     threads = FLAGS.threads or os.cpu_count()
     options = f"--threads={FLAGS.threads} " if FLAGS.threads else ""

@@ -9,8 +9,6 @@ import os
 import statistics
 import time
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 import keras
 import measure
 import numpy as np
@@ -18,8 +16,11 @@ import tensorflow as tf
 from absl import app, flags
 
 import zoo
-from inres_tf import progress, strategies, tables
+from inres_tf import markdown, progress
+from inres_tf.distribution import strategy
 from inres_tf.layers import GroupedConv2D
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("network", "in_resnet110", "Network built.")
@@ -85,7 +86,7 @@ def building():
         measure.ratios(built[FLAGS.network], built[FLAGS.reference], scale),
         GOALS["layer"],
     )
-    table = tables.markdown(
+    table = markdown.table(
         ["network", "layers", "building", "building, a layer", "first forward pass"],
         rows,
     )
@@ -143,7 +144,7 @@ def damping():
                 *ratios,
             ]
         )
-    return tables.markdown(["network", "damped blocks", *names], rows)
+    return markdown.table(["network", "damped blocks", *names], rows)
 
 
 def grouped_step(layer, images):
@@ -194,12 +195,12 @@ def grouped():
             ]
         )
     header = ["input", "groups", "tf.nn.conv2d", "GroupedConv2D", "Conv2D(groups)"]
-    return tables.markdown([*header, "against tf.nn.conv2d"], rows)
+    return markdown.table([*header, "against tf.nn.conv2d"], rows)
 
 
 def main(_):
     """Measures and writes."""
-    strategies.make_repeatable()  # as training does
+    strategy.make_repeatable()  # as training does
     text = f"""# What the zoo's pieces cost
 
     python benchmarks/zoo_costs.py --output=docs/benchmarks_zoo.md

@@ -1,50 +1,29 @@
-"""Damped residual networks for Keras 3: layers, training, evaluation, export.
+"""Damped residual networks for Keras 3: layers, training, evaluation, serving.
 
-Importing this package registers its layers with Keras, so that
-`keras.models.load_model` reads any model of the zoo. The submodules that need
-TensorFlow (`attacks`, `data`, `training`, ...) are imported when first used.
+Nothing heavy is imported with this package: each module loads when it is first used.
+As soon as Keras is imported, before or after this package, the layers of
+`inres_tf.layers` are registered with it, so that `keras.models.load_model` reads any
+model of the zoo.
 """
 
 import importlib
+import pkgutil
 
-from inres_tf import layers
-from inres_tf.residuals import additions, damp
+import lazy_loader
+import wrapt
 
 __version__ = "0.1.0"
 
-_LAZY = (
-    "attacks",
-    "checkpoints",
-    "convert",
-    "corrupted_sets",
-    "corruptions",
-    "data",
-    "evaluation",
-    "export",
-    "histories",
-    "logits",
-    "loop",
-    "monitoring",
-    "objectives",
-    "pipeline",
-    "plots",
-    "recipes",
-    "rematerialization",
-    "report",
-    "reproduce",
-    "runs",
-    "schedules",
-    "sharding",
-    "step",
-    "strategies",
-    "tables",
-    "training",
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submodules={module.name for module in pkgutil.iter_modules(__path__)},
+    submod_attrs={
+        "models.damping": ["damp"],
+        "models.residuals": ["Addition", "additions"],
+    },
 )
 
-__all__ = ["additions", "damp", "layers", "__version__", *_LAZY]
 
-
-def __getattr__(name: str):
-    if name in _LAZY:
-        return importlib.import_module(f"inres_tf.{name}")
-    raise AttributeError(f"module 'inres_tf' has no attribute {name!r}")
+@wrapt.when_imported("keras")
+def _register_layers(keras):
+    importlib.import_module("inres_tf.layers")

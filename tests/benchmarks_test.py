@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import runpy
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 import zoo
-from inres_tf import convert
+from inres_tf import convert, corruptions
 
 BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
 # Tiny settings, and how many ratios with a goal the document then holds.
@@ -118,3 +119,16 @@ def test_network_of_pytorch_is_that_of_the_zoo(damped, benchmarks, rng):
         scale = np.abs(expected).max()
         found = ours(images, training=training)
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * scale)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_picture_shows_each_corruption(channels):
+    picture = runpy.run_path(str(BENCHMARKS / "corruption_figure.py"))
+    image = picture["scene"]()[..., :channels]
+    figure = picture["figure"](image, severity=2)
+    shown = {ax.get_title(): ax.images[0] for ax in figure.axes if ax.images}
+    np.testing.assert_array_equal(shown.pop("as it is").get_array(), image.squeeze())
+    assert list(shown) == list(corruptions.CORRUPTIONS)
+    for name, at in shown.items():
+        expected = corruptions.corrupt(image[None], name, 2)[0].squeeze()
+        np.testing.assert_array_equal(at.get_array(), expected)

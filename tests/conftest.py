@@ -16,17 +16,17 @@ import pytest
 import tensorflow as tf
 from absl import flags
 
+import zoo
+from inres_tf import data, files
+
 # Two logical CPU devices stand for two GPUs.
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0],
     [tf.config.LogicalDeviceConfiguration()] * 2,
 )
 
-# As `strategies.make` does it, which is too late once a test has used TensorFlow.
+# As `make_strategy` does it, which is too late once a test has used TensorFlow.
 tf.config.threading.set_inter_op_parallelism_threads(1)
-
-import zoo
-from inres_tf import checkpoints, data
 
 _ROOT = pathlib.Path(__file__).parents[1]
 
@@ -111,7 +111,7 @@ def binary(monkeypatch, capsys):
 @pytest.fixture
 def saved(trained, tmp_path):
     path = tmp_path / "saved" / "model.keras"
-    with checkpoints.atomic(path) as temporary:
+    with files.atomic(path) as temporary:
         trained.save(temporary)
     return path
 

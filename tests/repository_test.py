@@ -6,15 +6,15 @@ import pathlib
 import re
 import shlex
 
-try:
-    import tomllib
-except ModuleNotFoundError:  # Python 3.10
-    import tomli as tomllib
-
 import PIL.Image
 import pytest
 
 import zoo
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    import tomli as tomllib
 
 ROOT = pathlib.Path(__file__).parents[1]
 SOURCES = sorted(
@@ -42,19 +42,67 @@ def within(path):
     return path.relative_to(ROOT).as_posix()
 
 
+# The rooms of inres_tf by floor; a module that is in no room stands on the ground.
+FLOORS = {
+    "layers": 1,
+    "solvers": 1,
+    "data": 2,
+    "corruptions": 2,
+    "models": 2,
+    "distribution": 3,
+    "attacks": 4,
+    "serving": 4,
+    "evaluation": 5,
+    "training": 5,
+    "reporting": 6,
+    "analysis": 6,
+    "reproduce": 7,
+}
+# The one arrow within a floor: ready-made sets are read as other data sets are.
+BESIDE = {("corruptions", "data")}
+# No TensorFlow: these run on any backend.
+PURE = ("inres_tf/layers/", "inres_tf/solvers/", "zoo/")
+PURE_FILES = {
+    f"inres_tf/models/{name}.py" for name in ("damping", "graph", "residuals")
+} | {"inres_tf/__init__.py"}
+# Rooms that the zoo may import.
+OF_ZOO = ("layers", "solvers", "models.damping", "models.graph", "models.residuals")
+
+
+def room_of(module):
+    """The room of a module of inres_tf, by its dotted name."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 and parts[1] in FLOORS else None
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=within)
 def test_imports_point_one_way(path):
-    package, used = path.relative_to(ROOT).parts[0], packages(path)
+    module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    package, used = module.split(".")[0], packages(path)
+    ours = {name for name in imports(path) if name.startswith("inres_tf.")}
     if package == "inres_tf":
         assert not used & {"zoo", "train"}
+        room = room_of(module)
+        for other in {room_of(name) for name in ours} - {None, room}:
+            assert (room, other) in BESIDE or FLOORS[other] < FLOORS.get(room, 0)
     if package == "zoo":
-        assert not used & {"train", "tensorflow"}
-        ours = {n for n in imports(path) if n.startswith("inres_tf.")}
-        pure = ("inres_tf.layers", "inres_tf.dampings")
-        assert all(name.startswith(pure) for name in ours - {"inres_tf.dampings"})
-    pure = ("__init__.py", "dampings.py", "layers.py", "residuals.py")
-    if within(path) in {f"inres_tf/{name}" for name in pure}:
+        assert "train" not in used
+        allowed = tuple(f"inres_tf.{name}" for name in OF_ZOO)
+        assert all(name.startswith(allowed) for name in ours)
+    if (
+        within(path).startswith(PURE) or within(path) in PURE_FILES
+    ) and path.name != "tensorflow_ops.py":
         assert "tensorflow" not in used
+
+
+def test_build_has_the_rooms_and_their_floors():
+    build = (ROOT / "BUILD").read_text()
+    listed = re.search(r"\nROOMS = \{(.*?)\n\}", build, re.S).group(1)
+    rooms = set(re.findall(r'^    "(\w+)":', listed, re.M))
+    folders = {p.parent.name for p in (ROOT / "inres_tf").glob("*/__init__.py")}
+    assert rooms == folders == set(FLOORS) - {"reproduce"} - ({"solvers"} - folders)
+    for room, floor in re.findall(r'"(\w+)": UP_TO_(\d)', listed):
+        assert FLOORS[room] == int(floor) + 1
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=within)
@@ -64,12 +112,11 @@ def test_files_stay_readable(path):
 
 def test_every_test_file_is_collected_and_in_build():
     build = (ROOT / "BUILD").read_text()
-    assert 'glob(["tests/*_test.py"])' in build
-    helpers = {"conftest.py", "run.py", "__init__.py"}  # the last is Bazel's
+    assert 'glob(["tests/**/*_test.py"])' in build
+    helpers = {"conftest.py", "run.py", "import_room.py"}
     for path in (ROOT / "tests").rglob("*.py"):
-        assert path.name in helpers or (
-            path.parent.name == "tests" and path.name.endswith("_test.py")
-        )
+        # Bazel makes empty __init__.py files.
+        assert path.name in {*helpers, "__init__.py"} or path.name.endswith("_test.py")
     listed = re.search(r"BINARIES = \[(.*?)\]", build, re.S).group(1)
     binaries = {
         p.stem for p in (ROOT / "train").glob("*.py") if "cli.run(" in p.read_text()
@@ -77,15 +124,14 @@ def test_every_test_file_is_collected_and_in_build():
     assert set(re.findall(r'"(\w+)"', listed)) == binaries - {"cli"}
 
 
-def test_every_package_is_shipped_and_in_build():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    folders = {p.parent.relative_to(ROOT) for p in SOURCES}
-    listed = project["tool"]["setuptools"]["packages"]
-    assert sorted(listed) == sorted(".".join(folder.parts) for folder in folders)
-    build = (ROOT / "BUILD").read_text()
-    for folder in folders:
-        assert (ROOT / folder / "__init__.py").exists()
-        assert f'"{folder.as_posix()}/*.py"' in build
+def test_every_package_is_shipped_with_its_types():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert project["packages"]["find"]["include"] == ["inres_tf*", "zoo*", "train*"]
+    assert project["package-data"]["*"] == ["*.pyi", "py.typed"]
+    for folder in {p.parent for p in SOURCES}:
+        assert (folder / "__init__.py").exists()
+    for package in ("inres_tf", "zoo", "train"):
+        assert (ROOT / package / "py.typed").exists()
 
 
 def test_requirements_pin_every_dependency():

@@ -5,11 +5,16 @@ import numpy as np
 import pytest
 
 import zoo
-from inres_tf import reproduce, tables, training
+from inres_tf import markdown, reproduce
 from inres_tf.data import Images
 from inres_tf.errors import Stopped, UserError
-from inres_tf.evaluation import EvaluationConfig
-from inres_tf.recipes import TrainConfig
+from inres_tf.evaluation import evaluator
+from inres_tf.evaluation.config import EvaluationConfig
+from inres_tf.evaluation.validation import check_number
+from inres_tf.reproduce import ReproduceConfig
+from inres_tf.training import run as training_run
+from inres_tf.training.config import TrainConfig
+from inres_tf.training.run import Loop, TrainResult
 
 MODELS = ("resnet8", "in_resnet20")
 
@@ -35,7 +40,7 @@ def run(folder, seeds=(0, 1), **changes):
         corruptions=("shot_noise", "impulse_noise"),
         num_examples=60,
     )
-    config = reproduce.ReproduceConfig(MODELS, seeds)
+    config = ReproduceConfig(MODELS, seeds)
     return reproduce.reproduce(config, settings, evaluating, build, "the command")
 
 
@@ -94,7 +99,7 @@ def test_tables_hold_the_evaluations(folder):
         for r in mine
     ]
     line = [row for row in text.splitlines() if row.startswith("| in_resnet20")][2]
-    assert line.split("|")[-2].strip() == tables.percent(pgd) and "±" in line
+    assert line.split("|")[-2].strip() == markdown.percent(pgd) and "±" in line
     header = next(row for row in text.splitlines() if "fgsm 8" in row)
     assert [c.strip() for c in header.split("|")[3:-1]] == [
         "fgsm 8",
@@ -110,8 +115,8 @@ def test_what_is_finished_is_not_done_again(folder, monkeypatch):
     def never(*args, **kwargs):
         raise AssertionError("done again")
 
-    monkeypatch.setattr(training.Loop, "run", never)
-    monkeypatch.setattr(reproduce, "evaluate_model", never)
+    monkeypatch.setattr(Loop, "run", never)
+    monkeypatch.setattr(evaluator, "evaluate_model", never)
     run(folder, verbose=2)
     assert (folder / "results.md").read_text() == before
 
@@ -129,22 +134,22 @@ def test_damaged_evaluation_is_made_again(folder, monkeypatch):
 def test_mistakes_are_found_before_any_training(tmp_path):
     with pytest.raises(UserError, match="--num_examples=60 is more than"):
         few = EvaluationConfig(num_examples=60)
-        reproduce.evaluation.check_number(few, Images(np.zeros(1), np.zeros(1)))
-    with pytest.raises(UserError, match=r"--seeds must be in .* got 0,-1"):
+        check_number(few, Images(np.zeros(1), np.zeros(1)))
+    with pytest.raises(
+        UserError, match=r"--seeds must be from 0 to 2147483647; got -1"
+    ):
         run(tmp_path / "main", seeds=(0, -1))
     evaluating = EvaluationConfig(num_examples=5000)
     settings = TrainConfig(output_dir=str(tmp_path / "main"), epochs=1)
     with pytest.raises(UserError, match="--num_examples=5000"):
-        reproduce.reproduce(
-            reproduce.ReproduceConfig(MODELS), settings, evaluating, build
-        )
+        reproduce.reproduce(ReproduceConfig(MODELS), settings, evaluating, build)
     assert not (tmp_path / "main").exists()
 
 
 def test_model_of_other_classes_is_refused(digits):
     model = zoo.ResNet8(input_shape=digits.shape, classes=100)
     with pytest.raises(UserError, match="knows 100 classes and dataset digits has 10"):
-        reproduce.evaluate_model(model, digits, EvaluationConfig())
+        evaluator.evaluate_model(model, digits, EvaluationConfig())
 
 
 def test_another_reproduction_does_not_mix_in(folder):
@@ -157,20 +162,20 @@ def test_another_reproduction_does_not_mix_in(folder):
 
 
 def test_interruption_is_passed_on(tmp_path, monkeypatch):
-    cut = training.TrainResult(None, [], None, None, preempted=True)
-    monkeypatch.setattr(reproduce, "train", lambda *args: cut)
+    cut = TrainResult(None, [], None, None, preempted=True)
+    monkeypatch.setattr(training_run, "train", lambda *args: cut)
     with pytest.raises(Stopped, match="preempted: a checkpoint is saved"):
         run(tmp_path / "main")
     assert not (tmp_path / "main" / "report.html").exists()
 
 
 def test_percent_is_the_mean_and_the_standard_deviation():
-    assert tables.percent([0.8456]) == "84.6"
-    assert tables.percent([0.8, 0.9]) == "85.0 ± 7.1"
+    assert markdown.percent([0.8456]) == "84.6"
+    assert markdown.percent([0.8, 0.9]) == "85.0 ± 7.1"
 
 
 def test_markdown_lines_up():
-    text = tables.markdown(["a", "long"], [["wide cell", "1"]])
+    text = markdown.table(["a", "long"], [["wide cell", "1"]])
     assert text.splitlines() == [
         "| a         | long |",
         "|-----------|------|",

@@ -12,6 +12,7 @@ takes a run's --output_dir, one of its checkpoints or a .keras file; --model and
 from absl import flags
 
 from inres_tf import analysis
+from inres_tf.analysis.config import AnalysisConfig
 from inres_tf.data import DataConfig
 from inres_tf.errors import UserError
 from train import cli, models
@@ -20,7 +21,7 @@ from train import cli, models
 def define_flags():
     """Defines the flags of this binary."""
     cli.define_flags(DataConfig)
-    cli.define_flags(analysis.AnalysisConfig)
+    cli.define_flags(AnalysisConfig)
     cli.define_model_flags()
     flags.DEFINE_string("output_dir", None, "Folder for the arrays, plots and numbers.")
 
@@ -28,7 +29,7 @@ def define_flags():
 def main():
     """Analyses as the flags say."""
     data_config = cli.read_flags(DataConfig)
-    config = cli.read_flags(analysis.AnalysisConfig)
+    config = cli.read_flags(AnalysisConfig)
     folder = flags.FLAGS.output_dir
     if not folder:
         raise UserError("--output_dir must name the folder for the results")

@@ -5,10 +5,10 @@ import errno
 import os
 import pathlib
 import sys
+import tempfile
 import types
 import typing
 
-import tensorflow as tf
 from absl import app, flags, logging
 
 from inres_tf.errors import UserError
@@ -121,8 +121,39 @@ def _program(argv):
     return f"train.{name}"
 
 
-def run(main, positional=False) -> None:
-    """Runs a binary: `main()` after the flags are read, its errors in one line.
+def import_tensorflow() -> None:
+    """Imports TensorFlow, and Keras with it, without their start-up notices.
+
+    The notices are written before any setting of the log level counts, and would stand
+    before a program's own output. They are shown if the import fails.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    with tempfile.TemporaryFile() as held:
+        stderr = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            import keras  # noqa: F401
+            import tensorflow  # noqa: F401
+        except BaseException:
+            held.seek(0)
+            os.write(stderr, held.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
+def _tensorflow_message(error: Exception) -> str | None:
+    """The message of TensorFlow's own refusal of the disk; None for other errors."""
+    tensorflow = sys.modules.get("tensorflow")
+    if tensorflow is None or not isinstance(error, tensorflow.errors.OpError):
+        return None
+    return (error.message or str(error)).splitlines()[0]
+
+
+def run(main, positional=False, tensorflow=True) -> None:
+    """Runs a program: `main()` after the flags are read, its errors in one line.
 
     A user's mistake and a refusal of the disk exit with code 1 (or that of the
     `UserError`), wrong flags with 2, an interruption with 130; anything else is a
@@ -131,8 +162,10 @@ def run(main, positional=False) -> None:
     Args:
         main: function of no arguments or, with `positional`, of the list of those that
             are no flags. It may return an exit code.
-        positional: whether such arguments are taken. The docstring of the binary, which
+        positional: whether such arguments are taken. The docstring of the program, which
             --help shows, says what they are.
+        tensorflow: whether the program needs TensorFlow, which is imported once the
+            flags are read.
     """
     program = _program(sys.argv)
 
@@ -150,17 +183,21 @@ def run(main, positional=False) -> None:
         sys.stderr.reconfigure(errors="replace")
         code = 1
         try:
+            if tensorflow:
+                import_tensorflow()
             sys.exit((main(argv[1:]) if positional else main()) or 0)
         except UserError as error:
             message, code = str(error), error.code
         except OSError as error:
             where = f": {error.filename}" if error.filename else ""
             message = f"{error.strerror or error}{where}"
-        except tf.errors.OpError as error:  # TensorFlow's own refusals of the disk
-            message = (error.message or str(error)).splitlines()[0]
         except KeyboardInterrupt:
             print(f"{program}: interrupted", file=sys.stderr)
             sys.exit(130)
+        except Exception as error:
+            message = _tensorflow_message(error)
+            if message is None:
+                raise
         print(f"{program}: {' '.join(message.split())}", file=sys.stderr)
         sys.exit(code)
 

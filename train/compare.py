@@ -15,7 +15,7 @@ import sys
 
 from absl import flags
 
-from inres_tf import checkpoints, comparison, gathering, report
+from inres_tf import files, reporting
 from inres_tf.errors import UserError
 from train import cli
 
@@ -50,20 +50,18 @@ def main(arguments):
             "name what to compare: files of train.evaluate --output, or runs' folders"
         )
     folder = pathlib.Path(flags.FLAGS.output_dir)
-    runs = gathering.gather(arguments)
-    found = comparison.compare(runs, flags.FLAGS.baseline, flags.FLAGS.allow_different)
+    runs = reporting.read_measurements(arguments)
+    found = reporting.compare(runs, flags.FLAGS.baseline, flags.FLAGS.allow_different)
     cli.check_writable(folder / "report.html")
-    facts = report.facts_of(found)
+    facts = reporting.html.facts_of(found)
     facts["command"] = shlex.join(["python", "-m", "train.compare", *sys.argv[1:]])
-    path = report.write(folder, "comparison", flags.FLAGS.title, facts, found)
+    path = reporting.html.write(folder, "comparison", flags.FLAGS.title, facts, found)
     numbers = {"facts": facts, "comparisons": [one.as_json() for one in found]}
-    checkpoints.write_text(
-        folder / "comparison.json", json.dumps(numbers, indent=2) + "\n"
-    )
+    files.write_text(folder / "comparison.json", json.dumps(numbers, indent=2) + "\n")
     print((folder / "comparison.md").read_text(encoding="utf-8"))
     print(f"report: {path}")
 
 
 if __name__ == "__main__":
     define_flags()
-    cli.run(main, positional=True)
+    cli.run(main, positional=True, tensorflow=False)

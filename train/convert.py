@@ -9,7 +9,8 @@ in it. Needs PyTorch: pip install 'inres-tf[torch]'.
 
 from absl import flags
 
-from inres_tf import checkpoints, convert
+import inres_tf
+from inres_tf import files
 from inres_tf.errors import UserError
 from train import cli, models
 
@@ -34,14 +35,14 @@ def main():
     cli.check_writable(values.output)
     models.check(values.model)
     try:
-        state = convert.read_official_checkpoint(values.official_checkpoint)
+        state = inres_tf.convert.read_official_checkpoint(values.official_checkpoint)
         biases = [v for k, v in state.items() if k.endswith("fc.bias") and v.ndim == 1]
         classes = len(biases[0]) if biases else 10
         model = models.builder(values.model)((32, 32, 3), classes)
-        convert.load_official_state(model, state)
+        inres_tf.convert.load_official_state(model, state)
     except (ValueError, ImportError) as error:
         raise UserError(str(error)) from error
-    with checkpoints.atomic(values.output) as temporary:
+    with files.atomic(values.output) as temporary:
         save = model.save if values.output.endswith(".keras") else model.save_weights
         save(temporary)
     print(f"{values.model}, {classes} classes -> {values.output}")

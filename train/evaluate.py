@@ -14,11 +14,11 @@ import json
 
 from absl import flags
 
-from inres_tf import checkpoints, results, strategies, tables
-from inres_tf.data import DataConfig
+from inres_tf import distribution, evaluation, files, reporting
+from inres_tf.data.dataset import DataConfig
+from inres_tf.distribution.config import StrategyConfig, worker_info
 from inres_tf.errors import Stopped
-from inres_tf.protocols import EvaluationConfig
-from inres_tf.reproduce import evaluate_model
+from inres_tf.evaluation.config import EvaluationConfig
 from train import cli, models
 
 
@@ -26,7 +26,7 @@ def define_flags():
     """Defines the flags of this binary."""
     cli.define_flags(DataConfig)
     cli.define_flags(EvaluationConfig)
-    cli.define_flags(strategies.StrategyConfig)
+    cli.define_flags(StrategyConfig)
     cli.define_model_flags()
     flags.DEFINE_string(
         "transfer_from",
@@ -43,26 +43,28 @@ def main():
     output = flags.FLAGS.output
     if output:
         cli.check_writable(output)
-    devices = cli.read_flags(strategies.StrategyConfig)
-    place = strategies.place(devices)
-    with strategies.losing_workers(place):
-        strategy = strategies.make(devices)
+    devices = cli.read_flags(StrategyConfig)
+    worker = worker_info(devices)
+    with distribution.workers.translate_worker_loss(worker):
+        strategy = distribution.make_strategy(devices)
         dataset = data_config.load()
         with strategy.scope():
-            if place.count > 1:
-                strategies.check_alike(dataclasses.asdict(config))
+            if worker.count > 1:
+                distribution.workers.check_same_settings(dataclasses.asdict(config))
             model = models.from_flags(dataset)
             surrogate = models.from_checkpoint(flags.FLAGS.transfer_from)
             partial = None
             # Workers share no disk, and must do the same.
-            if output and place.count == 1:
-                partial = results.Partial(output, model, surrogate, dataset, config)
+            if output and worker.count == 1:
+                partial = evaluation.results.PartialResult(
+                    output, model, surrogate, dataset, config
+                )
             try:
-                result = evaluate_model(
+                result = evaluation.evaluate_model(
                     model,
                     dataset,
                     config,
-                    progress=place.chief,
+                    progress=worker.chief,
                     data_dir=data_config.data_dir,
                     surrogate=surrogate,
                     done=partial and partial.read(),
@@ -73,13 +75,13 @@ def main():
                     raise
                 message = f"interrupted; the same command goes on from {partial.path}"
                 raise Stopped(message, preempted=False) from error
-    if not place.chief:
+    if not worker.chief:
         return
     if output:
-        checkpoints.write_text(output, json.dumps(result, indent=2) + "\n")
+        files.write_text(output, json.dumps(result, indent=2) + "\n")
     if partial:
         partial.remove()
-    print(tables.evaluation(result))
+    print(reporting.tables.evaluation(result))
     if output:
         print(f"\n-> {output}")
 

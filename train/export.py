@@ -8,7 +8,7 @@ and class_ids; TensorFlow is all that it needs.
 
 from absl import flags
 
-from inres_tf import export
+from inres_tf import serving
 from inres_tf.errors import UserError
 from train import cli, models
 
@@ -26,7 +26,7 @@ def main():
         raise UserError("--output must name the folder of the SavedModel")
     model = models.from_flags()
     try:
-        path = export.export(model, flags.FLAGS.output, flags.FLAGS.overwrite)
+        path = serving.export(model, flags.FLAGS.output, flags.FLAGS.overwrite)
     except UserError:
         raise
     except ValueError as error:

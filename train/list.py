@@ -13,7 +13,7 @@ import re
 from absl import flags
 
 import zoo
-from inres_tf import tables
+from inres_tf import markdown
 from inres_tf.errors import UserError
 from train import cli, models
 
@@ -67,7 +67,7 @@ def table(names) -> str:
     """A markdown table of models of the zoo."""
     header = ["model", "parameters", "GFLOPs", "damped blocks", "damping", "input"]
     rows = [row(zoo.describe(name)) for name in sorted(names, key=_natural)]
-    return tables.markdown([*header, "weights"], rows)
+    return markdown.table([*header, "weights"], rows)
 
 
 def main():

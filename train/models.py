@@ -5,9 +5,9 @@ import difflib
 from absl import flags
 
 import zoo
-from inres_tf import checkpoints
+from inres_tf import training
 from inres_tf.errors import UserError
-from zoo import weights
+from zoo import weight_files
 
 
 def check(name: str, flag: str = "--model") -> None:
@@ -36,7 +36,9 @@ def builder(name: str, **kwargs):
 
 def from_checkpoint(path):
     """The model of a run, a checkpoint or a file; None for no path."""
-    return path and checkpoints.load_model(checkpoints.find_model(path))
+    return path and training.checkpoints.load_model(
+        training.checkpoints.find_model(path)
+    )
 
 
 def from_flags(dataset=None):
@@ -69,8 +71,8 @@ def from_flags(dataset=None):
     facts, classes = zoo.describe(values.model), None
     if values.weights != "imagenet" or "imagenet" not in facts["weights"]:
         try:
-            file = weights.resolve(values.model, values.weights)
-            classes = weights.saved_classes(file)
+            file = weight_files.resolve(values.model, values.weights)
+            classes = weight_files.saved_classes(file)
         except ValueError as error:
             raise UserError(str(error)) from error
     return build(facts["input_shape"], classes or facts["classes"])

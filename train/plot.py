@@ -11,7 +11,7 @@ import pathlib
 
 from absl import flags
 
-from inres_tf import histories, plots
+from inres_tf import plotting, training
 from inres_tf.errors import UserError
 from train import cli
 
@@ -40,12 +40,12 @@ def main(runs):
     output = pathlib.Path(flags.FLAGS.output or output_of(runs))
     if output.suffix not in (".png", ".svg"):
         raise UserError(f"--output={output} must end in .png or .svg")
-    found = histories.find(runs)
+    found = training.metrics_log.find(runs)
     cli.check_writable(output)
-    plots.save(plots.training_curves(found, everything=True), output)
+    plotting.save(training.plots.training_curves(found, everything=True), output)
     print(output)
 
 
 if __name__ == "__main__":
     define_flags()
-    cli.run(main, positional=True)
+    cli.run(main, positional=True, tensorflow=False)

@@ -9,9 +9,9 @@ The same command again goes on where an interrupted one was.
 
 import sys
 
-from inres_tf.protocols import EvaluationConfig
-from inres_tf.recipes import TrainConfig
+from inres_tf.evaluation.config import EvaluationConfig
 from inres_tf.reproduce import ReproduceConfig, reproduce
+from inres_tf.training.config import TrainConfig
 from train import cli, models
 
 

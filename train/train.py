@@ -9,8 +9,8 @@ codes: 0 finished, 1 and 2 mistakes, 69 another worker is gone, 75 stopped by SI
 130 by Ctrl-C, the last two after a checkpoint.
 """
 
-from inres_tf.recipes import TrainConfig
-from inres_tf.training import final_metrics, stopped, train
+from inres_tf import training
+from inres_tf.training.config import TrainConfig
 from train import cli, models
 
 
@@ -18,11 +18,11 @@ def main():
     """Trains as the flags say."""
     config = cli.read_flags(TrainConfig)
     models.check(config.model)
-    result = train(config, models.builder(config.model))
-    stopped(result)
+    result = training.train(config, models.builder(config.model))
+    training.stopped(result)
     if not result.model_path:  # not the chief of several workers
         return
-    last = final_metrics(result.history)
+    last = training.final_metrics(result.history)
     if last["lambda"]:
         print(f"λ = 0 in {last['dead_blocks']} of {len(last['lambda'])} damped blocks")
     print(f"accuracy {100 * last['val_accuracy']:.1f}% -> {result.model_path}")

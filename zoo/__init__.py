@@ -1,34 +1,41 @@
 """Model zoo: constructors in the manner of `keras.applications`, and a registry.
 
-import zoo
-model = zoo.InResNet20(classes=10)
-model = zoo.get_model("in_resnet20", classes=10)   # the same
-zoo.list_models()
-zoo.describe("in_resnet20")
+>>> import zoo
+>>> model = zoo.InResNet20(classes=10)
+>>> model = zoo.get_model("in_resnet20", classes=10)  # the same
+>>> zoo.list_models()[:3]
+['en_resnet110', 'en_resnet164', 'en_resnet20']
+>>> zoo.describe("in_resnet20")["parameters"]
+274120
+
+Keras is imported when the first model is built. The file `__init__.pyi` shows the
+signatures of all constructors to editors and type checkers.
 """
 
-from zoo import constructors
-from zoo.applications import load_application
-from zoo.description import describe
+import importlib
 
-_NAMED = {f.__name__: f for f in constructors.CONSTRUCTORS.values()}
+import inres_tf  # noqa: F401  # registers its layers with Keras
+from zoo import registry
 
-globals().update(constructors.DEPTHS)
-globals().update(_NAMED)
+# name: the module that holds it.
+_FUNCTIONS = {
+    "describe": "zoo.description",
+    "load_application": "zoo.applications",
+}
 
 __all__ = [
     "describe",
     "get_model",
     "list_models",
     "load_application",
-    *constructors.DEPTHS,
-    *_NAMED,
+    *registry.ANY_DEPTH,
+    *registry.CONSTRUCTORS,
 ]
 
 
 def list_models() -> list[str]:
-    """Sorted names of every model that `get_model` builds."""
-    return sorted(constructors.MODELS)
+    """The sorted names of all models that `get_model` builds."""
+    return sorted(registry.MODELS)
 
 
 def get_model(name: str, **kwargs):
@@ -42,7 +49,25 @@ def get_model(name: str, **kwargs):
         A functional `keras.Model`.
 
     Raises:
-        ValueError: if there is no such model; the message names close ones.
+        ValueError: if there is no such model; the message names similar ones.
     """
-    constructors.find(name)
-    return constructors.CONSTRUCTORS[name](**kwargs)
+    registry.find(name)
+    return _constructors().BY_MODEL[name](**kwargs)
+
+
+def _constructors():
+    return importlib.import_module("zoo.constructors")
+
+
+def __getattr__(name: str):
+    if name in _FUNCTIONS:
+        return getattr(importlib.import_module(_FUNCTIONS[name]), name)
+    if name in registry.CONSTRUCTORS:
+        return _constructors().BY_MODEL[registry.CONSTRUCTORS[name]]
+    if name in registry.ANY_DEPTH:
+        return _constructors().ANY_DEPTH[name]
+    raise AttributeError(f"module 'zoo' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -5,8 +5,7 @@ import re
 
 import keras
 
-from inres_tf import dampings
-from inres_tf.layers import DampedAdd
+from inres_tf.layers import DampedAdd, dampings
 
 # A network's own layers, without what it may be built upon.
 _OWN = re.compile(r"(stem|head|stage\d+_block\d+)_|predictions$")

@@ -9,12 +9,12 @@ import keras
 import numpy as np
 from keras import layers
 
-from inres_tf import dampings
 from inres_tf.layers import (
     BatchNormalization,
     DampedAdd,
     GroupedConv2D,
     UniformNoise,
+    dampings,
 )
 from zoo import presets
 

@@ -1,10 +1,9 @@
-"""The named constructors, made from the families of `presets`."""
+"""The constructors of the zoo, made from the families of `presets`."""
 
-import difflib
 import functools
 import textwrap
 
-from zoo import networks, presets
+from zoo import build, registry
 
 _DOC = """{title}: damping {damping!r} by default.
 
@@ -78,7 +77,7 @@ def _constructor(family, size, own_damping):
             "stochastic_depth": stochastic_depth,
             "noise": noise,
         }
-        return networks.build(
+        return build.build(
             network, _registered(family, size, own_name, damping), weights, options
         )
 
@@ -103,7 +102,7 @@ def _any_depth(family, own_damping):
                 f"`depth` must be one of {', '.join(family.networks)}. "
                 f"Received: depth={depth!r}"
             )
-        return CONSTRUCTORS[stem.format(depth)](**kwargs)
+        return BY_MODEL[stem.format(depth)](**kwargs)
 
     doc = _documentation(family, family.networks["20"], own_damping)
     title = family.names[own_damping][0].format("")
@@ -140,32 +139,5 @@ def _named(function, name, doc):
     return function
 
 
-# model name: (family, size, damping).
-MODELS = {
-    name.format(size): (family, size, damping)
-    for family in presets.FAMILIES.values()
-    for damping, (_, name) in family.names.items()
-    for size in family.networks
-}
-CONSTRUCTORS = {name: _constructor(*key) for name, key in MODELS.items()}
-DEPTHS = {
-    family.names[damping][0].format(""): _any_depth(family, damping)
-    for family in (presets.FAMILIES["resnet"], presets.FAMILIES["en_resnet"])
-    for damping in family.names
-}
-
-
-def find(name: str):
-    """The (family, size, damping) of a model.
-
-    Raises:
-        ValueError: if there is no such model; the message names close ones.
-    """
-    if name not in MODELS:
-        close = difflib.get_close_matches(str(name), MODELS, n=3, cutoff=0.5)
-        hint = f"Did you mean {', '.join(close)}? " if close else ""
-        raise ValueError(
-            f"There is no model {name!r} in the zoo. {hint}"
-            f"zoo.list_models() gives all {len(MODELS)}."
-        )
-    return MODELS[name]
+BY_MODEL = {name: _constructor(*key) for name, key in registry.MODELS.items()}
+ANY_DEPTH = {name: _any_depth(*key) for name, key in registry.ANY_DEPTH.items()}

@@ -1,7 +1,7 @@
 """What a network of the zoo consists of, counted without building it."""
 
-from inres_tf import dampings
-from zoo import builder, constructors, presets
+from inres_tf.layers import dampings
+from zoo import builder, presets, registry
 
 
 def describe(name: str, input_shape=None, classes=None) -> dict:
@@ -24,7 +24,7 @@ def describe(name: str, input_shape=None, classes=None) -> dict:
     Raises:
         ValueError: if there is no such model, or it takes no such images or classes.
     """
-    family, size, damping = constructors.find(name)
+    family, size, damping = registry.find(name)
     network = family.networks[size]
     style = network.style
     shape = (style.side, style.side, 3) if input_shape is None else input_shape

@@ -257,13 +257,13 @@ FAMILIES = {
         f"{_YANG}; {_XIE}, for the undamped network.",
     ),
     "imagenet_resnet": Family(
-        "Pre-activation residual network (ResNetV2) for images as of ImageNet",
+        "Pre-activation residual network (ResNetV2) for ImageNet-sized images",
         {**_RESNET_NAMES, "none": ("ResNet{}V2", "resnet{}v2")},
         IMAGENET_RESNETS,
         f"{_YANG}; {_HE}, for the undamped network.",
     ),
     "imagenet_resnext": Family(
-        "Pre-activation ResNeXt for images as of ImageNet",
+        "Pre-activation ResNeXt for ImageNet-sized images",
         _RESNEXT_NAMES,
         IMAGENET_RESNEXTS,
         f"{_YANG}; {_XIE}, for the undamped network.",

@@ -4,8 +4,11 @@ import contextlib
 
 import keras
 
-from inres_tf import layers, residuals
+from inres_tf import layers
 from inres_tf.errors import UserError
+from inres_tf.layers.damped_add import DampedAdd
+from inres_tf.models import residuals
+from inres_tf.models.graph import graph_calls
 
 
 class Block:
@@ -35,7 +38,7 @@ class Block:
     @property
     def rate(self) -> float:
         """λ of the block now; nan for an addition that cannot be damped."""
-        if not isinstance(self.merge, layers.DampedAdd):
+        if not isinstance(self.merge, DampedAdd):
             return float("nan")
         return float(keras.ops.convert_to_numpy(self.merge.rate))
 
@@ -93,13 +96,13 @@ class _Graph:
 
     def __init__(self, model, residual, prefix=""):
         self._inputs, self._outputs = model.inputs, model.outputs
-        self._calls = residuals.graph_calls(model)
+        self._calls = graph_calls(model)
         self._own, self._nested = {}, {}
         self.blocks = []
         ancestors, dominators = _relations(self._calls)
         for i, call in enumerate(self._calls):
             merge = call.operation
-            if isinstance(merge, layers.DampedAdd) or id(merge) in residual:
+            if isinstance(merge, DampedAdd) or id(merge) in residual:
                 start = dominators[i]
                 between = ancestors[i] & ~ancestors[start]
                 block = Block(

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from inres_tf.analysis.lyapunov import label, through_blocks
-from inres_tf.plots import _axes, _colors
+from inres_tf.analysis._lyapunov import label, through_blocks
+from inres_tf.plotting import color_cycle, make_axes
 
 
 def landscape(result):
@@ -12,7 +12,7 @@ def landscape(result):
     Args:
         result: an `inres_tf.analysis.Landscape`.
     """
-    figure, (left, ax) = _axes(2)
+    figure, (left, ax) = make_axes(2)
     place = left.get_subplotspec()
     left.remove()
     surface = figure.add_subplot(place, projection="3d")
@@ -40,13 +40,13 @@ def lyapunov(result):
     Args:
         result: an `inres_tf.analysis.Lyapunov`.
     """
-    figure, axes = _axes(4, columns=2)
+    figure, axes = make_axes(4, columns=2)
     depth = np.arange(len(result.names) + 1)
     panels = (("random signs", result.growth_random), ("PGD", result.growth_pgd))
     for (title, growth), ax in zip(panels, axes):
         relative = through_blocks(growth)
         low, middle, high = np.quantile(relative, (0.25, 0.5, 0.75), axis=1)
-        for i, (setting, color) in enumerate(zip(result.settings, _colors())):
+        for i, (setting, color) in enumerate(zip(result.settings, color_cycle())):
             ax.plot(depth, middle[i], "o-", ms=3, color=color, label=label(setting))
             ax.fill_between(depth, low[i], high[i], color=color, alpha=0.15)
         ax.set(xlabel="blocks passed", ylabel="growth of the difference (L2)")
@@ -55,7 +55,7 @@ def lyapunov(result):
         ax.set_title(f"{title}: median and quartiles of the images", fontsize=9)
     axes[0].legend(fontsize=8)
     blocks = depth[1:]
-    for i, (setting, color) in enumerate(zip(result.settings, _colors())):
+    for i, (setting, color) in enumerate(zip(result.settings, color_cycle())):
         mean = result.exponents[i].mean(0)
         axes[2].plot(blocks, mean, "o-", ms=3, color=color, label=label(setting))
         axes[3].plot(blocks, result.rates[i], "o-", ms=3, color=color)
@@ -75,7 +75,7 @@ def lipschitz(result):
     Args:
         result: an `inres_tf.analysis.Lipschitz`.
     """
-    figure, axes = _axes(2 if result.names else 1)
+    figure, axes = make_axes(2 if result.names else 1)
     for name, values in (("logits", result.network), ("margin", result.margin)):
         _histogram(axes[0], values, name)
     axes[0].set(xlabel="local Lipschitz constant (L2, by 1/255)", ylabel="images")
@@ -99,7 +99,7 @@ def gradients(result):
     Args:
         result: an `inres_tf.analysis.GradientNorms`.
     """
-    figure, axes = _axes(4, columns=2)
+    figure, axes = make_axes(4, columns=2)
     for ax, (name, norms) in zip(
         axes, (("L1", result.l1), ("L2", result.l2), ("L∞", result.linf))
     ):
@@ -132,7 +132,7 @@ def calibration(result):
         result: an `inres_tf.analysis.CorruptedCalibration`.
     """
     names = list(dict.fromkeys(name for name, _ in result.corrupted))
-    figure, axes = _axes(3 if names else 1, width=4.4)
+    figure, axes = make_axes(3 if names else 1, width=4.4)
     bins = len(result.clean.count)
     middles = (np.arange(bins) + 0.5) / bins
     axes[0].bar(middles, result.clean.accuracy_by_bin, 1 / bins, edgecolor="white")
@@ -140,7 +140,7 @@ def calibration(result):
     for ax in axes[:2] if names else axes:
         ax.plot([0, 1], [0, 1], "--", color="black", linewidth=0.8)
         ax.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.01))
-    for name, color in zip(names, _colors()):
+    for name, color in zip(names, color_cycle()):
         found = result.corrupted[name, result.severity]
         full = found.count > 0
         axes[1].plot(

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from inres_tf.analysis import functions
+from inres_tf.analysis import compiled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,8 +67,8 @@ def gradient_norms(model, images, labels, *, batch_size: int = 250) -> GradientN
         and Input Dimension, ICML 2019, section 2. Zeros: Athalye, Carlini, Wagner,
         Obfuscated Gradients Give a False Sense of Security, ICML 2018.
     """
-    model, images, labels = functions.prepare(model, images, labels)
-    rows = functions.input_gradients(model, images, labels, "loss", batch_size)
+    model, images, labels = compiled.prepare(model, images, labels)
+    rows = compiled.input_gradients(model, images, labels, "loss", batch_size)
     rows = rows.reshape(len(rows), -1).astype(np.float64)
     size = np.abs(rows)
     return GradientNorms(

@@ -5,9 +5,15 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
-from inres_tf.attacks import draws, geometry, losses
-from inres_tf.attacks.gradient import value_and_gradient
-from inres_tf.attacks.search import Search, restarts_of, run, wrong
+from inres_tf.attacks import counter_rng, geometry, losses
+from inres_tf.attacks._pgd import value_and_gradient
+from inres_tf.attacks.engine import (
+    IterativeAttack,
+    is_misclassified,
+    restart_runs,
+    run_attack,
+)
+from inres_tf.attacks.norms import norm_order
 
 _LOSSES = {
     "ce": losses.cross_entropy,
@@ -42,7 +48,7 @@ def checkpoints(steps: int) -> list[int]:
 
 
 @dataclasses.dataclass(frozen=True)
-class AutoPGD(Search):
+class AutoPGD(IterativeAttack):
     """Algorithm 1 of Croce & Hein, with the step-size rule of their code.
 
     Attributes:
@@ -55,22 +61,22 @@ class AutoPGD(Search):
     steps: int = 100
     samples: int = 1
 
-    def begin(self, model_fn, rows, numbers):
+    def initialize(self, model_fn, state, params):
         """At a random point of the ball's surface."""
-        clean = rows["clean"]
-        keys = draws.key(numbers.seed, rows["ids"], numbers.restart)
+        clean = state["clean"]
+        keys = counter_rng.key(params.seed, state["ids"], params.restart)
         direction = geometry.random_direction(keys, clean.shape[1:], self.order)
-        start = geometry.clip_pixels(clean + numbers.eps * direction)
-        rows |= {"images": start, "before": start, "target": rows["labels"]}
+        start = geometry.clip_pixels(clean + params.eps * direction)
+        state |= {"images": start, "before": start, "target": state["labels"]}
         if self.loss == "dlr_targeted":
-            target = losses.target(model_fn(clean), rows["labels"], numbers.rank)
-            rows |= {"target": target}
-        logits, loss, gradient = self._at(model_fn, rows)
-        step_size = tf.fill(tf.shape(loss), 2 * numbers.eps)
+            target = losses.target(model_fn(clean), state["labels"], params.rank)
+            state |= {"target": target}
+        logits, loss, gradient = self._at(model_fn, state)
+        step_size = tf.fill(tf.shape(loss), 2 * params.eps)
         zeros = tf.zeros_like(loss)
-        return rows | {
-            "found": start,
-            "fallen": wrong(logits, rows["labels"]),
+        return state | {
+            "adversarial": start,
+            "misclassified": is_misclassified(logits, state["labels"]),
             "score": loss,
             "gradient": gradient,
             "best": start,
@@ -83,34 +89,34 @@ class AutoPGD(Search):
             "halved": tf.ones_like(zeros, tf.bool),
         }
 
-    def step(self, model_fn, rows, number, numbers):
+    def step(self, model_fn, state, number, params):
         """Moves, and halves step sizes where a check finds that it should."""
-        images, before = rows["images"], rows["before"]
-        step_size = geometry.per_image(rows["step_size"])
-        moved = images + step_size * self._direction(rows["gradient"])
-        moved = geometry.project(moved, rows["clean"], numbers.eps, self.order)
+        images, before = state["images"], state["before"]
+        step_size = geometry.per_image(state["step_size"])
+        moved = images + step_size * self._direction(state["gradient"])
+        moved = geometry.project(moved, state["clean"], params.eps, self.order)
         share = tf.where(number > 0, _STEP, 1.0)
         moved = images + share * (moved - images) + (1 - share) * (images - before)
-        moved = geometry.project(moved, rows["clean"], numbers.eps, self.order)
-        rows |= {"images": moved, "before": images}
-        logits, loss, gradient = self._at(model_fn, rows)
-        fallen = wrong(logits, rows["labels"])
-        better = loss > rows["score"]
-        gained = tf.cast(loss > rows["loss"], tf.float32)
-        rows |= {
+        moved = geometry.project(moved, state["clean"], params.eps, self.order)
+        state |= {"images": moved, "before": images}
+        logits, loss, gradient = self._at(model_fn, state)
+        fallen = is_misclassified(logits, state["labels"])
+        better = loss > state["score"]
+        gained = tf.cast(loss > state["loss"], tf.float32)
+        state |= {
             "gradient": gradient,
-            "best": _chosen(better, moved, rows["best"]),
-            "best_gradient": _chosen(better, gradient, rows["best_gradient"]),
-            "score": tf.where(better, loss, rows["score"]),
+            "best": _chosen(better, moved, state["best"]),
+            "best_gradient": _chosen(better, gradient, state["best_gradient"]),
+            "score": tf.where(better, loss, state["score"]),
             "loss": loss,
-            "gains": rows["gains"] + gained,
+            "gains": state["gains"] + gained,
         }
-        every = _chosen(rows["fallen"], rows["found"], rows["best"])
-        rows |= {
-            "found": _chosen(fallen, moved, every),
-            "fallen": rows["fallen"] | fallen,
+        every = _chosen(state["misclassified"], state["adversarial"], state["best"])
+        state |= {
+            "adversarial": _chosen(fallen, moved, every),
+            "misclassified": state["misclassified"] | fallen,
         }
-        return self._check(rows, number + 1)
+        return self._check(state, number + 1)
 
     def _direction(self, gradient):
         """Steps of norm 1, however small the gradient of a confident network is."""
@@ -118,32 +124,32 @@ class AutoPGD(Search):
             return tf.sign(gradient)
         return geometry.unit(gradient, self.order)
 
-    def _check(self, rows, done):
+    def _check(self, state, done):
         """Step sizes after so many steps, halved where the search did not gain."""
         at = checkpoints(self.steps)
         intervals = [b - a for a, b in zip([0, *at], at)]
         here = tf.constant(at) == done
         checking = tf.reduce_any(here)
         interval = tf.reduce_sum(tf.where(here, tf.constant(intervals), 0))
-        few = rows["gains"] <= _GAINING * tf.cast(interval, tf.float32)
-        stuck = ~rows["halved"] & (rows["checked"] >= rows["score"])
+        few = state["gains"] <= _GAINING * tf.cast(interval, tf.float32)
+        stuck = ~state["halved"] & (state["checked"] >= state["score"])
         halve = checking & (few | stuck)
-        return rows | {
-            "step_size": tf.where(halve, rows["step_size"] / 2, rows["step_size"]),
-            "images": _chosen(halve, rows["best"], rows["images"]),
-            "gradient": _chosen(halve, rows["best_gradient"], rows["gradient"]),
-            "halved": tf.where(checking, halve, rows["halved"]),
-            "checked": tf.where(checking, rows["score"], rows["checked"]),
-            "gains": tf.where(checking, 0.0, rows["gains"]),
+        return state | {
+            "step_size": tf.where(halve, state["step_size"] / 2, state["step_size"]),
+            "images": _chosen(halve, state["best"], state["images"]),
+            "gradient": _chosen(halve, state["best_gradient"], state["gradient"]),
+            "halved": tf.where(checking, halve, state["halved"]),
+            "checked": tf.where(checking, state["score"], state["checked"]),
+            "gains": tf.where(checking, 0.0, state["gains"]),
         }
 
-    def _at(self, model_fn, rows):
+    def _at(self, model_fn, state):
         """Logits, loss and gradient where the search is, over all samples."""
 
-        def loss_fn(labels, logits):
-            return _LOSSES[self.loss](logits, labels, rows["target"])
+        def loss_fn(logits, labels):
+            return _LOSSES[self.loss](logits, labels, state["target"])
 
-        at = (model_fn, rows["images"], rows["labels"], loss_fn)
+        at = (model_fn, state["images"], state["labels"], loss_fn)
         logits, loss, gradient = value_and_gradient(*at)
         for _ in tf.range(self.samples - 1):
             logits, loss, more = value_and_gradient(*at)
@@ -199,10 +205,10 @@ def apgd_ce(
         checks and the rule by which step sizes are halved are those of the authors'
         code, but that the first step too counts as a gain only if it is one.
     """
-    search = AutoPGD(geometry.norm_order(norm), "ce", int(steps), _positive(samples))
-    passes = restarts_of(restarts, last=steps)
+    attack = AutoPGD(norm_order(norm), "ce", int(steps), _positive(samples))
+    runs = restart_runs(restarts, last_step=steps)
     settings |= {"seed": seed, "early_stop": early_stop}
-    return run(model, images, labels, eps, search, passes, **settings)
+    return run_attack(model, images, labels, eps, attack, runs, **settings)
 
 
 def apgd_dlr(
@@ -255,16 +261,18 @@ def apgd_dlr(
         )
     ranks = ranks_of(targets, classes)
     loss = "dlr_targeted" if targets else "dlr"
-    search = AutoPGD(geometry.norm_order(norm), loss, int(steps), _positive(samples))
-    passes = [
-        one for rank in ranks for one in restarts_of(restarts, last=steps, rank=rank)
+    attack = AutoPGD(norm_order(norm), loss, int(steps), _positive(samples))
+    runs = [
+        one
+        for rank in ranks
+        for one in restart_runs(restarts, last_step=steps, rank=rank)
     ]
     settings |= {"seed": seed, "early_stop": early_stop}
-    return run(model, images, labels, eps, search, passes, **settings)
+    return run_attack(model, images, labels, eps, attack, runs, **settings)
 
 
 def ranks_of(targets: int, classes: int) -> list[int]:
-    """Ranks of the target classes of that many passes; 0 alone for no targets.
+    """Ranks of the target classes of that many runs; 0 alone for no targets.
 
     Raises:
         ValueError: if it is no number of targets.

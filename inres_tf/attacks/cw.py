@@ -7,7 +7,12 @@ import tensorflow as tf
 
 from inres_tf.attacks import geometry, losses
 from inres_tf.attacks.adam import adam
-from inres_tf.attacks.search import Pass, Search, run, wrong
+from inres_tf.attacks.engine import (
+    AttackRun,
+    IterativeAttack,
+    is_misclassified,
+    run_attack,
+)
 
 # Pixels are pulled this far into their range before the hyperbolic arctangent, which
 # is infinite at its ends.
@@ -17,7 +22,7 @@ _LARGEST_WEIGHT = 1e10
 
 
 @dataclasses.dataclass(frozen=True)
-class CarliniWagner(Search):
+class CarliniWagner(IterativeAttack):
     """Adam on distance and margin, with a binary search for the weight between them.
 
     Attributes:
@@ -32,14 +37,14 @@ class CarliniWagner(Search):
     weight: float = 1.0
     confidence: float = 0.0
 
-    def begin(self, model_fn, rows, numbers):
+    def initialize(self, model_fn, state, params):
         """At the image, with the first weight."""
-        clean = rows["clean"]
-        fallen = wrong(model_fn(clean), rows["labels"])
+        clean = state["clean"]
+        fallen = is_misclassified(model_fn(clean), state["labels"])
         nearest = tf.where(fallen, 0.0, np.inf)
         start = tf.atanh((clean / 127.5 - 1) * _INSIDE)
         weight = tf.fill(tf.shape(nearest), self.weight)
-        return rows | {
+        return state | {
             "variables": start,
             "start": start,
             "first_moment": tf.zeros_like(clean),
@@ -48,55 +53,55 @@ class CarliniWagner(Search):
             "low": tf.zeros_like(weight),
             "high": tf.fill(tf.shape(weight), _LARGEST_WEIGHT),
             "passed": tf.zeros_like(fallen),
-            "nearest": nearest,
-            "found": clean,
-            "fallen": fallen,
+            "smallest_norm": nearest,
+            "adversarial": clean,
+            "misclassified": fallen,
         }
 
-    def step(self, model_fn, rows, number, numbers):
+    def step(self, model_fn, state, number, params):
         """A step of Adam; the first of each weight chooses the weight before it."""
         inner = number % self.steps
-        rows = self._search_weight(rows, (number > 0) & (inner == 0))
-        variables, clean = rows["variables"], rows["clean"]
+        state = self._search_weight(state, (number > 0) & (inner == 0))
+        variables, clean = state["variables"], state["clean"]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
             images = _pixels(variables)
             logits = model_fn(images)
-            short = self.confidence - losses.margin(logits, rows["labels"])
+            short = self.confidence - losses.margin(logits, state["labels"])
             # In units of the pixel range, as weights are published.
             distance = tf.reduce_sum(((images - clean) / 255) ** 2, axis=(1, 2, 3))
-            loss = distance + rows["weight"] * tf.maximum(short, 0.0)
+            loss = distance + state["weight"] * tf.maximum(short, 0.0)
         gradient = tape.gradient(loss, variables)  # the distance alone has one
-        rows = self._seen(rows, images, logits, numbers.eps)
-        return adam(rows, gradient, inner, self.learning_rate)
+        state = self._seen(state, images, logits, params.eps)
+        return adam(state, gradient, inner, self.learning_rate)
 
-    def finish(self, model_fn, rows, numbers):
+    def finish(self, model_fn, state, params):
         """Takes note of where the last step led."""
-        images = _pixels(rows["variables"])
-        return self._seen(rows, images, model_fn(images), numbers.eps)
+        images = _pixels(state["variables"])
+        return self._seen(state, images, model_fn(images), params.eps)
 
-    def _seen(self, rows, images, logits, eps):
+    def _seen(self, state, images, logits, eps):
         """Rows that take note of images nearer than those before."""
-        margin = losses.margin(logits, rows["labels"])
-        passed = wrong(logits, rows["labels"]) & (margin >= self.confidence)
-        distance = geometry.size(images - rows["clean"], 2)
-        nearer = passed & (distance < rows["nearest"])
-        nearest = tf.where(nearer, distance, rows["nearest"])
+        margin = losses.margin(logits, state["labels"])
+        passed = is_misclassified(logits, state["labels"]) & (margin >= self.confidence)
+        distance = geometry.size(images - state["clean"], 2)
+        nearer = passed & (distance < state["smallest_norm"])
+        nearest = tf.where(nearer, distance, state["smallest_norm"])
         found = geometry.per_image(nearer & (distance <= eps))
-        return rows | {
-            "passed": rows["passed"] | passed,
-            "nearest": nearest,
-            "found": tf.where(found, images, rows["found"]),
-            "fallen": nearest <= eps,
+        return state | {
+            "passed": state["passed"] | passed,
+            "smallest_norm": nearest,
+            "adversarial": tf.where(found, images, state["adversarial"]),
+            "misclassified": nearest <= eps,
             # NaN where the search got lost by a gradient that is none.
             "score": tf.where(tf.math.is_nan(distance), distance, -nearest),
         }
 
-    def _search_weight(self, rows, now):
+    def _search_weight(self, state, now):
         """Where `now`, the next weight, and everything else from the beginning."""
-        passed, weight = rows["passed"], rows["weight"]
-        low = tf.where(passed, rows["low"], tf.maximum(rows["low"], weight))
-        high = tf.where(passed, tf.minimum(rows["high"], weight), rows["high"])
+        passed, weight = state["passed"], state["weight"]
+        low = tf.where(passed, state["low"], tf.maximum(state["low"], weight))
+        high = tf.where(passed, tf.minimum(state["high"], weight), state["high"])
         known = high < _LARGEST_WEIGHT
         chosen = tf.where(known, (low + high) / 2, weight * 10)
         fresh = {
@@ -104,12 +109,12 @@ class CarliniWagner(Search):
             "low": low,
             "high": high,
             "passed": tf.zeros_like(passed),
-            "variables": rows["start"],
-            "first_moment": tf.zeros_like(rows["start"]),
-            "second_moment": tf.zeros_like(rows["start"]),
+            "variables": state["start"],
+            "first_moment": tf.zeros_like(state["start"]),
+            "second_moment": tf.zeros_like(state["start"]),
         }
-        return rows | {
-            name: tf.where(now, value, rows[name]) for name, value in fresh.items()
+        return state | {
+            name: tf.where(now, value, state[name]) for name, value in fresh.items()
         }
 
 
@@ -175,7 +180,7 @@ def cw_l2(
         if not passed:
             raise ValueError(f"`{name}` must be {accepted}. Received: {name}={value}")
     numbers = (float(value) for value in (learning_rate, weight, confidence))
-    search = CarliniWagner(2, int(steps), *numbers)
-    passes = [Pass(int(steps) * int(searches))]
+    attack = CarliniWagner(2, int(steps), *numbers)
+    runs = [AttackRun(int(steps) * int(searches))]
     settings |= {"early_stop": early_stop}
-    return run(model, images, labels, eps, search, passes, **settings)
+    return run_attack(model, images, labels, eps, attack, runs, **settings)

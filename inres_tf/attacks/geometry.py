@@ -4,26 +4,7 @@ import numpy as np
 import tensorflow as tf
 from cleverhans.tf2.utils import clip_eta, optimize_linear
 
-from inres_tf.attacks import draws
-
-# Names of the norms, and their orders as cleverhans and NumPy have them.
-NORMS = {"linf": np.inf, "l2": 2}
-
-
-def norm_order(norm) -> float:
-    """The order of a norm, `np.inf` or 2.
-
-    Args:
-        norm: `"linf"` or `"l2"`, in any case, or an order.
-
-    Raises:
-        ValueError: for anything else.
-    """
-    if isinstance(norm, str) and norm.lower() in NORMS:
-        return NORMS[norm.lower()]
-    if norm in NORMS.values():
-        return norm
-    raise ValueError(f"`norm` must be 'linf' or 'l2'. Received: norm={norm!r}")
+from inres_tf.attacks import counter_rng
 
 
 def size(difference, order):
@@ -98,10 +79,10 @@ def random_in_ball(keys, shape, eps, order):
         Float32, (batch, *shape).
     """
     if order == np.inf:
-        return eps * (2 * draws.uniform(keys, shape) - 1)
+        return eps * (2 * counter_rng.uniform(keys, shape) - 1)
     number = float(np.prod(shape))
-    radii = draws.uniform(draws.key(1, keys), (1,))[:, 0] ** (1 / number)
-    direction = unit(draws.normal(keys, shape), order)
+    radii = counter_rng.uniform(counter_rng.key(1, keys), (1,))[:, 0] ** (1 / number)
+    direction = unit(counter_rng.normal(keys, shape), order)
     return eps * per_image(radii) * direction
 
 
@@ -110,9 +91,9 @@ def random_direction(keys, shape, order):
 
     Uniform values over their largest (L-infinity), or normal ones over their norm (L2).
     """
-    values = draws.normal(keys, shape)
+    values = counter_rng.normal(keys, shape)
     if order == np.inf:
-        values = 2 * draws.uniform(keys, shape) - 1
+        values = 2 * counter_rng.uniform(keys, shape) - 1
     return unit(values, order)
 
 

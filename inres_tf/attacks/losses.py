@@ -8,7 +8,7 @@ import math
 
 import tensorflow as tf
 
-from inres_tf.logits import check_classifier
+from inres_tf.models.logits import check_classifier
 
 # Guard of ratios of equal logits. The authors add it, which a graph does to one of the
 # logits, where it is lost.

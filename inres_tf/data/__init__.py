@@ -1,0 +1,5 @@
+"""Labelled images, and the batches that training sees of them."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,12 @@
+from . import augmentation as augmentation
+from . import dataset as dataset
+from . import folder as folder
+from . import images as images
+from . import pipeline as pipeline
+from . import tfds as tfds
+from .dataset import DataConfig as DataConfig
+from .dataset import load as load
+from .images import Dataset as Dataset
+from .images import Images as Images
+from .images import hold_out as hold_out
+from .pipeline import TrainingPipeline as TrainingPipeline

@@ -1,0 +1,5 @@
+"""Running on many devices: `tf.distribute` strategies, workers, compiled functions."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

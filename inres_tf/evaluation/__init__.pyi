@@ -1,0 +1,9 @@
+from . import adversarial_examples as adversarial_examples
+from . import checks as checks
+from . import config as config
+from . import evaluator as evaluator
+from . import results as results
+from . import validation as validation
+from .config import EvaluationConfig as EvaluationConfig
+from .evaluator import evaluate as evaluate
+from .evaluator import evaluate_model as evaluate_model

@@ -1,0 +1,23 @@
+"""Keras layers of the damped residual networks (pure Keras 3, any backend)."""
+
+from inres_tf.layers._damping_rates import (
+    damped_layers,
+    damping_rates,
+    dead_blocks,
+    set_damping_rates,
+)
+from inres_tf.layers.batch_normalization import BatchNormalization
+from inres_tf.layers.damped_add import DampedAdd
+from inres_tf.layers.grouped_conv2d import GroupedConv2D
+from inres_tf.layers.uniform_noise import UniformNoise
+
+__all__ = [
+    "BatchNormalization",
+    "DampedAdd",
+    "GroupedConv2D",
+    "UniformNoise",
+    "damped_layers",
+    "damping_rates",
+    "dead_blocks",
+    "set_damping_rates",
+]

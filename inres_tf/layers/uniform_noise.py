@@ -1,0 +1,51 @@
+"""Uniform noise in training."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="inres_tf")
+class UniformNoise(keras.layers.Layer):
+    """Adds noise from U(0, high) in training, and nothing otherwise.
+
+    `keras.layers.GaussianNoise` is its companion.
+
+    Args:
+        high: upper end of the noise's range, a finite number > 0.
+        seed: integer that makes the noise repeatable.
+        **kwargs: those of `keras.layers.Layer`.
+
+    Raises:
+        ValueError: if `high` is not such a number.
+
+    Reference:
+        The noise-injected network of the official code of Yang et al., ICML 2020; after
+        Wang et al., ResNets Ensemble via the Feynman-Kac Formalism, NeurIPS 2019.
+    """
+
+    def __init__(self, high, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        if not isinstance(high, (int, float)) or not 0 < high < float("inf"):
+            raise ValueError(
+                f"`high` must be a positive finite number. Received: high={high!r}"
+            )
+        self.high = high
+        self.supports_masking = True
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def call(self, inputs, training=False):
+        """Adds the noise if `training`."""
+        if not training:
+            return inputs
+        return inputs + keras.random.uniform(
+            ops.shape(inputs), 0.0, self.high, self.compute_dtype, self.seed_generator
+        )
+
+    def compute_output_shape(self, input_shape):
+        """The shape of the inputs."""
+        return input_shape
+
+    def get_config(self):
+        """All arguments of the constructor."""
+        return {**super().get_config(), "high": self.high, "seed": self.seed}

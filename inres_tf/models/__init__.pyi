@@ -1,0 +1,13 @@
+from . import damping as damping
+from . import graph as graph
+from . import logits as logits
+from . import precision as precision
+from . import random_state as random_state
+from . import residuals as residuals
+from .damping import damp as damp
+from .logits import check_classifier as check_classifier
+from .logits import logits_fn as logits_fn
+from .precision import in_float32 as in_float32
+from .random_state import random_states as random_states
+from .residuals import Addition as Addition
+from .residuals import additions as additions

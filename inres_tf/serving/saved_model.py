@@ -1,0 +1,62 @@
+"""SavedModels for serving: uint8 images in, logits, probabilities and classes out."""
+
+import pathlib
+
+import keras
+import tensorflow as tf
+
+from inres_tf.errors import UserError
+from inres_tf.files import atomic
+from inres_tf.models.logits import check_classifier, logits_fn
+from inres_tf.models.precision import in_float32
+
+
+def export(model, path, overwrite=False) -> pathlib.Path:
+    """Writes a SavedModel that needs nothing but TensorFlow to serve.
+
+    Its `serving_default` takes `images`, uint8 (batch, height, width, channels) of any
+    batch size, and gives `logits` (batch, classes), `probabilities` (batch, classes)
+    and `class_ids` (batch,) int64. It computes in float32.
+
+    Args:
+        model: Keras classifier of pixels in [0, 255].
+        path: folder to write; appears whole or not at all.
+        overwrite: whether a SavedModel there already is replaced.
+
+    Returns:
+        The path.
+
+    Raises:
+        UserError: if the path exists and is not to be replaced.
+        ValueError: if it is no classifier, or its logits cannot be found.
+    """
+    path = pathlib.Path(path)
+    if path.exists():
+        if not overwrite:
+            raise UserError(f"{path} exists; choose another --output, or --overwrite")
+        if not (path / "saved_model.pb").is_file():
+            raise UserError(
+                f"{path} exists and is no SavedModel; choose another --output"
+            )
+    check_classifier(model)
+    model = in_float32(model)
+    logits_of = logits_fn(model)
+
+    def serve(images):
+        logits = logits_of(tf.cast(images, tf.float32), training=False)
+        return {
+            "logits": logits,
+            "probabilities": tf.nn.softmax(logits),
+            "class_ids": tf.argmax(logits, -1),
+        }
+
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint(
+        "serving_default",
+        serve,
+        [tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8, name="images")],
+    )
+    with atomic(path) as temporary:
+        archive.write_out(temporary, verbose=False)
+    return path

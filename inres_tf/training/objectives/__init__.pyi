@@ -1,0 +1,15 @@
+from . import base as base
+from . import config as config
+from . import fgsm as fgsm
+from . import noise as noise
+from . import pgd as pgd
+from . import registry as registry
+from . import trades as trades
+from .base import Objective as Objective
+from .config import ObjectiveConfig as ObjectiveConfig
+from .fgsm import FGSM as FGSM
+from .noise import Noise as Noise
+from .pgd import PGD as PGD
+from .registry import OBJECTIVES as OBJECTIVES
+from .registry import make_objective as make_objective
+from .trades import TRADES as TRADES

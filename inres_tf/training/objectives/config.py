@@ -1,0 +1,56 @@
+"""Settings of the training objective."""
+
+import dataclasses
+
+from inres_tf.config import Config, config_field
+
+OBJECTIVES = ("clean", "pgd", "fgsm", "trades", "noise")
+
+
+@dataclasses.dataclass(frozen=True)
+class ObjectiveConfig(Config):
+    """Settings of the training objective; each is a flag of `train.train`.
+
+    The adversary's defaults are those of Madry et al.'s code for CIFAR-10, beta is
+    Zhang et al.'s, and the noise reaches to the strongest Gaussian noise of CIFAR-10-C:
+    0.1 of the pixel range.
+
+    Raises:
+        UserError: for a value that is out of range.
+    """
+
+    objective: str = config_field(
+        "clean",
+        "What to minimise: the clean loss; adversarial training with pgd or fgsm; "
+        "trades; the loss of images with Gaussian noise.",
+        choices=OBJECTIVES,
+    )
+    adversary_eps: float = config_field(
+        8.0,
+        "Radius of the L-infinity ball of pgd, fgsm and trades, in 1/255 of the pixel "
+        "range.",
+        bounds="(0, 255]",
+    )
+    adversary_steps: int = config_field(
+        10, "Steps of the attack of pgd and trades.", bounds="[1, 1000000]"
+    )
+    adversary_step_size: float = config_field(
+        2.0,
+        "Size of a step of pgd and trades, in 1/255 of the pixel range; fgsm takes "
+        "1.25 times --adversary_eps.",
+        bounds="(0, 255]",
+    )
+    trades_beta: float = config_field(
+        6.0,
+        "Weight of the divergence in trades: the paper's 1/lambda.",
+        bounds="[0, inf)",
+    )
+    noise_std: float = config_field(
+        25.5,
+        "Largest standard deviation of the noise of --objective=noise, in 1/255 of the "
+        "pixel range.",
+        bounds="(0, 255]",
+    )
+    label_smoothing: float = config_field(
+        0.0, "Share of every label that is spread over all classes.", bounds="[0, 1)"
+    )

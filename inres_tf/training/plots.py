@@ -1,0 +1,104 @@
+"""Plots of training curves and damping rates."""
+
+from inres_tf.plotting import color_cycle, line_styles, make_axes, shared_legend
+
+# Panels of one line a run: what they show, its scale, their label.
+_PANELS = {
+    "loss": ("cross-entropy", 1),
+    "accuracy": ("accuracy (%)", 100),
+    "learning_rate": ("learning rate", 1),
+    "images_per_second": ("images/s", 1),
+    "dead_blocks": ("blocks with λ = 0", 1),
+}
+_LOGARITHMIC = ("loss", "learning_rate")
+_FROM_ZERO = ("images_per_second", "dead_blocks")
+
+
+def training_curves(histories: dict[str, list[dict]], everything=False):
+    """What `metrics.jsonl` holds, by epoch, in one colour a run.
+
+    Args:
+        histories: the rows of `metrics.jsonl` by name of the model or run.
+        everything: whether to show beside loss and accuracy the learning rate, images
+            per second and, for damped networks, how many blocks have λ = 0 and the λ of
+            each, in a panel a run and coloured by the block's depth.
+    """
+    damped = [name for name, rows in histories.items() if rows[0].get("lambda")]
+    panels = list(_PANELS) if everything else ["loss", "accuracy"]
+    if not damped:
+        panels = [key for key in panels if key != "dead_blocks"]
+    rates = damped if everything else []
+    figure, axes = make_axes(len(panels) + len(rates), columns=3)
+    colors = dict(zip(histories, color_cycle()))
+    for key, ax in zip(panels, axes):
+        for name, rows in histories.items():
+            if key != "dead_blocks" or name in damped:
+                _curve(ax, key, rows, name, colors[name])
+        ax.set(xlabel="epoch", ylabel=_PANELS[key][0])
+        ax.locator_params(axis="x", integer=True)
+        if key in _LOGARITHMIC:
+            ax.set_yscale("log")
+        if key in _FROM_ZERO:
+            ax.set_ylim(bottom=0)
+    axes[0].set_title("solid: evaluated, dashed: training", fontsize=9)
+    axes[1].legend()
+    below = axes[len(panels) :]
+    for name, ax in zip(rates, below):
+        ax.sharey(below[0])
+        _rates_by_epoch(figure, ax, histories[name])
+        ax.set_title(name, fontsize=9, color=colors[name])
+    for ax in below:
+        ax.set_ylim(bottom=0)
+    return figure
+
+
+def _curve(ax, key, rows, name, color):
+    """A run's line in a panel, and its dashed one where it is evaluated too."""
+    epochs, scale = [row["epoch"] for row in rows], _PANELS[key][1]
+    # One point makes no line.
+    marker = "o" if len(rows) == 1 else None
+    if f"val_{key}" in rows[0]:
+        values = [scale * row[key] for row in rows]
+        ax.plot(epochs, values, "--", color=color, alpha=0.6, marker=marker)
+        key = f"val_{key}"
+    values = [scale * row[key] for row in rows]
+    ax.plot(epochs, values, color=color, label=name, marker=marker)
+
+
+def _rates_by_epoch(figure, ax, rows):
+    """λ of each block of one run, with a colour bar of the blocks' depths."""
+    from matplotlib import colormaps
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+    from matplotlib.ticker import MaxNLocator
+
+    epochs, names = [row["epoch"] for row in rows], list(rows[0]["lambda"])
+    shades = ScalarMappable(Normalize(1, max(2, len(names))), colormaps["viridis"])
+    marker = "o" if len(rows) == 1 else None
+    for depth, name in enumerate(names, start=1):
+        values = [row["lambda"][name] for row in rows]
+        color = shades.to_rgba(depth)
+        ax.plot(epochs, values, color=color, label=name, marker=marker, linewidth=1)
+    ax.set(xlabel="epoch", ylabel="λ")
+    ax.locator_params(axis="x", integer=True)
+    ticks = MaxNLocator(integer=True)
+    figure.colorbar(shades, ax=ax, label="damped block", ticks=ticks)
+
+
+def rates_by_depth(rates: dict[str, dict[str, float]]):
+    """λ of each damped block.
+
+    Args:
+        rates: for each model, λ by name of the layer, in the order of the network. One
+            without damped blocks is left out and keeps its colour.
+    """
+    figure, (ax,) = make_axes()
+    for (name, by_layer), style in zip(rates.items(), line_styles()):
+        if by_layer:
+            blocks, found = range(1, len(by_layer) + 1), list(by_layer.values())
+            ax.plot(blocks, found, "-", **style, label=name)
+    ax.set(xlabel="damped block", ylabel="λ")
+    ax.set_ylim(bottom=0)
+    ax.locator_params(axis="x", integer=True)
+    shared_legend(figure, ax)
+    return figure

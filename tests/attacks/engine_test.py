@@ -1,0 +1,127 @@
+"""What holds for all attacks: precision, logits, evaluation mode and the checks."""
+
+import keras
+import numpy as np
+import pytest
+
+import zoo
+from inres_tf import attacks
+from inres_tf.attacks import AttackError
+from inres_tf.models import precision
+
+
+@pytest.fixture(scope="module")
+def few(digits):
+    return digits.test.take(slice(37))
+
+
+@pytest.mark.parametrize("name", ["fgsm", "ifgsm", "pgd", "mim", "apgd_ce"])
+def test_worst_case_of_a_linear_model_is_reached(name, dense):
+    """For logits w·x the worst perturbation is -eps sign(w_y - w_other), known."""
+    # Small, since the cross-entropy of saturated logits has no gradient in float32.
+    w = np.array([[1.0, -1.0], [-2.0, 0.5], [0.3, 0.1], [-0.2, 0.4]]) / 100
+    model = dense((2, 2, 1), (w, [0.0, 0.0]))
+    images = np.full((2, 2, 2, 1), 128, np.uint8)
+    labels = np.array([0, 1])
+    found = getattr(attacks, name)(model, images, labels, 5.0)
+    difference = np.sign(w[:, 0] - w[:, 1]).reshape(2, 2, 1)
+    expected = np.stack([128 - 5 * difference, 128 + 5 * difference])
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_softmax_and_logits_models_are_attacked_alike(trained, few):
+    logits_model = zoo.InResNet8(input_shape=(8, 8, 1), classifier_activation=None)
+    logits_model.set_weights(trained.get_weights())
+    np.testing.assert_array_equal(
+        attacks.fgsm(logits_model, few.images, few.labels, 8),
+        attacks.fgsm(trained, few.images, few.labels, 8),
+    )
+
+
+def test_low_precision_models_are_attacked_in_float32(trained, few):
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        half = zoo.InResNet8(input_shape=(8, 8, 1))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    half.set_weights(trained.get_weights())
+    assert half.get_layer("stem_conv").compute_dtype == "float16"
+    np.testing.assert_array_equal(
+        attacks.fgsm(half, few.images, few.labels, 8),
+        attacks.fgsm(trained, few.images, few.labels, 8),
+    )
+
+
+def test_nested_low_precision_models_are_attacked_in_float32():
+    backbone = zoo.InResNet8(input_shape=(8, 8, 1), include_top=False, pooling="avg")
+    inputs = keras.Input((8, 8, 1))
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        backbone = type(backbone).from_config(
+            precision._with_policy(backbone.get_config(), "mixed_bfloat16")
+        )
+        model = keras.Model(inputs, keras.layers.Dense(3)(backbone(inputs)))
+        copy = precision.in_float32(model)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert model.layers[1].get_layer("stem_conv").compute_dtype == "bfloat16"
+    assert copy.layers[1].get_layer("stem_conv").compute_dtype == "float32"
+    assert precision.in_float32(copy) is copy
+    for a, b in zip(model.get_weights(), copy.get_weights()):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_batch_norm_is_in_evaluation_mode(trained, few):
+    """In training mode an example would depend on its neighbours in the batch."""
+    together = attacks.fgsm(trained, few.images, few.labels, 8, batch_size=37)
+    alone = attacks.fgsm(trained, few.images, few.labels, 8, batch_size=1)
+    assert (together == alone).mean() > 0.99
+
+
+def test_breaches_are_errors():
+    clean = np.full((1, 2, 2, 1), 250.0, np.float32)
+    attacks.check(clean + 4, clean, 4)
+    with pytest.raises(AttackError, match=r"lies 4.25/255 .* radius 4/255"):
+        attacks.check(clean + 4.25, clean, 4)
+    with pytest.raises(AttackError, match=r"outside the pixel range"):
+        attacks.check(clean + 6, clean, 8)
+    with pytest.raises(AttackError, match="non-finite"):
+        attacks.check(clean * np.nan, clean, 8)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"eps": -1}, r"`eps` must be in \(0, 255\]. Received: eps=-1"),
+        ({"eps": float("nan")}, "Received: eps=nan"),
+        ({"labels": np.eye(10)[:3]}, "not one-hot"),
+        ({"labels": np.zeros(2, int)}, "for 3 images"),
+        ({"images": np.full((3, 8, 8, 1), 300.0)}, "values from 300 to 300"),
+        ({"steps": 0}, "`steps` must be from 1"),
+        ({"step_size": -1}, "`step_size` must be positive"),
+        ({"center": "mean"}, "'image' or 'start'. Received: center='mean'"),
+    ],
+)
+def test_wrong_arguments(trained, change, message):
+    arguments = {
+        "images": np.zeros((3, 8, 8, 1), np.uint8),
+        "labels": np.zeros(3, int),
+        "eps": 8,
+    } | change
+    with pytest.raises(ValueError, match=message):
+        attacks.pgd(trained, **arguments)
+
+
+def test_every_result_is_checked(monkeypatch, trained, few):
+    """Each batch of every pass, in the radius and norm of the attack."""
+    seen = []
+    monkeypatch.setattr(
+        attacks.engine, "check", lambda new, old, *at: seen.append((len(new), *at))
+    )
+    settings = {"steps": 1, "batch_size": 20}
+    attacks.pgd(trained, few.images, few.labels, 8.0, restarts=2, **settings)
+    assert seen == [(20, 8, np.inf), (17, 8, np.inf)] * 2
+    seen.clear()
+    settings |= {"norm": "l2", "center": "start"}
+    attacks.pgd(trained, few.images, few.labels, 8.0, **settings)
+    assert seen == [(20, 16, 2), (17, 16, 2)]

@@ -1,0 +1,111 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import zoo
+from inres_tf.models.logits import check_classifier, logits_fn
+
+L = keras.layers
+
+
+def classifier(*top, width=5):
+    inputs = keras.Input((6,))
+    x = L.Dense(width, name="scores_or_not", activation="relu")(inputs)
+    for layer in top:
+        x = layer(x)
+    return keras.Model(inputs, x)
+
+
+@pytest.mark.parametrize(
+    "top",
+    [
+        [L.Dense(3, activation="softmax")],
+        [L.Dense(3), L.Softmax()],
+        [L.Dense(3), L.Activation("softmax")],
+        [keras.Sequential([L.Dense(3), L.Softmax()])],
+    ],
+    ids=["dense", "softmax layer", "activation layer", "nested"],
+)
+def test_softmax_is_taken_off(top, rng):
+    model = classifier(*top)
+    x = rng.normal(size=(7, 6)).astype(np.float32)
+    logits = np.asarray(logits_fn(model)(tf.constant(x)))
+    assert (logits < 0).any() and not np.allclose(logits.sum(-1), 1)
+    np.testing.assert_allclose(tf.nn.softmax(logits), model(x), rtol=1e-5, atol=1e-7)
+
+
+def test_logits_are_returned_as_they_are(rng):
+    x = rng.normal(size=(7, 6)).astype(np.float32)
+    for top in ([L.Dense(3)], [L.Dense(3), L.Activation("linear")]):
+        model = classifier(*top)
+        np.testing.assert_array_equal(logits_fn(model)(tf.constant(x)), model(x))
+
+
+def test_follows_the_models_variables_and_gives_them_gradients(rng):
+    model = zoo.InResNet8(input_shape=(8, 8, 1))
+    x = rng.integers(0, 256, (3, 8, 8, 1)).astype(np.float32)
+    logits = logits_fn(model)
+    before = np.asarray(logits(x))
+    head = model.get_layer("predictions")
+    head.bias.assign_add(np.arange(10.0))
+    np.testing.assert_allclose(
+        logits(x) - before, np.tile(np.arange(10.0), (3, 1)), atol=1e-5
+    )
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(logits(x, training=True) ** 2)
+    gradients = tape.gradient(loss, model.trainable_variables)
+    assert all(g is not None and np.isfinite(g).all() for g in gradients)
+
+
+def test_float32_softmax_saturates_where_logits_do_not():
+    """Why: a confident network's probabilities have no gradient, its logits have."""
+    model = keras.Sequential([keras.Input((1,)), L.Dense(2, activation="softmax")])
+    model.layers[0].set_weights([np.array([[1.0, -1.0]]), np.zeros(2)])
+    x = tf.constant([[200.0]])
+
+    def input_gradient(function, from_logits):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss = keras.losses.sparse_categorical_crossentropy(
+                tf.constant([1]), tf.identity(function(x)), from_logits=from_logits
+            )
+        return float(tape.gradient(loss, x)[0, 0])
+
+    assert input_gradient(model, False) == 0.0
+    assert input_gradient(logits_fn(model), True) == pytest.approx(2.0)
+
+
+def test_what_classifies_no_images_is_said():
+    def model(shape, *layers):
+        return keras.Sequential([keras.Input(shape), *layers])
+
+    check_classifier(model((8, 8, 1), L.Flatten(), L.Dense(2)))
+    for wrong, message in (
+        (model((64,), L.Dense(10)), r"it takes \[\(None, 64\)\]"),
+        (model((8, 8, 1), L.Flatten(), L.Dense(1)), "at least two classes"),
+        (model((8, 8, 1), L.Conv2D(3, 1)), r"it gives \(None, 8, 8, 3\)"),
+        (keras.Sequential([L.Dense(2)]), "no functional or built"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            check_classifier(wrong)
+
+
+class Subclassed(keras.Model):
+    def call(self, x):
+        return x
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (Subclassed(), "no functional"),
+        (lambda x: x, "no functional"),
+        (classifier(L.Dense(3, activation="sigmoid")), "activation 'sigmoid'"),
+        (classifier(L.Dense(3), L.Dropout(0.1)), "Dropout"),
+        (keras.Model(i := keras.Input((2,)), [i, i]), "2 outputs"),
+    ],
+)
+def test_what_has_no_logits_is_refused(model, message):
+    with pytest.raises(ValueError, match=f"cannot be found.*{message}"):
+        logits_fn(model)

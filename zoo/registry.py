@@ -1,0 +1,40 @@
+"""The models of the zoo by name."""
+
+import difflib
+
+from zoo import presets
+
+# model name: (family, size, damping).
+MODELS: dict[str, tuple[presets.Family, str, str]] = {
+    name.format(size): (family, size, damping)
+    for family in presets.FAMILIES.values()
+    for damping, (_, name) in family.names.items()
+    for size in family.networks
+}
+# constructor name: model name.
+CONSTRUCTORS = {
+    family.names[damping][0].format(size): name
+    for name, (family, size, damping) in MODELS.items()
+}
+# constructor of any depth: (family, damping).
+ANY_DEPTH = {
+    family.names[damping][0].format(""): (family, damping)
+    for family in (presets.FAMILIES["resnet"], presets.FAMILIES["en_resnet"])
+    for damping in family.names
+}
+
+
+def find(name: str) -> tuple[presets.Family, str, str]:
+    """The (family, size, damping) of a model.
+
+    Raises:
+        ValueError: if there is no such model; the message names similar ones.
+    """
+    if name not in MODELS:
+        close = difflib.get_close_matches(str(name), MODELS, n=3, cutoff=0.5)
+        hint = f"Did you mean {', '.join(close)}? " if close else ""
+        raise ValueError(
+            f"There is no model {name!r} in the zoo. {hint}"
+            f"zoo.list_models() returns all {len(MODELS)}."
+        )
+    return MODELS[name]
