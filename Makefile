@@ -1,24 +1,24 @@
-# make demo and make test need nothing but Python >= 3.10 and make.
+# make demo and make test require only Python >= 3.10 and make.
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 DEMO ?= runs/demo
-# What only some need; another version can be named: make extras TORCH=torch
+# Optional packages. To use another version: make extras TORCH=torch
 TORCH ?= torch==2.13.0
 JAX ?= jax[cpu]==0.10.2
-# Two files of tests at a time: most of their time is tracing, which takes one core.
-# A process takes some gigabytes.
+# Two test files at a time: they spend most of their time tracing, which uses one core.
+# Each process needs several gigabytes.
 PARALLEL ?= --numprocesses=auto --maxprocesses=2 --dist=loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-backends lint format extras clean
+.PHONY: help demo test test-all test-backends lint stubs format extras clean
 
-help:  ## Show what there is to make
+help:  ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(INSTALLED): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
-	  { echo "inres-tf needs Python >= 3.10; call make PYTHON=python3.11, say" >&2; exit 1; }
+	  { echo "inres-tf requires Python >= 3.10; use, for example, make PYTHON=python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --disable-pip-version-check --requirement requirements.txt
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --editable .
@@ -35,23 +35,27 @@ demo: $(INSTALLED)  ## Train, attack, compare and export three networks on digit
 test: $(INSTALLED)  ## Run the tests
 	$(BIN)/python -m pytest $(PARALLEL)
 
-test-all: $(INSTALLED)  ## Run the long tests as well
+test-all: $(INSTALLED)  ## Run all tests, including the long ones
 	$(BIN)/python -m pytest $(PARALLEL) -m ''
 
-lint: $(INSTALLED)  ## Check style and formatting
+lint: $(INSTALLED)  ## Check style, formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+stubs: $(INSTALLED)  ## Write zoo/__init__.pyi again, after a change to the zoo's names
+	$(BIN)/python -m zoo._stubs
 
 format: $(INSTALLED)  ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test-backends: extras  ## Install JAX and PyTorch, run the models under them
+test-backends: extras  ## Install JAX and PyTorch, test the models under them
 	$(BIN)/python -m pip install --disable-pip-version-check $(JAX)
 	$(BIN)/python -m pytest tests/backends_test.py
 
-extras: $(INSTALLED)  ## Install PyTorch, which only train.convert needs
+extras: $(INSTALLED)  ## Install PyTorch, which only train.convert requires
 	$(BIN)/python -m pip install --disable-pip-version-check $(TORCH)
 
-clean:  ## Delete what make installed and the demo's run
+clean:  ## Delete the virtual environment and the demo's run
 	rm -rf .venv $(DEMO)

@@ -1,9 +1,9 @@
-r"""How long attacks take: beside a plain loop over cleverhans, and beside one another.
+r"""How long attacks take, compared with a plain loop over cleverhans.
 
 python benchmarks/attack_speed.py --checkpoint=runs/in_resnet20 --dataset=cifar10 \
     --data_dir=DATA --output=docs/benchmarks_attacks.md
 
-See `measure` for how.
+See `measure` for the method.
 """
 
 import os
@@ -19,6 +19,7 @@ from cleverhans.tf2.attacks.projected_gradient_descent import projected_gradient
 import zoo
 from inres_tf import attacks, data, markdown, progress
 from inres_tf.attacks import ATTACKS
+from inres_tf.data import Dataset, Images
 from inres_tf.distribution import strategy
 from inres_tf.distribution.classifier import compiled_classifier
 from inres_tf.models import precision
@@ -28,26 +29,28 @@ from inres_tf.training import checkpoints
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("checkpoint", None, "Network attacked; else --network is trained.")
-flags.DEFINE_string("network", "in_resnet20", "Network trained for two epochs.")
-flags.DEFINE_string("dataset", "digits", "Whose test images are attacked.")
+flags.DEFINE_string(
+    "checkpoint", None, "Network to attack; by default --network is trained."
+)
+flags.DEFINE_string("network", "in_resnet20", "Network to train for two epochs.")
+flags.DEFINE_string("dataset", "digits", "Dataset whose test images are attacked.")
 flags.DEFINE_string("data_dir", None, "Folder of TensorFlow Datasets.")
-flags.DEFINE_integer("images", 500, "Images under PGD, from the first.")
-flags.DEFINE_integer("few", 20, "Images under every attack, from the first.")
+flags.DEFINE_integer("images", 500, "Number of first images that PGD attacks.")
+flags.DEFINE_integer("few", 20, "Number of first images that every attack attacks.")
 flags.DEFINE_float("eps", 8.0, "Radius of PGD, in 1/255 of the pixel range.")
 flags.DEFINE_float("small", 1.0, "Radius of every attack.")
 flags.DEFINE_integer("batch_size", 250, "Images at a time.")
 flags.DEFINE_integer("steps", 20, "Steps of PGD.")
 flags.DEFINE_integer("queries", 5000, "Queries of Square.")
 flags.DEFINE_integer("rounds", 3, "Rounds of the comparison.")
-flags.DEFINE_string("output", None, "Markdown file to write; else stdout.")
+flags.DEFINE_string("output", None, "Markdown file to write, as well as stdout.")
 
-# The largest share of the plain loop's time that was set as the goal.
+# Goal: the largest share of the plain loop's time.
 GOAL = 0.2
 
 
-def network(dataset):
-    """The network attacked: trained in the usual way, without adversarial examples."""
+def network(dataset: Dataset) -> keras.Model:
+    """The network to attack, trained normally, without adversarial examples."""
     if FLAGS.checkpoint:
         return checkpoints.load_model(checkpoints.find_model(FLAGS.checkpoint))
     keras.utils.set_random_seed(0)
@@ -59,20 +62,20 @@ def network(dataset):
     return model
 
 
-def against_cleverhans(model, test):
-    """Rows on the robust accuracy under PGD, by three loops over the same batches."""
+def against_cleverhans(model: keras.Model, test: Images) -> str:
+    """Table of PGD by cleverhans in a loop and by `attacks.pgd` on the same batches."""
     test = test.take(slice(FLAGS.images))
     images, labels = test.images.astype(np.float32), test.labels.astype(np.int64)
     classifier, accuracies = compiled_classifier(model, FLAGS.batch_size), {}
     logits = logits_fn(model)
 
     def plain(name, fresh):
-        """cleverhans in a loop; with `fresh`, given a new function for each batch."""
+        """cleverhans in a loop; with `fresh`, a new model function per batch."""
 
         def run():
-            right = 0
-            for at in range(0, len(images), FLAGS.batch_size):
-                part = slice(at, at + FLAGS.batch_size)
+            correct = 0
+            for start in range(0, len(images), FLAGS.batch_size):
+                part = slice(start, start + FLAGS.batch_size)
                 adversarial = projected_gradient_descent(
                     (lambda x: logits(x)) if fresh else logits,
                     images[part],
@@ -85,8 +88,8 @@ def against_cleverhans(model, test):
                     y=labels[part],
                     rand_init=True,
                 )
-                right += classifier.correct(adversarial.numpy(), labels[part]).sum()
-            accuracies[name] = right / len(images)
+                correct += classifier.correct(adversarial.numpy(), labels[part]).sum()
+            accuracies[name] = correct / len(images)
 
         return run
 
@@ -131,13 +134,15 @@ def against_cleverhans(model, test):
     return markdown.table(["loop", "seconds", "ratio", "robust accuracy (%)"], rows)
 
 
-def every_attack(model, test):
-    """Rows on every attack: seconds and accuracy, stopping early and not."""
+def every_attack(model: keras.Model, test: Images) -> str:
+    """Table of the time and accuracy of every attack, with and without early stop."""
     test = test.take(slice(FLAGS.few))
     classifier, rows = compiled_classifier(model, FLAGS.batch_size), []
     budgets = {"square": {"queries": FLAGS.queries}}
     budgets["autoattack"] = {"queries": FLAGS.queries}
-    for name, attack in progress.bar(ATTACKS.items(), "every", "attack"):
+    # The functions of cleverhans cannot stop early; its PGD is in the first table.
+    own = {k: v for k, v in ATTACKS.items() if not k.startswith("cleverhans_")}
+    for name, attack in progress.bar(own.items(), "every", "attack"):
         cells = [name]
         eps = FLAGS.small * (np.prod(test.images.shape[1:]) ** 0.5 / 2)
         eps = eps if attack.norms == ("l2",) else FLAGS.small
@@ -147,10 +152,10 @@ def every_attack(model, test):
                 continue
             settings = {"early_stop": early_stop, "batch_size": FLAGS.batch_size}
             settings |= budgets.get(name, {})
-            # Compiled before it is timed, on one image.
+            # The first call, on one image, compiles the attack.
             for number in (1, len(test)):
                 start = time.perf_counter()
-                adversarial = attack.function(
+                adversarial = attack(
                     model,
                     test.images[:number],
                     test.labels[:number],
@@ -158,18 +163,18 @@ def every_attack(model, test):
                     **settings,
                 )
                 seconds = time.perf_counter() - start
-            right = classifier.correct(adversarial, test.labels)
-            cells += [f"{seconds:.1f}", markdown.percent([right.mean()])]
+            correct = classifier.correct(adversarial, test.labels)
+            cells += [f"{seconds:.1f}", markdown.percent([correct.mean()])]
         rows.append(cells)
     header = ["attack", "stopping early: seconds", "accuracy (%)"]
     return markdown.table([*header, "all steps: seconds", "accuracy (%)"], rows)
 
 
 def main(_):
-    """Measures and writes."""
+    """Runs the measurements and writes the document."""
     strategy.make_repeatable()  # as evaluations do
     dataset = data.load(FLAGS.dataset, data_dir=FLAGS.data_dir)
-    # As attacks have it: half precision would not be the same network.
+    # Attacks run in float32, so the plain loop must do so too.
     model = precision.in_float32(network(dataset))
     command = "python benchmarks/attack_speed.py --output=docs/benchmarks_attacks.md"
     if FLAGS.checkpoint:
@@ -185,22 +190,23 @@ def main(_):
 {measure.machine()}, float32.
 {measure.METHOD.format(rounds=FLAGS.rounds)}
 
-{model.name}, trained in the usual way; {FLAGS.dataset}, batches of {FLAGS.batch_size};
-{markdown.percent([clean.mean()])}% of the first {FLAGS.images} test images are classified
-rightly.
+{model.name}, trained normally; {FLAGS.dataset}, batches of {FLAGS.batch_size};
+{markdown.percent([clean.mean()])}% of the first {FLAGS.images} test images are
+classified correctly.
 
-## PGD beside a plain loop over cleverhans
+## PGD compared with a plain loop over cleverhans
 
 {FLAGS.images} images, {FLAGS.steps} steps of 1/255 at ε = {FLAGS.eps:g}/255 from a
-random start, and the accuracy on what they found. Ratios to the first row.
+random start, including the accuracy on the adversarial examples. Ratios to the first
+row.
 
 {against_cleverhans(model, dataset.test)}
 
 ## Every attack
 
-The first {FLAGS.few} test images, one run each, default settings (Square:
-{FLAGS.queries} queries). ε = {FLAGS.small:g}/255 in the L∞ norm, and in the L2 norm for
-cw_l2 that times half the root of the number of values.
+The first {FLAGS.few} test images, one run per attack, default settings (Square:
+{FLAGS.queries} queries). ε = {FLAGS.small:g}/255 in the L∞ norm; for cw_l2, in the L2
+norm, this is multiplied by half the square root of the number of values per image.
 
 {every_attack(model, dataset.test)}
 """

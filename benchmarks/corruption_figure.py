@@ -1,4 +1,4 @@
-"""Draws what the corruptions look like.
+"""Draws an example image under each corruption.
 
 python benchmarks/corruption_figure.py docs/images/corruptions.png
 """
@@ -6,6 +6,7 @@ python benchmarks/corruption_figure.py docs/images/corruptions.png
 import sys
 
 import numpy as np
+import numpy.typing as npt
 import PIL.ImageDraw
 from matplotlib.figure import Figure
 
@@ -28,28 +29,28 @@ def scene() -> np.ndarray:
     return np.asarray(picture.resize((32, 32), PIL.Image.Resampling.BOX))
 
 
-def figure(image=None, severity: int = 3) -> Figure:
-    """An image as it is and under each corruption, as a matplotlib figure.
+def figure(image: npt.ArrayLike | None = None, severity: int = 3) -> Figure:
+    """A matplotlib figure of an image and its version under each corruption.
 
     Args:
         image: uint8 pixels, (height, width, 1 or 3); None for `scene`.
         severity: 1 to 5.
     """
     image = scene() if image is None else np.asarray(image)
-    found = {"as it is": image} | {
+    versions = {"original": image} | {
         name: corruptions.corrupt(image[None], name, severity)[0]
         for name in CORRUPTIONS
     }
     columns = 7
-    rows = -(-len(found) // columns)
-    drawn = Figure(figsize=(1.5 * columns, 1.7 * rows), layout="constrained")
-    axes = drawn.subplots(rows, columns).ravel()
+    rows = -(-len(versions) // columns)
+    overview = Figure(figsize=(1.5 * columns, 1.7 * rows), layout="constrained")
+    axes = overview.subplots(rows, columns).ravel()
     for ax in axes:
         ax.set_axis_off()
-    for ax, (name, pixels) in zip(axes, found.items()):
+    for ax, (name, pixels) in zip(axes, versions.items()):
         ax.imshow(pixels, cmap="gray", vmin=0, vmax=255)
         ax.set_title(name, fontsize=9)
-    return drawn
+    return overview
 
 
 if __name__ == "__main__":

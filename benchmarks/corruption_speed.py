@@ -2,9 +2,10 @@ r"""How fast the corruptions are: seconds for 10,000 CIFAR images.
 
 python benchmarks/corruption_speed.py --output=docs/benchmarks_corruptions.md
 
-See `measure` for how.
+See `measure` for the method.
 """
 
+import functools
 import os
 import statistics
 
@@ -18,16 +19,16 @@ from inres_tf.corruptions import CORRUPTIONS, GROUPS, SEVERITIES
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 FLAGS = flags.FLAGS
-flags.DEFINE_integer("images", 10_000, "Images corrupted; times are for 10,000.")
-flags.DEFINE_integer("rounds", 3, "Rounds of the comparison.")
-flags.DEFINE_string("output", None, "Markdown file to write; else stdout.")
+flags.DEFINE_integer("images", 10_000, "Images to corrupt; times are scaled to 10,000.")
+flags.DEFINE_integer("rounds", 3, "Rounds of the measurement.")
+flags.DEFINE_string("output", None, "Markdown file to write, as well as stdout.")
 
-# Seconds for the four noises at five severities that were set as the goal.
+# Goal: seconds for the four noises at five severities.
 NOISE_GOAL = 60
 
 
-def seconds_by_round():
-    """Seconds for 10,000 images at all severities, of each corruption by round."""
+def seconds_by_round() -> dict[str, list[float]]:
+    """Seconds per 10,000 images at all severities, by corruption and round."""
     shape = (FLAGS.images, 32, 32, 3)
     images = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
@@ -35,14 +36,14 @@ def seconds_by_round():
         for severity in SEVERITIES:
             corruptions.corrupt(images, name, severity)
 
-    things = {name: lambda n=name: run(n) for name in CORRUPTIONS}
-    found = measure.compare(things, FLAGS.rounds, "corruptions")
+    functions = {name: functools.partial(run, name) for name in CORRUPTIONS}
+    seconds = measure.compare(functions, FLAGS.rounds, "corruptions")
     scale = 10_000 / FLAGS.images
-    return {name: [scale * s for s in values] for name, values in found.items()}
+    return {name: [scale * s for s in values] for name, values in seconds.items()}
 
 
 def main(_):
-    """Measures and writes."""
+    """Runs the measurements and writes the document."""
     seconds = seconds_by_round()
     severities = len(SEVERITIES)
     rows = [
@@ -51,21 +52,21 @@ def main(_):
     ]
     noises = (seconds[name] for name in GROUPS["noise"])
     total = [sum(values) for values in zip(*noises)]
-    every = statistics.median(sum(values) for values in zip(*seconds.values()))
+    overall = statistics.median(sum(values) for values in zip(*seconds.values()))
     text = f"""# How fast the corruptions are
 
     python benchmarks/corruption_speed.py --output=docs/benchmarks_corruptions.md
 
 {measure.machine()}.
-Seconds for 10,000 images of 32×32×3 random pixels, measured with {FLAGS.images}: means
-over the severities, medians of {FLAGS.rounds} rounds in which the corruptions take
+Seconds per 10,000 images of 32×32×3 random pixels, measured with {FLAGS.images}: mean
+over the severities, median of {FLAGS.rounds} rounds in which the corruptions take
 turns. The machine is shared.
 
 {markdown.table(["corruption", "one severity"], rows)}
 
-Seconds for the noise group, four noises at five severities:
+Seconds for the noise group, four kinds of noise at five severities:
 {measure.verdict(total, NOISE_GOAL)}.
-All {len(rows)} corruptions at five severities: {every:.0f} s.
+All {len(rows)} corruptions at five severities: {overall:.0f} s.
 """
     measure.write(text, FLAGS.output)
 

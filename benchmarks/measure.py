@@ -1,9 +1,10 @@
-"""What the benchmarks share: taking turns, ratios beside their goals, the machine."""
+"""Shared by the benchmarks: interleaved timing, ratios and goals, the machine."""
 
 import os
 import random
 import statistics
 import time
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -11,52 +12,62 @@ import tensorflow as tf
 
 from inres_tf import progress
 
-# How every document of figures begins, after its title and command.
-METHOD = """Medians of {rounds} rounds in which the things compared take turns; a ratio
-is the median of the rounds' ratios, with their quartiles after it. The machine is
-shared, so the ratios say more than the times."""
+# The introduction of every document, after its title and command.
+METHOD = """Medians of {rounds} rounds in which the variants take turns. A ratio is the
+median of the ratios of the rounds, followed by their quartiles. The machine is shared,
+so the ratios are more reliable than the times."""
 
 
-def compare(things: dict, rounds: int, label: str) -> dict[str, list[float]]:
-    """Seconds of each of several functions that take turns, after one call of each.
+def compare(
+    functions: dict[str, Callable[[], object]], rounds: int, label: str
+) -> dict[str, list[float]]:
+    """Times several functions, which take turns, after one warm-up call of each.
 
     Args:
-        things: functions without arguments by name.
-        rounds: how many times each is timed, in an order drawn anew each round.
-        label: what the progress bar says.
+        functions: functions without arguments by name.
+        rounds: number of rounds. Each times every function once, in random order.
+        label: label of the progress bar.
+
+    Returns:
+        The seconds of each function, one value per round.
     """
-    for thing in things.values():
-        thing()
-    seconds = {name: [] for name in things}
+    for function in functions.values():
+        function()
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
     for _ in progress.bar(range(rounds), label, "round"):
-        for name in random.sample(list(things), len(things)):
+        for name in random.sample(list(functions), len(functions)):
             start = time.perf_counter()
-            things[name]()
+            functions[name]()
             seconds[name].append(time.perf_counter() - start)
     return seconds
 
 
-def ratios(above, below, scale=1.0) -> list[float]:
-    """Quotients of two lists of as many seconds, round by round, times `scale`."""
-    return [scale * a / b for a, b in zip(above, below, strict=True)]
+def ratios(
+    numerators: Sequence[float], denominators: Sequence[float], scale: float = 1.0
+) -> list[float]:
+    """Ratios of two lists of seconds, round by round, multiplied by `scale`."""
+    pairs = zip(numerators, denominators, strict=True)
+    return [scale * above / below for above, below in pairs]
 
 
-def verdict(values, goal=None, at_least=False) -> str:
-    """Median of several ratios, beside its goal if there is one, and the quartiles.
+def verdict(
+    values: Sequence[float], goal: float | None = None, at_least: bool = False
+) -> str:
+    """Formats the median of several ratios, whether it met its goal, and the quartiles.
 
     Args:
         values: the ratios.
-        goal: what the median should not exceed; None if nothing was set.
-        at_least: whether the goal is what it should reach instead.
+        goal: an upper bound of the median; None for no goal.
+        at_least: whether the goal is a lower bound instead.
     """
     value = statistics.median(values)
     low, high = np.quantile(values, [0.25, 0.75])
-    beside = ""
+    outcome = ""
     if goal is not None:
         met = value >= goal if at_least else value <= goal
         bound = "at least" if at_least else "at most"
-        beside = f" ({'met' if met else 'missed'}: {bound} {goal:g})"
-    return f"{value:.3f}{beside} {low:.2f}-{high:.2f}"
+        outcome = f" ({'met' if met else 'missed'}: {bound} {goal:g})"
+    return f"{value:.3f}{outcome} {low:.2f}-{high:.2f}"
 
 
 def machine() -> str:
@@ -65,7 +76,9 @@ def machine() -> str:
     if os.path.exists("/proc/cpuinfo"):
         with open("/proc/cpuinfo") as file:
             names = [
-                x.split(":")[1].strip() for x in file if x.startswith("model name")
+                line.split(":")[1].strip()
+                for line in file
+                if line.startswith("model name")
             ]
         name = names[0] if names else name
     gpus = len(tf.config.list_physical_devices("GPU"))
@@ -76,7 +89,7 @@ def machine() -> str:
 
 
 def write(text: str, path: str | None) -> None:
-    """Prints a document, and writes it to a file if there is a path."""
+    """Prints a document, and writes it to a file if a path is given."""
     if path:
         with open(path, "w", encoding="utf-8") as file:
             file.write(text)

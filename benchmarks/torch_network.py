@@ -1,8 +1,10 @@
-"""In-ResNet in PyTorch: what the benchmarks measure the package against.
+"""In-ResNet in PyTorch, with which the benchmarks compare the package.
 
 The parameters have the names of the official code, so that
-`inres_tf.convert.load_official_state` takes them to a network of the zoo.
+`inres_tf.convert.load_official_state` loads them into a network of the zoo.
 """
+
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -13,23 +15,23 @@ _MEAN, _STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 
 
 class Block(nn.Module):
-    """The branch of a residual block: twice BN, ReLU, 3x3 convolution.
+    """The branch of a residual block: BN, ReLU and 3x3 convolution, twice.
 
     Args:
-        inputs: channels it takes.
-        outputs: channels it gives.
-        stride: of the first convolution.
+        inputs: number of input channels.
+        outputs: number of output channels.
+        stride: stride of the first convolution.
     """
 
-    def __init__(self, inputs, outputs, stride):
+    def __init__(self, inputs: int, outputs: int, stride: int):
         super().__init__()
         self.bn1 = nn.BatchNorm2d(inputs)
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
 
-    def forward(self, x):
-        """(batch, inputs, height, width) to (batch, outputs, height, width)."""
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps (batch, inputs, height, width) to (batch, outputs, height, width)."""
         x = self.conv1(functional.relu(self.bn1(x)))
         return self.conv2(functional.relu(self.bn2(x)))
 
@@ -38,11 +40,11 @@ class Projection(nn.Module):
     """The shortcut where the shape changes: BN, ReLU, 1x1 convolution of stride 2.
 
     Args:
-        inputs: channels it takes.
-        outputs: channels it gives.
+        inputs: number of input channels.
+        outputs: number of output channels.
     """
 
-    def __init__(self, inputs, outputs):
+    def __init__(self, inputs: int, outputs: int):
         super().__init__()
         self.downsample = nn.Sequential(
             nn.BatchNorm2d(inputs),
@@ -50,25 +52,25 @@ class Projection(nn.Module):
             nn.Conv2d(inputs, outputs, 1, stride=2, bias=False),
         )
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Halves the resolution."""
         return self.downsample(x)
 
 
 class InResNet(nn.Module):
-    """In-ResNet of basic blocks for 32x32 images, pixels to logits.
+    """In-ResNet of basic blocks for 32x32 images, from pixels to logits.
 
     Args:
-        depth: layers with weights, 6 n + 2.
-        damped: whether the blocks that keep their shape are damped, all but the first
-            by λ = relu(1 - k); else it is a ResNet.
+        depth: number of layers with weights, 6 n + 2.
+        damped: whether blocks that keep the shape, except the first block, are damped
+            by λ = relu(1 - k); otherwise the network is a ResNet.
 
     Reference:
         Yang, Liu, Bao, Shi: Interpolation between Residual and Non-Residual Networks,
         ICML 2020.
     """
 
-    def __init__(self, depth=20, damped=True):
+    def __init__(self, depth: int = 20, damped: bool = True):
         super().__init__()
         self.repeats = (depth - 2) // 6
         for name, values in (("mean", _MEAN), ("std", _STD)):
@@ -94,8 +96,8 @@ class InResNet(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
 
-    def forward(self, pixels):
-        """(batch, 3, height, width) in [0, 255] to logits, (batch, 10)."""
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Maps pixels in [0, 255], (batch, 3, height, width), to (batch, 10) logits."""
         x = self.conv1((pixels - self.mean) / self.std)
         projections = {
             self.repeats: self.downsample21,
@@ -112,15 +114,17 @@ class InResNet(nn.Module):
         return self.fc(x)
 
 
-def training_step(network, compiled):
-    """A step of SGD as `train.train` does it: momentum 0.9, coupled decay 1e-4.
+def training_step(
+    network: InResNet, compiled: bool
+) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """The SGD step of `train.train`: momentum 0.9, coupled weight decay 1e-4.
 
     Args:
         network: an `InResNet`.
         compiled: whether `torch.compile` compiles the forward and backward pass.
 
     Returns:
-        Function of (pixels, labels), which gives the mean cross-entropy, a tensor.
+        Function of (pixels, labels) that returns the mean cross-entropy.
     """
     network.train()
     forward = torch.compile(network) if compiled else network
@@ -138,15 +142,17 @@ def training_step(network, compiled):
     return step
 
 
-def inference(network, compiled):
-    """The evaluation pass.
+def inference(
+    network: InResNet, compiled: bool
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The forward pass in evaluation mode.
 
     Args:
         network: an `InResNet`.
         compiled: whether `torch.compile` compiles it.
 
     Returns:
-        Function of pixels that gives the logits.
+        Function of pixels that returns the logits.
     """
     network.eval()
     forward = torch.compile(network) if compiled else network

@@ -1,8 +1,8 @@
-r"""How fast networks train and infer, beside PyTorch and beside their own pieces.
+r"""How fast networks train and infer, compared with PyTorch and with their own parts.
 
 python benchmarks/training_speed.py --output=docs/benchmarks_training.md
 
-See `measure` for how. PyTorch is measured where it is installed.
+See `measure` for the method. PyTorch is measured if it is installed.
 """
 
 import importlib.util
@@ -12,6 +12,8 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import measure
@@ -36,27 +38,29 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("depth", 20, "Depth of the networks.")
-flags.DEFINE_integer("batch_size", 128, "Images in a step.")
+flags.DEFINE_integer("batch_size", 128, "Images per step.")
 flags.DEFINE_integer("rounds", 25, "Rounds of every comparison.")
-flags.DEFINE_integer("epochs", 10, "Epochs of the run whose memory is watched.")
-flags.DEFINE_integer("threads", 0, "Threads of a step; 0: one a core.")
-flags.DEFINE_string("output", None, "Markdown file to write; else stdout.")
+flags.DEFINE_integer("epochs", 10, "Epochs of the run whose memory is measured.")
+flags.DEFINE_integer("threads", 0, "Threads of a step; 0 for one per core.")
+flags.DEFINE_string("output", None, "Markdown file to write, as well as stdout.")
 
-# What was set as the goals: ratios.
+# Goals: ratios.
 GOALS = {"training": 1.2, "inference": 1.8, "input": 0.05, "loop": 1.03, "memory": 1.02}
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 # Images in an epoch of CIFAR-10.
 EPOCH = 50_000
 
 
-def network(name, policy="float32", keras_own=False, **options):
-    """A network of the zoo under a dtype policy.
+def network(
+    name: str, policy: str = "float32", keras_own: bool = False, **options: Any
+) -> keras.Model:
+    """A network of the zoo with a dtype policy.
 
     Args:
-        name: of the zoo.
+        name: a model of the zoo.
         policy: Keras' name of the policy.
-        keras_own: whether it has Keras' own batch normalisation.
-        **options: those of `zoo.get_model`.
+        keras_own: whether to use Keras' own batch normalisation.
+        **options: arguments of `zoo.get_model`.
     """
     keras.config.set_dtype_policy(policy)
     try:
@@ -75,22 +79,28 @@ def network(name, policy="float32", keras_own=False, **options):
     return keras.models.clone_model(model, clone_function=copy)
 
 
-def pixels(number, channels=3):
+def pixels(number: int, channels: int = 3) -> Images:
     """Random images and labels."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (number, 32, 32, channels), np.uint8)
     return Images(images, rng.integers(0, 10, number))
 
 
-def training_step(strategy, batch_size, name, channels=3, **options):
-    """A training step on the same images each time, as `train.train` runs it.
+def training_step(
+    strategy: tf.distribute.Strategy,
+    batch_size: int,
+    name: str,
+    channels: int = 3,
+    **options: Any,
+) -> Callable[[], float]:
+    """The training step of `train.train`, always on the same images.
 
     Args:
         strategy: the distribution strategy.
-        batch_size: images of the step, over all replicas.
-        name: of the network.
-        channels: of the images.
-        **options: those of `network`.
+        batch_size: images per step, over all replicas.
+        name: name of the network.
+        channels: channels of the images.
+        **options: arguments of `network`.
     """
     with strategy.scope():
         model = network(name, input_shape=(32, 32, channels), **options)
@@ -102,36 +112,36 @@ def training_step(strategy, batch_size, name, channels=3, **options):
     data = pixels(batch_size, channels)
     size = batch_size // strategy.num_replicas_in_sync
 
-    def same(context):
+    def same_batch(context):
         batch = tf.data.Dataset.from_tensor_slices((data.images, data.labels))
         return batch.batch(size, drop_remainder=True).cache().repeat()
 
-    batches = iter(strategy.distribute_datasets_from_function(same))
+    batches = iter(strategy.distribute_datasets_from_function(same_batch))
     fixed = [tf.constant(v) for v in (1, 0, 1.0, [0.0, 0.0])]
     return lambda: float(step(batches, *fixed)[0, 0])
 
 
-def inference(policy, keras_own=False):
-    """Logits of a batch by the compiled function of validation."""
+def inference(policy: str, keras_own: bool = False) -> Callable[[], np.ndarray]:
+    """The compiled function of validation: the logits of a batch."""
     model = network(f"in_resnet{FLAGS.depth}", policy, keras_own)
     classifier = Classifier(model, FLAGS.batch_size)
     images = pixels(FLAGS.batch_size).images
     return lambda: classifier.logits(images)
 
 
-def ours(make) -> dict:
+def own_functions(make: Callable[..., Callable]) -> dict[str, Callable]:
     """Functions by name: both precisions, with our batch normalisation and Keras'."""
-    things = {}
+    functions = {}
     for precision, policy in PRECISIONS.items():
-        things[f"{precision}"] = make(policy=policy)
-        things[f"{precision}, Keras' batch normalisation"] = make(
+        functions[precision] = make(policy=policy)
+        functions[f"{precision}, Keras' batch normalisation"] = make(
             policy=policy, keras_own=True
         )
-    return things
+    return functions
 
 
-def theirs(train) -> tuple[dict, dict]:
-    """PyTorch's functions by name, and why those that do not run do not."""
+def torch_functions(train: bool) -> tuple[dict[str, Callable], dict[str, str]]:
+    """PyTorch's functions by name, and the reasons why some of them do not run."""
     if importlib.util.find_spec("torch") is None:
         return {}, {"PyTorch": "not installed"}
     import torch
@@ -139,7 +149,7 @@ def theirs(train) -> tuple[dict, dict]:
 
     if FLAGS.threads:
         torch.set_num_threads(FLAGS.threads)
-    data, things, failures = pixels(FLAGS.batch_size), {}, {}
+    data, functions, failures = pixels(FLAGS.batch_size), {}, {}
     labels = torch.from_numpy(data.labels)
     layouts = {"NCHW": torch.contiguous_format, "channels_last": torch.channels_last}
     for layout, memory_format in layouts.items():
@@ -151,44 +161,50 @@ def theirs(train) -> tuple[dict, dict]:
             model = model.to(memory_format=memory_format)
             if train:
                 step = torch_network.training_step(model, compiled)
-                thing = lambda f=step, x=images: float(f(x, labels))
+                function = lambda f=step, x=images: float(f(x, labels))
             else:
                 logits = torch_network.inference(model, compiled)
-                thing = lambda f=logits, x=images: f(x).numpy()
+                function = lambda f=logits, x=images: f(x).numpy()
             try:
-                thing()
-            except Exception as error:  # whatever a compiler that is missing raises
+                function()
+            except Exception as error:  # whatever a missing compiler raises
                 if not compiled:
                     raise
                 failures[name] = f"does not compile here: {type(error).__name__}"
             else:
-                things[name] = thing
-    return things, failures
+                functions[name] = function
+    return functions, failures
 
 
-def beside_pytorch(own, train, goal) -> str:
-    """Table of images a second of our functions and PyTorch's, best ratio to goal."""
-    torch_things, failures = theirs(train)
+def against_pytorch(own: dict[str, Callable], train: bool, goal: float) -> str:
+    """Table of the speed of our functions and PyTorch's.
+
+    Args:
+        own: our functions, by name.
+        train: whether they are training steps.
+        goal: least ratio to PyTorch's fastest function.
+    """
+    pytorch, failures = torch_functions(train)
     label = "training" if train else "inference"
-    seconds = measure.compare({**own, **torch_things}, FLAGS.rounds, label)
+    seconds = measure.compare({**own, **pytorch}, FLAGS.rounds, label)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
-    best = min(torch_things, key=medians.get, default=None)
+    best = min(pytorch, key=medians.get, default=None)
     rows = []
     for name, value in medians.items():
         against = ""
         if best:
-            beside = measure.ratios(seconds[best], seconds[name])
+            speed = measure.ratios(seconds[best], seconds[name])
             bound = goal if name in PRECISIONS else None
-            against = measure.verdict(beside, bound, at_least=True)
+            against = measure.verdict(speed, bound, at_least=True)
         row = [name, f"{1e3 * value:.1f} ms", f"{FLAGS.batch_size / value:.0f}"]
         rows.append([*row, against])
     rows += [[name, reason, "", ""] for name, reason in failures.items()]
-    header = ["", "a batch", "images/s", f"speed against {best or 'PyTorch'}"]
+    header = ["", "batch", "images/s", f"speed relative to {best or 'PyTorch'}"]
     return markdown.table(header, rows)
 
 
-def input_pipeline(step) -> str:
-    """The whole input of an epoch of CIFAR-10's size, beside its steps."""
+def input_pipeline(step: Callable[[], float]) -> str:
+    """The input of an epoch of CIFAR-10's size, compared with its training steps."""
     pipeline = TrainingPipeline(pixels(EPOCH), FLAGS.batch_size, "crop_flip", 0)
     epochs = iter(range(10**9))
 
@@ -203,14 +219,14 @@ def input_pipeline(step) -> str:
     )
     batch = statistics.median(seconds["input"]) / pipeline.steps_per_epoch
     return (
-        f"Order, crops and mirroring of an epoch of {EPOCH} images with its start: "
-        f"{1e3 * batch:.2f} ms a batch. Against a training step in bfloat16: "
-        f"{measure.verdict(share, GOALS['input'])}."
+        f"Shuffling, cropping and mirroring an epoch of {EPOCH} images, including its "
+        f"start: {1e3 * batch:.2f} ms per batch. Relative to a training step in "
+        f"bfloat16: {measure.verdict(share, GOALS['input'])}."
     )
 
 
 def _serve(pipe, replicas, free, threads, batch_size, name):
-    """A training step in a process of its own, run whenever the pipe asks."""
+    """Serves a training step in its own process: one run per message on the pipe."""
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     if replicas > 1:
         tf.config.set_logical_device_configuration(
@@ -229,11 +245,11 @@ def _serve(pipe, replicas, free, threads, batch_size, name):
 
 
 def processes() -> str:
-    """Table of what needs processes of its own: replicas, and threads."""
+    """Table of what needs separate processes: replicas and threads."""
     kinds = {
         "one replica": (1, False),
         "two replicas on two logical CPUs": (2, False),
-        "one replica, operations side by side": (1, True),
+        "one replica, operations in parallel": (1, True),
     }
     context, workers = multiprocessing.get_context("spawn"), {}
     for kind, (replicas, free) in kinds.items():
@@ -244,7 +260,7 @@ def processes() -> str:
             args=(other, replicas, free, FLAGS.threads, FLAGS.batch_size, name),
         )
         worker.start()
-        other.close()  # so that a worker that fails ends this too
+        other.close()  # so that `recv` fails if the worker does
         workers[kind] = worker, pipe
 
     def ask(pipe):
@@ -266,11 +282,11 @@ def processes() -> str:
         ]
         for kind, values in seconds.items()
     ]
-    return markdown.table(["", "a step", "time against one replica"], rows)
+    return markdown.table(["", "step", "time relative to one replica"], rows)
 
 
-def damping(strategy) -> str:
-    """A training step of the damped network against that of the undamped one."""
+def damping(strategy: tf.distribute.Strategy) -> str:
+    """The training step of the damped network relative to the undamped one."""
     steps = {
         name: training_step(strategy, FLAGS.batch_size, f"{name}{FLAGS.depth}")
         for name in ("resnet", "in_resnet")
@@ -278,40 +294,47 @@ def damping(strategy) -> str:
     seconds = measure.compare(steps, FLAGS.rounds, "damping")
     ratio = measure.verdict(measure.ratios(seconds["in_resnet"], seconds["resnet"]))
     return (
-        f"A step of in_resnet{FLAGS.depth} against one of resnet{FLAGS.depth}, "
-        f"float32: {ratio}. See [what the pieces cost](benchmarks_zoo.md) for the rest."
+        f"A step of in_resnet{FLAGS.depth} relative to one of resnet{FLAGS.depth}, "
+        f"float32: {ratio}. See [what the parts of the zoo cost](benchmarks_zoo.md) "
+        "for the rest."
     )
 
 
 def resident() -> int:
-    """Bytes of this process that are in memory."""
+    """Resident memory of this process, in bytes."""
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-class Watch(keras.callbacks.Callback):
-    """Times a run's steps, and after each epoch as many bare ones; watches memory.
+class RunMonitor(keras.callbacks.Callback):
+    """Times a run's steps, and as many bare steps after each epoch; records memory.
 
     Args:
         step: the bare step.
+
+    Attributes:
+        ratios: the median time of a step relative to a bare step, per epoch.
+        memory: resident memory after each epoch, in bytes.
     """
 
-    def __init__(self, step):
+    def __init__(self, step: Callable[[], float]):
         super().__init__()
-        self._step, self._ends = step, {}
-        self.ratios, self.memory = [], []
+        self._step = step
+        self._ends: dict[int, float] = {}
+        self.ratios: list[float] = []
+        self.memory: list[int] = []
 
-    def on_epoch_begin(self, epoch, logs=None):
-        """Forgets the last epoch's steps."""
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        """Discards the times of the previous epoch."""
         self._ends = {}
 
-    def on_train_batch_end(self, batch, logs=None):
-        """Notes when a step and all that follows it have ended."""
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Records when a step and its callbacks have ended."""
         self._ends[batch] = time.perf_counter()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Compares the median time of a step with that of bare steps."""
-        if epoch:  # In the first one the step is compiled.
+        if epoch:  # The first epoch includes the compilation.
             ends = sorted(self._ends.items())
             pairs = itertools.pairwise(ends)
             steps = [(t - s) / (j - i) for (i, s), (j, t) in pairs]
@@ -325,10 +348,10 @@ class Watch(keras.callbacks.Callback):
             self.memory.append(resident())
 
 
-def whole_run(strategy) -> str:
-    """A whole run of `training.train` against bare steps, and its memory."""
+def whole_run(strategy: tf.distribute.Strategy) -> str:
+    """A run of `training.train` compared with bare steps, and its memory."""
     name = f"in_resnet{FLAGS.depth}"
-    watch = Watch(training_step(strategy, FLAGS.batch_size, name, channels=1))
+    monitor = RunMonitor(training_step(strategy, FLAGS.batch_size, name, channels=1))
     with tempfile.TemporaryDirectory() as folder:
         config = TrainConfig(
             model=name,
@@ -344,33 +367,33 @@ def whole_run(strategy) -> str:
             lambda shape, classes: zoo.get_model(
                 name, input_shape=shape, classes=classes
             ),
-            [watch],
+            [monitor],
         )
-    memory = "Resident memory is read where there is /proc."
-    if watch.memory:
-        growth = [watch.memory[-1] / watch.memory[len(watch.memory) // 2]]
-        listed = ", ".join(f"{value / 2**20:.0f}" for value in watch.memory)
+    memory = "Resident memory can only be measured on systems with /proc."
+    if monitor.memory:
+        growth = [monitor.memory[-1] / monitor.memory[len(monitor.memory) // 2]]
+        listed = ", ".join(f"{value / 2**20:.0f}" for value in monitor.memory)
         memory = (
-            f"Resident memory after each epoch, in MiB: {listed}. The last against the "
-            f"middle: {measure.verdict(growth, GOALS['memory'])}."
+            f"Resident memory after each epoch, in MiB: {listed}. Last epoch relative "
+            f"to the middle one: {measure.verdict(growth, GOALS['memory'])}."
         )
     return (
         f"`training.train` on digits of 32×32 pixels, {FLAGS.epochs} epochs, float32. "
-        "A step with its input, metrics and callbacks against the bare compiled one, "
-        "medians of each epoch but the first: "
-        f"{measure.verdict(watch.ratios, GOALS['loop'])}.\n\n{memory}"
+        "A step with its input, metrics and callbacks relative to the bare compiled "
+        "step, medians of each epoch except the first: "
+        f"{measure.verdict(monitor.ratios, GOALS['loop'])}.\n\n{memory}"
     )
 
 
 def main(_):
-    """Measures and writes."""
+    """Runs the measurements and writes the document."""
     make_repeatable()  # as training does
     tf.config.threading.set_intra_op_parallelism_threads(FLAGS.threads)
     threads = FLAGS.threads or os.cpu_count()
     options = f"--threads={FLAGS.threads} " if FLAGS.threads else ""
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")
     name, size = f"in_resnet{FLAGS.depth}", FLAGS.batch_size
-    steps = ours(lambda **kw: training_step(strategy, size, name, **kw))
+    steps = own_functions(lambda **kw: training_step(strategy, size, name, **kw))
     text = f"""# How fast networks train and infer
 
     python benchmarks/training_speed.py {options}--output=docs/benchmarks_training.md
@@ -380,22 +403,23 @@ def main(_):
 
 The network is {name}, on {size} images of 32×32×3, threads: {threads}. PyTorch runs the
 same architecture, written for the benchmark (`benchmarks/torch_network.py`), in float32
-on as many. In the first two tables ratios above 1 are in our favour. PyTorch's threads
-wait for one another at every operation, so a machine with other work to do must be
-measured with `--threads=1`: else the ratios flatter.
+with the same number of threads. In the first two tables ratios above 1 are in our
+favour. PyTorch's threads wait for one another at every operation, so if other work runs
+on the machine, measure with `--threads=1`; otherwise the ratios flatter us.
 
 ## Training
 
-A step alone: forward and backward pass, coupled weight decay, SGD with momentum.
+A bare step: forward and backward pass, coupled weight decay, SGD with momentum.
 
-{beside_pytorch(steps, True, GOALS["training"])}
+{against_pytorch(steps, True, GOALS["training"])}
 
 ## Inference
 
-Logits of a batch, ours from uint8 by the function that validates each epoch. Evaluation
-under attack and exports compute in float32 whatever the network was trained in.
+Logits of a batch; ours are computed from uint8 by the function that validates each
+epoch. Evaluation under attack and exports compute in float32, whatever the network was
+trained in.
 
-{beside_pytorch(ours(inference), False, GOALS["inference"])}
+{against_pytorch(own_functions(inference), False, GOALS["inference"])}
 
 ## Input
 
@@ -411,8 +435,8 @@ under attack and exports compute in float32 whatever the network was trained in.
 
 ## Replicas and threads
 
-Each in a process of its own; they take turns. Training runs one operation at a time,
-on all cores, so that it is repeatable bit for bit.
+Each runs in its own process; they take turns. Training runs one operation at a time, on
+all cores, so that it is repeatable bit for bit.
 
 {processes()}
 """

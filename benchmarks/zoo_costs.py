@@ -1,13 +1,14 @@
-r"""What the zoo's own pieces cost: building, damping, grouped convolutions.
+r"""What the parts of the zoo cost: building, damping, grouped convolutions.
 
 python benchmarks/zoo_costs.py --output=docs/benchmarks_zoo.md
 
-See `measure` for how.
+See `measure` for the method.
 """
 
 import os
 import statistics
 import time
+from collections.abc import Callable
 
 import keras
 import measure
@@ -23,35 +24,39 @@ from inres_tf.layers import GroupedConv2D
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("network", "in_resnet110", "Network built.")
+flags.DEFINE_string("network", "in_resnet110", "Network to build.")
 flags.DEFINE_list(
-    "networks", ["in_resnet20", "in_resnet110", "in_resnext29_32x4d"], "Those trained."
+    "networks",
+    ["in_resnet20", "in_resnet110", "in_resnext29_32x4d"],
+    "Networks to train.",
 )
-flags.DEFINE_string("reference", "ResNet152V2", "Of keras.applications, to build.")
+flags.DEFINE_string(
+    "reference", "ResNet152V2", "Network of keras.applications to build."
+)
 flags.DEFINE_integer("side", 224, "Height and width of the reference's images.")
-flags.DEFINE_integer("batch_size", 128, "Images in a training step.")
+flags.DEFINE_integer("batch_size", 128, "Images per training step.")
 flags.DEFINE_integer("rounds", 15, "Rounds of every comparison.")
-flags.DEFINE_string("output", None, "Markdown file to write; else stdout.")
+flags.DEFINE_string("output", None, "Markdown file to write, as well as stdout.")
 
-# Input, filters and groups of a ResNeXt's convolutions.
+# Input shape, filters and groups of convolutions of ResNeXts.
 GROUPED = [
     ((32, 32, 32, 64), 64, 8),
     ((32, 32, 32, 128), 128, 32),
     ((32, 16, 16, 128), 128, 32),
     ((32, 8, 8, 512), 512, 8),
 ]
-# The largest ratio that was set as the goal.
+# Goals: the largest ratios.
 GOALS = {"layer": 1.0, "damping": 1.02, "grouped": 1.5}
 
 
-def building():
-    """Rows on building a network and its first forward pass, per layer."""
-    layers, rows = {}, []
+def building() -> str:
+    """Table of the time of building a network, per layer, and of its first pass."""
+    layer_counts, rows = {}, []
 
     def build(make, shape):
         def run():
             model = make()
-            layers[make] = len(model.layers)
+            layer_counts[make] = len(model.layers)
             return model, np.zeros((1, *shape), np.float32)
 
         return run
@@ -62,7 +67,7 @@ def building():
     theirs = build(lambda: application(weights=None, input_shape=side), side)
     builds = {FLAGS.network: ours, FLAGS.reference: theirs}
     built = measure.compare(builds, FLAGS.rounds, "building")
-    counts = dict(zip(builds, layers.values()))
+    counts = dict(zip(builds, layer_counts.values()))
     first = {name: [] for name in builds}
     for _ in progress.bar(range(FLAGS.rounds), "first forward pass", "round"):
         for name, run in builds.items():
@@ -87,17 +92,17 @@ def building():
         GOALS["layer"],
     )
     table = markdown.table(
-        ["network", "layers", "building", "building, a layer", "first forward pass"],
+        ["network", "layers", "building", "building per layer", "first forward pass"],
         rows,
     )
     return (
-        f"{table}\n\nA layer of {FLAGS.network} against one of {FLAGS.reference}: "
+        f"{table}\n\nTime per layer of {FLAGS.network} relative to {FLAGS.reference}: "
         f"{per_layer}."
     )
 
 
-def training_step(network, damping):
-    """A compiled training step of a network under a damping."""
+def training_step(network: str, damping: str) -> Callable[[], np.ndarray]:
+    """A compiled training step of a network with a damping."""
     model = zoo.get_model(
         network,
         damping=damping,
@@ -123,8 +128,8 @@ def training_step(network, damping):
     return lambda: step().numpy()
 
 
-def damping():
-    """Rows on a training step under each damping against none."""
+def damping() -> str:
+    """Table of the time of a training step with each damping relative to none."""
     names, rows = ("none", "in", "lambda_in", "exponential"), []
     for network in FLAGS.networks:
         steps = {name: training_step(network, name) for name in names}
@@ -147,8 +152,10 @@ def damping():
     return markdown.table(["network", "damped blocks", *names], rows)
 
 
-def grouped_step(layer, images):
-    """Forward and backward pass of a convolution."""
+def grouped_step(
+    layer: keras.layers.Layer, images: tf.Tensor
+) -> Callable[[], np.ndarray]:
+    """The compiled forward and backward pass of a convolution."""
     layer.build(images.shape)
 
     @tf.function
@@ -161,22 +168,22 @@ def grouped_step(layer, images):
     return lambda: step()[1].numpy()
 
 
-class Raw(keras.layers.Conv2D):
-    """TensorFlow's own operation and nothing else."""
+class RawConv2D(keras.layers.Conv2D):
+    """TensorFlow's operation without anything around it."""
 
-    def call(self, inputs):
-        """Convolves."""
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Applies the convolution."""
         return tf.nn.conv2d(inputs, self.kernel.value, 1, "SAME")
 
 
-def grouped():
-    """Rows on the grouped convolution against TensorFlow's own and Keras'."""
+def grouped() -> str:
+    """Table of the time of grouped convolutions: ours, TensorFlow's and Keras'."""
     rows = []
     for shape, filters, groups in GROUPED:
         images = tf.random.normal(shape)
         options = {"groups": groups, "padding": "same", "use_bias": False}
         layers = {
-            "raw": Raw(filters, 3, **options),
+            "raw": RawConv2D(filters, 3, **options),
             "ours": GroupedConv2D(filters, 3, **options),
         }
         steps = {name: grouped_step(layer, images) for name, layer in layers.items()}
@@ -187,7 +194,10 @@ def grouped():
             [
                 "×".join(map(str, shape)),
                 f"{groups}",
-                *(f"{1e3 * statistics.median(seconds[n]):.1f} ms" for n in layers),
+                *(
+                    f"{1e3 * statistics.median(seconds[name]):.1f} ms"
+                    for name in layers
+                ),
                 f"{1e3 * keras_seconds[0]:.0f} ms",
                 measure.verdict(
                     measure.ratios(seconds["ours"], seconds["raw"]), GOALS["grouped"]
@@ -195,13 +205,13 @@ def grouped():
             ]
         )
     header = ["input", "groups", "tf.nn.conv2d", "GroupedConv2D", "Conv2D(groups)"]
-    return markdown.table([*header, "against tf.nn.conv2d"], rows)
+    return markdown.table([*header, "ratio to tf.nn.conv2d"], rows)
 
 
 def main(_):
-    """Measures and writes."""
+    """Runs the measurements and writes the document."""
     strategy.make_repeatable()  # as training does
-    text = f"""# What the zoo's pieces cost
+    text = f"""# What the parts of the zoo cost
 
     python benchmarks/zoo_costs.py --output=docs/benchmarks_zoo.md
 
@@ -216,15 +226,16 @@ def main(_):
 
 Batch {FLAGS.batch_size}, SGD with momentum, 32×32 images; seconds of a step without
 damping, and ratios to it. On a CPU the cost is memory traffic: one more pass over the
-shortcut forward, and backward one for its gradient and two for that of λ (twice that
-where the branch has a weight as well). The sum of products as a matrix product, a
-depthwise convolution or within TensorFlow's batch normalisation was tried: not faster.
+shortcut in the forward pass, and in the backward pass one for its gradient and two for
+the gradient of λ (twice that if the branch has a weight too). Computing the sum of
+products as a matrix product, as a depthwise convolution or within TensorFlow's batch
+normalisation was not faster.
 
 {damping()}
 
 ## Grouped 3×3 convolution
 
-Forward and backward pass. Keras' own, compiled with XLA, is timed once.
+Forward and backward pass. Keras' convolution, compiled with XLA, is timed once.
 
 {grouped()}
 """

@@ -1,4 +1,4 @@
-"""Frozen dataclasses of settings: each field is a flag that knows what it accepts."""
+"""Base of the settings dataclasses, whose fields are flags with accepted values."""
 
 import dataclasses
 import math
@@ -17,16 +17,27 @@ def config_field(
 ) -> Any:
     """A field of a `Config`, which the command-line programs offer as a flag.
 
-    Args:
-        default: the flag's default. None is accepted whatever the bounds.
-        help: the flag's help text.
-        choices: the values accepted, where they are few.
-        bounds: the interval of numbers accepted, in mathematical notation:
-            `"[0, 1)"`, `"(0, inf)"`.
+    For a tuple, `choices` and `bounds` apply to each item. None is always accepted.
 
-    For a field that holds several values, `choices` and `bounds` are those of each.
+    Args:
+        default: default of the flag.
+        help: help text of the flag.
+        choices: the accepted values, if there are only a few.
+        bounds: the interval of accepted numbers in mathematical notation, such as
+            `"[0, 1)"` or `"(0, inf)"`.
+
+    Example:
+        >>> import dataclasses
+        >>> from inres_tf.config import Config, config_field
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class NoiseConfig(Config):
+        ...     scale: float = config_field(0.1, "Scale of noise.", bounds="[0, 1)")
+        >>> NoiseConfig(scale=1.0)
+        Traceback (most recent call last):
+            ...
+        inres_tf.errors.UserError: --scale must be in [0, 1); got 1
     """
-    metadata = {"help": help, "choices": None, "bounds": None}
+    metadata: dict[str, Any] = {"help": help, "choices": None, "bounds": None}
     if choices is not None:
         metadata["choices"] = tuple(choices)
     if bounds is not None:
@@ -38,11 +49,11 @@ class Bounds:
     """An interval of numbers.
 
     Args:
-        text: in mathematical notation, such as `"[0, 1)"`. Integers stay integers in
-            messages.
+        text: the interval in mathematical notation, such as `"[0, 1)"`. Messages show
+            its ends as they are written there.
     """
 
-    def __init__(self, text: str):
+    def __init__(self, text: str) -> None:
         low, high = text[1:-1].split(", ")
         self.text, self.low, self.high = text, float(low), float(high)
         self.open_low, self.open_high = text[0] == "(", text[-1] == ")"
@@ -62,19 +73,19 @@ class Bounds:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Base of all settings: checks every field against its choices and bounds."""
+    """Base class of all settings: checks each field against its choices and bounds."""
 
     def __post_init__(self) -> None:
-        """Checks the fields; what several have to do with one another comes after.
+        """Checks the fields. Subclasses extend it to check how fields combine.
 
         Raises:
-            UserError: for a value that its field does not accept.
+            UserError: if a field does not accept its value.
         """
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            for one in value if isinstance(value, tuple) else [value]:
-                if one is not None:
-                    _check(field, one)
+            for item in value if isinstance(value, tuple) else [value]:
+                if item is not None:
+                    _check(field, item)
 
 
 def _check(field: dataclasses.Field, value: Any) -> None:

@@ -1,13 +1,17 @@
-"""Weights of the official PyTorch code, loaded into the zoo's networks.
+"""Loading weights of the official PyTorch code into the networks of the zoo.
 
-The official code is `minicheshire/InResNet` on GitHub. Its networks own a few
-parameters that their forward pass never uses; these are known here and passed over.
+The official code is `minicheshire/InResNet` on GitHub. Its networks hold a few
+parameters that their forward pass never uses; these are ignored.
 """
 
+import os
 import re
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 
 _BATCH_NORM = {
     "weight": "gamma",
@@ -15,49 +19,55 @@ _BATCH_NORM = {
     "running_mean": "moving_mean",
     "running_var": "moving_variance",
 }
-# Parameters the official networks hold and never use: the stem's batch norm, second
+# Parameters that the official networks never use: the stem's batch norm, second
 # projections, and the bottleneck's first projection in networks of basic blocks. Damped
-# networks also hold a scalar for each block that is not damped.
+# networks also hold a scalar for each undamped block.
 _UNUSED = re.compile(r"bn1\.|downsample(1|22|32)\.|.*\.num_batches_tracked$")
 
 
-def load_official_state(model, state) -> None:
+def load_official_state(model: keras.Model, state: Mapping[str, npt.ArrayLike]) -> None:
     """Loads a state dict of the official code into a network of the zoo.
 
     Args:
-        model: a CIFAR network of the zoo with its top, of the same depth, classes and
-            damping as the official one.
+        model: a network of the zoo for small images, with its top and of the same
+            depth, classes and damping as the official one.
         state: mapping from the official names (`"blocks.0.conv1.weight"`, `"ks.1"`,
-            ...) to arrays. Convolutions are (out, in, height, width). A `"module."`
-            prefix, as of `torch.nn.DataParallel`, is taken off.
+            ...) to arrays. Convolutions are (out, in, height, width). A prefix
+            `"module."`, as `torch.nn.DataParallel` adds it, is removed.
 
     Raises:
-        ValueError: if `model` is no network of the official code, or entries are
-            missing, unknown or of the wrong shape; the message names them all and
-            nothing is changed.
+        ValueError: if the official code has no network like `model`, or entries are
+            missing, unknown or of the wrong shape. The message names them all, and the
+            model is not modified.
+
+    Example:
+        >>> model = zoo.InResNet20()
+        >>> state = inres_tf.convert.read_official_checkpoint(
+        ...     "in_resnet20.pt")  # doctest: +SKIP
+        >>> inres_tf.convert.load_official_state(model, state)  # doctest: +SKIP
     """
-    state = {k.removeprefix("module."): np.asarray(v) for k, v in state.items()}
+    arrays = {k.removeprefix("module."): np.asarray(v) for k, v in state.items()}
     targets = _targets(model)
-    missing = sorted(set(targets) - set(state))
-    unused = set()
+    missing = sorted(set(targets) - set(arrays))
+    unused: set[str] = set()
     if any(name.startswith("ks.") for name in targets):
         unused = {f"ks.{i}" for i in range(len(_block_starts(model)))}
     unknown = sorted(
-        name for name in set(state) - set(targets) - unused if not _UNUSED.match(name)
+        name for name in set(arrays) - set(targets) - unused if not _UNUSED.match(name)
     )
     values, misshaped = [], []
-    for name in targets.keys() & state.keys():
+    for name in targets.keys() & arrays.keys():
         variable = targets[name]
-        value = _to_keras(state[name], variable)
+        value = _to_keras(arrays[name], variable)
         if tuple(value.shape) != tuple(variable.shape):
             misshaped.append(
-                f"{name} (has {tuple(state[name].shape)}, needs "
+                f"{name} (has {tuple(arrays[name].shape)}, needs "
                 f"{_official_shape(variable)})"
             )
         values.append((variable, value))
     problems = [
-        f"{what}: {', '.join(names)}"
-        for what, names in (
+        f"{problem}: {', '.join(names)}"
+        for problem, names in (
             ("missing", missing),
             ("unknown", unknown),
             ("of the wrong shape", sorted(misshaped)),
@@ -72,19 +82,25 @@ def load_official_state(model, state) -> None:
         variable.assign(value)
 
 
-def read_official_checkpoint(path) -> dict[str, np.ndarray]:
-    """Reads a state dict from a PyTorch file, without running code held in it.
+def read_official_checkpoint(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Reads a state dict from a PyTorch file without running code in it.
 
     Args:
         path: a file written by `torch.save(network.state_dict(), path)`.
 
     Returns:
-        Dict from the official names to numpy arrays.
+        Dict from the official names to NumPy arrays.
 
     Raises:
         ImportError: if PyTorch is not installed.
-        ValueError: if the file holds anything but tensors by name.
-        FileNotFoundError: if there is no such file.
+        ValueError: if the file is not a state dict of finite tensors.
+        FileNotFoundError: if the file does not exist.
+
+    Example:
+        >>> state = inres_tf.convert.read_official_checkpoint(
+        ...     "in_resnet20.pt")  # doctest: +SKIP
+        >>> state["conv1.weight"].shape  # doctest: +SKIP
+        (16, 3, 3, 3)
     """
     try:
         import torch
@@ -99,8 +115,8 @@ def read_official_checkpoint(path) -> dict[str, np.ndarray]:
     except Exception as error:
         raise ValueError(
             f"{path} is not a PyTorch state dict that can be read safely "
-            "(weights_only=True). If it holds a whole pickled network, as the official "
-            "train.py writes, save it again where you trust it with "
+            "(weights_only=True). If it is a whole pickled network, as written by the "
+            "official train.py, and you trust it, load it in PyTorch and save it with "
             "torch.save(network.state_dict(), ...)."
         ) from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
@@ -109,19 +125,19 @@ def read_official_checkpoint(path) -> dict[str, np.ndarray]:
         isinstance(name, str) and isinstance(value, torch.Tensor)
         for name, value in state.items()
     ):
-        raise ValueError(f"{path} holds no state dict: a dict of tensors by name.")
+        raise ValueError(f"{path} is not a state dict, a dict from names to tensors.")
     state = {name: tensor.detach() for name, tensor in state.items()}
-    broken = [name for name, tensor in state.items() if not tensor.isfinite().all()]
-    if broken:
-        raise ValueError(f"{path} holds values that are not finite: {broken[0]}.")
+    nonfinite = [name for name, tensor in state.items() if not tensor.isfinite().all()]
+    if nonfinite:
+        raise ValueError(f"{path} holds non-finite values: {nonfinite[0]}.")
     return {
         name: (tensor.float() if tensor.is_floating_point() else tensor).numpy()
         for name, tensor in state.items()
     }
 
 
-def _targets(model) -> dict:
-    """Official name to variable, for every variable of `model`."""
+def _targets(model) -> dict[str, Any]:
+    """Maps official names to the variables of `model`."""
     targets = {}
     starts = _block_starts(model)
     for layer in model.layers:
@@ -132,11 +148,11 @@ def _targets(model) -> dict:
             raise ValueError(
                 f"The official code has no network like {model.name}: only ResNets for "
                 "small images, such as in_resnet110, can be converted. "
-                f"Received: a network with the layer {layer.name!r}"
+                f"Received: a network with a layer {layer.name!r}"
             )
         if layer.name.endswith("_bn"):
-            for theirs, ours in _BATCH_NORM.items():
-                targets[f"{official}.{theirs}"] = getattr(layer, ours)
+            for official_part, keras_part in _BATCH_NORM.items():
+                targets[f"{official}.{official_part}"] = getattr(layer, keras_part)
         elif layer.name.endswith("_merge"):
             targets[official] = layer.k
         else:
@@ -147,7 +163,7 @@ def _targets(model) -> dict:
 
 
 def _block_starts(model) -> dict[str, int]:
-    """Block prefix (`"stage2_block1"`) to its index in the whole network."""
+    """Maps block prefixes (`"stage2_block1"`) to indices in the whole network."""
     names = [re.match(r"stage\d+_block\d+", layer.name) for layer in model.layers]
     order = dict.fromkeys(match.group() for match in names if match)
     return {
@@ -184,8 +200,8 @@ def _to_keras(value, variable):
         return value.transpose(2, 3, 1, 0)
     if value.ndim == 2:
         return value.T
-    scalar = tuple(variable.shape) == () and value.shape == (1,)
-    return value.reshape(()) if scalar else value
+    is_scalar = tuple(variable.shape) == () and value.shape == (1,)
+    return value.reshape(()) if is_scalar else value
 
 
 def _official_shape(variable):

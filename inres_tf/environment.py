@@ -16,18 +16,21 @@ _PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """Versions of the packages that decide a result."""
-    found = {}
+    """Versions of the installed packages that affect results, by package name."""
+    installed = {}
     for name in _PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def git_revision() -> str | None:
-    """Commit of the code that runs, with `+changes` if it differs from it; or None."""
+    """Commit of the running code, with `+changes` if files differ from it.
+
+    None if the code is not in a git repository.
+    """
     here = pathlib.Path(__file__).parent
     try:
         revision, changes = (
@@ -49,7 +52,7 @@ def git_revision() -> str | None:
 
 
 def processor() -> str:
-    """The processor's name, for tables of results."""
+    """Name of the processor."""
     try:
         for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

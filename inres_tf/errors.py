@@ -1,29 +1,35 @@
-"""What ends a program in one line."""
+"""Exceptions that the command-line programs report as one-line messages."""
 
 
 class UserError(Exception):
-    """A mistake or circumstance that the user can mend: one line, no traceback.
+    """A mistake or circumstance that the user can correct.
+
+    The command-line programs report it in one line, without a traceback.
 
     Attributes:
-        code: the exit code of a binary that it ends.
+        code: exit code of the program.
     """
 
-    code = 1
+    code: int = 1
 
 
 class WorkerLost(UserError):
     """Another worker of a distributed run is gone: exit code 69 (EX_UNAVAILABLE)."""
 
-    code = 69
+    code: int = 69
 
 
 class Stopped(UserError):
-    """A signal ended a run after a checkpoint.
+    """A signal ended a run after a checkpoint was saved.
 
-    Exit code 130 after Ctrl-C, and 75 (EX_TEMPFAIL: the same command again goes on)
-    after SIGTERM, by which clusters announce that they take a machine back.
+    The exit code is 130 after Ctrl-C and 75 (EX_TEMPFAIL: the same command resumes the
+    run) after SIGTERM, which clusters send before they reclaim a machine.
+
+    Args:
+        message: the error message.
+        preempted: whether the signal was SIGTERM.
     """
 
-    def __init__(self, message: str, preempted: bool):
+    def __init__(self, message: str, preempted: bool) -> None:
         super().__init__(message)
         self.code = 75 if preempted else 130

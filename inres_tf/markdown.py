@@ -1,10 +1,23 @@
 """Markdown tables of percentages."""
 
 import statistics
+from collections.abc import Sequence
 
 
-def percent(values) -> str:
-    """Accuracies in [0, 1], one a seed, as per cent: mean, and ± s.d. of several."""
+def percent(values: Sequence[float]) -> str:
+    """Formats the accuracies of several seeds as a percentage.
+
+    Args:
+        values: accuracies in [0, 1], one per seed.
+
+    Returns:
+        Their mean and, if there are several, `±` their standard deviation.
+
+    Example:
+        >>> from inres_tf import markdown
+        >>> markdown.percent([0.8, 0.9])
+        '85.0 ± 7.1'
+    """
     mean = f"{100 * statistics.fmean(values):.1f}"
     if len(values) == 1:
         return mean
@@ -12,7 +25,15 @@ def percent(values) -> str:
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
-    """A markdown table whose columns line up as plain text too."""
+    """Formats a markdown table whose columns are also aligned as plain text.
+
+    Example:
+        >>> from inres_tf import markdown
+        >>> print(markdown.table(["model", "clean"], [["resnet20", "92.1"]]))
+        | model    | clean |
+        |----------|-------|
+        | resnet20 | 92.1  |
+    """
     cells = [[cell.replace("|", "\\|") for cell in row] for row in [header, *rows]]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     lines = [

@@ -1,10 +1,21 @@
-"""Plots of training and evaluation. Every function returns a matplotlib figure."""
+"""Helpers for matplotlib figures."""
+
+from __future__ import annotations
 
 import itertools
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from inres_tf.files import atomic
 
-_STYLE = {
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_STYLE: dict[Any, Any] = {
     "axes.grid": True,
     "grid.alpha": 0.3,
     "axes.spines.top": False,
@@ -14,8 +25,25 @@ _STYLE = {
 }
 
 
-def make_axes(count=1, width=5.2, columns=None):
-    """A figure and its axes, in rows of `columns` where there are more."""
+def make_axes(
+    count: int = 1, width: float = 5.2, columns: int | None = None
+) -> tuple[Figure, np.ndarray]:
+    """Makes a figure of several panels.
+
+    Args:
+        count: number of panels.
+        width: width of a panel in inches.
+        columns: most panels in a row; all by default.
+
+    Returns:
+        The figure and its `count` axes.
+
+    Example:
+        >>> from inres_tf import plotting
+        >>> figure, axes = plotting.make_axes(3, columns=2)
+        >>> len(axes)
+        3
+    """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -29,33 +57,33 @@ def make_axes(count=1, width=5.2, columns=None):
         return figure, axes[:count]
 
 
-def save(figure, path) -> None:
+def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Writes a figure to a `.png` or `.svg` file, atomically."""
     with atomic(path) as temporary:
         figure.savefig(temporary)
 
 
-def shared_legend(figure, *axes) -> None:
-    """One legend of all panels, below them."""
-    handles = {}
+def shared_legend(figure: Figure, *axes: Axes) -> None:
+    """Adds one legend for all panels, below them."""
+    handles: dict[str, Artist] = {}
     for ax in axes:
         for handle, label in zip(*ax.get_legend_handles_labels()):
             handles.setdefault(label, handle)
-    # As many columns as there is room for: in points, a handle and the longest name.
-    room = 45 + 6 * max(map(len, handles), default=0)
-    columns = max(1, int(72 * figure.get_figwidth() // room))
+    # As many columns as fit. In points: 45 for a handle, 6 for a character of a label.
+    column = 45 + 6 * max(map(len, handles), default=0)
+    columns = max(1, int(72 * figure.get_figwidth() // column))
     figure.legend(handles.values(), handles, loc="outside lower center", ncols=columns)
 
 
-def line_styles():
-    """Colours, and for more than ten other markers."""
+def line_styles() -> Iterator[dict[str, Any]]:
+    """Yields ten colours with one marker, then with the next one, endlessly."""
     for marker in itertools.cycle("osD^v"):
         for color in itertools.islice(color_cycle(), 10):
             yield {"color": color, "marker": marker}
 
 
-def color_cycle():
-    """The colors of lines, over and over."""
+def color_cycle() -> Iterator[Any]:
+    """Yields ten line colours endlessly."""
     from matplotlib import color_sequences
 
     return itertools.cycle(color_sequences["tab10"])

@@ -1,6 +1,7 @@
-"""Progress bars that a terminal shows moving and a log file now and then."""
+"""Progress bars: live in a terminal, an occasional line in a log file."""
 
 import sys
+from collections.abc import Iterable
 
 from tqdm import tqdm
 
@@ -8,7 +9,7 @@ SECONDS_BETWEEN_LINES = 30
 
 
 class _Lines:
-    """A log file for tqdm: a line for each state of a bar, none for taking it away."""
+    """A stream for tqdm that writes each state of a bar as a line of its own."""
 
     def __init__(self, stream):
         self._stream = stream
@@ -21,15 +22,26 @@ class _Lines:
         self._stream.flush()
 
 
-def bar(iterable, label: str, unit: str, total=None, disable=False):
+def bar(
+    iterable: Iterable,
+    label: str,
+    unit: str,
+    total: int | None = None,
+    disable: bool = False,
+) -> tqdm:
     """Wraps an iterable in a progress bar on stderr.
 
     Args:
-        iterable: what to go through.
-        label: what is being done.
-        unit: what an item is called.
-        total: number of items, where `len` does not tell.
+        iterable: the items to iterate over.
+        label: text before the bar.
+        unit: name of an item.
+        total: number of items, if `iterable` has no length.
         disable: whether to show nothing.
+
+    Example:
+        >>> from inres_tf import progress
+        >>> sum(progress.bar([1, 2, 3], "adding", "number"))
+        6
     """
     live = sys.stderr.isatty()
     return tqdm(
@@ -40,7 +52,7 @@ def bar(iterable, label: str, unit: str, total=None, disable=False):
         disable=disable,
         leave=False,
         file=sys.stderr if live else _Lines(sys.stderr),
-        # A log file gets a line now and then, and none of what ends before.
+        # A log file gets few lines, and none from bars that finish early.
         mininterval=0.1 if live else SECONDS_BETWEEN_LINES,
         maxinterval=10 if live else SECONDS_BETWEEN_LINES,
         delay=0 if live else SECONDS_BETWEEN_LINES,

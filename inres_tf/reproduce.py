@@ -81,7 +81,8 @@ def reproduce(
     dataset = train_config.load()
     evaluation.validation.check_number(evaluation_config, dataset.test)
     jobs = [(model, seed) for model in config.models for seed in config.seeds]
-    finished, histories = [], {}
+    finished: list[pathlib.Path] = []
+    histories: dict[str, list[dict]] = {}
     for number, (name, seed) in enumerate(jobs, start=1):
         print(f"[{number}/{len(jobs)}] {name}, seed {seed}", flush=True)
         run = folder / f"{name}-seed{seed}"

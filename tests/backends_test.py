@@ -1,4 +1,4 @@
-"""The pure Keras part under JAX and PyTorch; `make test-backends` installs them."""
+"""The models under JAX and PyTorch, which `make test-backends` installs."""
 
 import importlib.util
 import os
@@ -13,7 +13,7 @@ import inres_tf
 import zoo
 from inres_tf.layers import damping_rates
 
-# In a process of its own: a backend is chosen once.
+# The backend of a process cannot change, so each one needs its own.
 PROBE = """
 import pathlib, sys, warnings
 warnings.simplefilter("error")
@@ -24,7 +24,7 @@ import inres_tf, zoo
 from inres_tf.layers import damping_rates
 
 assert keras.backend.backend() == sys.argv[2]
-# Keras itself imports what there is of TensorFlow as soon as it saves or loads.
+# Keras imports TensorFlow, if it is installed, when it first saves or loads a model.
 assert "tensorflow" not in sys.modules
 folder = pathlib.Path(sys.argv[1])
 for path in sorted(folder.glob("*.keras")):
@@ -37,7 +37,7 @@ for path in sorted(folder.glob("*.keras")):
     rates = list(damping_rates(model).values())
     np.testing.assert_allclose(rates, expected["rates"], rtol=1e-6, atol=1e-7)
     if model.name in zoo.list_models():
-        again = zoo.get_model(
+        restored = zoo.get_model(
             model.name,
             input_shape=pixels.shape[1:],
             classes=logits.shape[1],
@@ -45,7 +45,7 @@ for path in sorted(folder.glob("*.keras")):
             weights=path,
         )
         np.testing.assert_array_equal(
-            keras.ops.convert_to_numpy(again(pixels)), logits
+            keras.ops.convert_to_numpy(restored(pixels)), logits
         )
         damped = inres_tf.damp(model, "lambda_in")
         np.testing.assert_allclose(
@@ -71,7 +71,7 @@ print("trained")
 
 
 def classifiers(rng):
-    """Networks that cover every layer of the package, and their images."""
+    """Yields networks that cover every layer of the package, with images."""
     small, large = (
         rng.integers(0, 256, (4, s, s, 3)).astype(np.uint8) for s in (8, 32)
     )
@@ -94,7 +94,7 @@ def classifiers(rng):
 
 @pytest.fixture(scope="module")
 def references(tmp_path_factory):
-    """Networks saved under TensorFlow beside what they give."""
+    """Networks saved under TensorFlow, with their outputs."""
     folder, count = tmp_path_factory.mktemp("references"), 0
     for model, pixels in classifiers(np.random.default_rng(0)):
         model.save(folder / f"{model.name}.keras")
@@ -109,7 +109,7 @@ def references(tmp_path_factory):
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_other_backends_give_the_same(backend, references):
+def test_outputs_match_tensorflow(backend, references):
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed: make test-backends")
     folder, count = references
@@ -119,7 +119,7 @@ def test_other_backends_give_the_same(backend, references):
         cwd=os.path.dirname(os.path.dirname(os.path.abspath(__file__))),
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=600,
     )
     assert result.returncode == 0, result.stderr[-4000:]
     assert result.stdout.count("checked") == count and "trained" in result.stdout

@@ -1,4 +1,4 @@
-"""The benchmarks: that they run, and compare what they say they compare."""
+"""The benchmarks run, and measure what they claim."""
 
 import pathlib
 import re
@@ -13,7 +13,7 @@ import zoo
 from inres_tf import convert, corruptions
 
 BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
-# Tiny settings, and how many ratios with a goal the document then holds.
+# Tiny settings, and the number of ratios with a goal in the document.
 SCRIPTS = {
     "attack_speed": (
         [
@@ -38,7 +38,7 @@ SCRIPTS = {
         ],
         {1 + 3 + 4},
     ),
-    # Four of them against PyTorch, where it is installed.
+    # Four are relative to PyTorch, if it is installed.
     "training_speed": (
         ["--depth=8", "--batch_size=4", "--rounds=1", "--epochs=2"],
         {3, 4 + 3},
@@ -61,13 +61,13 @@ def test_benchmarks_run(script, tmp_path):
         [sys.executable, str(path), *options, f"--output={output}"],
         cwd=tmp_path,
         check=True,
-        timeout=900,
+        timeout=600,
     )
-    found = re.findall(
+    verdicts = re.findall(
         r"([\d.]+) \((met|missed): at (most|least) ([\d.]+)\)", output.read_text()
     )
-    assert len(found) in counts
-    for value, word, bound, goal in found:
+    assert len(verdicts) in counts
+    for value, word, bound, goal in verdicts:
         over, under = float(value) >= float(goal), float(value) <= float(goal)
         assert (word == "met") == (over if bound == "least" else under)
 
@@ -85,12 +85,12 @@ def test_verdicts(benchmarks):
     assert "met: at least 3)" in measure.verdict(values, 3, at_least=True)
 
 
-def test_things_compared_take_turns(benchmarks):
+def test_measurements_alternate(benchmarks):
     import measure
 
     calls = []
-    things = {name: lambda n=name: calls.append(n) for name in "ab"}
-    seconds = measure.compare(things, 3, "test")
+    functions = {name: lambda n=name: calls.append(n) for name in "ab"}
+    seconds = measure.compare(functions, 3, "test")
     assert calls[:2] == ["a", "b"]  # the warm-up
     rounds = [set(calls[i : i + 2]) for i in range(2, 8, 2)]
     assert len(calls) == 8 and rounds == [{"a", "b"}] * 3
@@ -98,37 +98,37 @@ def test_things_compared_take_turns(benchmarks):
 
 
 @pytest.mark.parametrize("damped", [True, False], ids=["in_resnet", "resnet"])
-def test_network_of_pytorch_is_that_of_the_zoo(damped, benchmarks, rng):
+def test_pytorch_network_matches_the_zoo(damped, benchmarks, rng):
     torch = pytest.importorskip("torch")
     import torch_network
 
-    theirs = torch_network.InResNet(20, damped)
+    torch_model = torch_network.InResNet(20, damped)
     with torch.no_grad():
-        for name, tensor in theirs.state_dict().items():
+        for name, tensor in torch_model.state_dict().items():
             if name.endswith(("weight", "bias", "mean", "var")) and tensor.ndim == 1:
                 tensor.copy_(torch.from_numpy(rng.uniform(0.5, 1.5, tensor.shape)))
-    ours = zoo.get_model(
+    model = zoo.get_model(
         "in_resnet20" if damped else "resnet20", classifier_activation=None
     )
-    convert.load_official_state(ours, theirs.state_dict())
+    convert.load_official_state(model, torch_model.state_dict())
     images = rng.integers(0, 256, (4, 32, 32, 3)).astype(np.float32)
     batch = torch.from_numpy(images.transpose(0, 3, 1, 2).copy())
     for training in (False, True):
         with torch.no_grad():
-            expected = theirs.train(training)(batch).numpy()
+            expected = torch_model.train(training)(batch).numpy()
         scale = np.abs(expected).max()
-        found = ours(images, training=training)
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * scale)
+        logits = model(images, training=training)
+        np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-4 * scale)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_picture_shows_each_corruption(channels):
-    picture = runpy.run_path(str(BENCHMARKS / "corruption_figure.py"))
-    image = picture["scene"]()[..., :channels]
-    figure = picture["figure"](image, severity=2)
+def test_figure_shows_each_corruption(channels):
+    script = runpy.run_path(str(BENCHMARKS / "corruption_figure.py"))
+    image = script["scene"]()[..., :channels]
+    figure = script["figure"](image, severity=2)
     shown = {ax.get_title(): ax.images[0] for ax in figure.axes if ax.images}
-    np.testing.assert_array_equal(shown.pop("as it is").get_array(), image.squeeze())
+    np.testing.assert_array_equal(shown.pop("original").get_array(), image.squeeze())
     assert list(shown) == list(corruptions.CORRUPTIONS)
-    for name, at in shown.items():
+    for name, panel in shown.items():
         expected = corruptions.corrupt(image[None], name, 2)[0].squeeze()
-        np.testing.assert_array_equal(at.get_array(), expected)
+        np.testing.assert_array_equal(panel.get_array(), expected)

@@ -19,13 +19,13 @@ from absl import flags
 import zoo
 from inres_tf import data, files
 
-# Two logical CPU devices stand for two GPUs.
+# Two logical CPU devices act as two GPUs.
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0],
     [tf.config.LogicalDeviceConfiguration()] * 2,
 )
 
-# As `make_strategy` does it, which is too late once a test has used TensorFlow.
+# `make_strategy` sets this, which is impossible once a test has used TensorFlow.
 tf.config.threading.set_inter_op_parallelism_threads(1)
 
 _ROOT = pathlib.Path(__file__).parents[1]
@@ -38,7 +38,7 @@ def digits():
 
 @pytest.fixture(scope="session")
 def trained(digits):
-    """A depth-8 network that reads digits well enough to be worth attacking."""
+    """A network of depth 8 with a high accuracy on digits."""
     keras.utils.set_random_seed(0)
     model = zoo.InResNet8(input_shape=digits.shape)
     model.compile("adam", "sparse_categorical_crossentropy")
@@ -47,7 +47,7 @@ def trained(digits):
 
 
 class Spy(keras.layers.Layer):
-    """Counts the images that a network is given, call by call, and its traces."""
+    """Records the batch size of every call of a network, and its traces."""
 
     def __init__(self, **settings):
         super().__init__(**settings)
@@ -55,13 +55,13 @@ class Spy(keras.layers.Layer):
 
     def call(self, images):
         self.traces.append(images.shape[0])
-        tf.py_function(lambda one: self.rows.append(len(one)), [images], [])
+        tf.py_function(lambda x: self.rows.append(len(x)), [images], [])
         return images
 
 
 @pytest.fixture(scope="session")
 def dense():
-    """Makes networks of given dense layers, `(weights, bias)` each, on flat pixels."""
+    """Function that returns a network of dense layers, `(weights, bias)` each."""
 
     def make(shape, *layers, activation="tanh", spy=False):
         model = keras.Sequential([keras.Input(shape)])
@@ -69,8 +69,8 @@ def dense():
             model.add(Spy(name="spy"))
         model.add(keras.layers.Flatten())
         for number, (weights, bias) in enumerate(layers, start=1):
-            last = number == len(layers)
-            model.add(keras.layers.Dense(len(bias), None if last else activation))
+            is_last = number == len(layers)
+            model.add(keras.layers.Dense(len(bias), None if is_last else activation))
             model.layers[-1].set_weights([np.asarray(weights), np.asarray(bias)])
         if spy:
             model.get_layer("spy").traces.clear()
@@ -97,19 +97,20 @@ def binary(monkeypatch, capsys):
         before = set(flags.FLAGS)
         capsys.readouterr()
         try:
-            with pytest.raises(SystemExit) as end:
+            with pytest.raises(SystemExit) as system_exit:
                 runpy.run_module(f"train.{name}", run_name="__main__")
         finally:
             for flag in set(flags.FLAGS) - before:
                 delattr(flags.FLAGS, flag)
             flags.FLAGS.unparse_flags()
-        return end.value.code, *capsys.readouterr()
+        return system_exit.value.code, *capsys.readouterr()
 
     return run
 
 
 @pytest.fixture
 def saved(trained, tmp_path):
+    """Path of the trained network as a `.keras` file."""
     path = tmp_path / "saved" / "model.keras"
     with files.atomic(path) as temporary:
         trained.save(temporary)
@@ -118,13 +119,13 @@ def saved(trained, tmp_path):
 
 @pytest.fixture
 def result_of():
-    """Function that makes a folder with the result of an evaluation."""
+    """Function that creates a folder with the result of an evaluation."""
 
     def make(folder, model="a", **changes):
-        found = {"model": model, "dataset": "digits", "num_examples": 50}
-        found |= {"protocol": "standard", "clean": {"accuracy": 0.8}}
+        result = {"model": model, "dataset": "digits", "num_examples": 50}
+        result |= {"protocol": "standard", "clean": {"accuracy": 0.8}}
         folder.mkdir(parents=True)
-        (folder / "evaluation.json").write_text(json.dumps(found | changes))
+        (folder / "evaluation.json").write_text(json.dumps(result | changes))
         return folder
 
     return make
@@ -132,10 +133,9 @@ def result_of():
 
 @pytest.fixture
 def run_of():
-    """Function that makes a run's folder with metrics."""
+    """Function that creates the folder of a run with the metrics of one epoch."""
 
     def make(folder):
-        """A folder with the metrics of one epoch, as training leaves it."""
         folder.mkdir(parents=True)
         names = (
             "epoch loss accuracy val_loss val_accuracy learning_rate images_per_second"

@@ -1,8 +1,9 @@
-"""The repository tests itself: targets, documents, pins, the direction of imports."""
+"""Tests of the repository: targets, documents, pins, the direction of imports."""
 
 import ast
 import importlib
 import pathlib
+import pkgutil
 import re
 import shlex
 
@@ -21,28 +22,26 @@ SOURCES = sorted(
     p for d in ("inres_tf", "zoo", "train") for p in (ROOT / d).rglob("*.py")
 )
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+# The changelog names what was moved.
+CURRENT = [path for path in DOCUMENTS if path.name != "CHANGELOG.md"]
 
 
-def imports(path):
-    """Top-level names and, for our own packages, modules that a file imports."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+def imported_names(source):
+    """The dotted names of all modules, classes and functions that a source imports."""
+    names = set()
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and not node.level:
-            found |= {node.module} | {f"{node.module}.{a.name}" for a in node.names}
-    return found
+            names |= {node.module} | {f"{node.module}.{a.name}" for a in node.names}
+    return names
 
 
-def packages(path):
-    return {name.split(".")[0] for name in imports(path)}
-
-
-def within(path):
+def relative(path):
     return path.relative_to(ROOT).as_posix()
 
 
-# The rooms of inres_tf by floor; a module that is in no room stands on the ground.
+# The rooms (folders) of inres_tf by floor; modules in no room are on floor 0.
 FLOORS = {
     "layers": 1,
     "solvers": 1,
@@ -58,44 +57,44 @@ FLOORS = {
     "analysis": 6,
     "reproduce": 7,
 }
-# The one arrow within a floor: ready-made sets are read as other data sets are.
-BESIDE = {("corruptions", "data")}
-# No TensorFlow: these run on any backend.
+# The one import within a floor: ready-made corrupted sets are datasets.
+SAME_FLOOR = {("corruptions", "data")}
+# These run on any backend of Keras, without TensorFlow.
 PURE = ("inres_tf/layers/", "inres_tf/solvers/", "zoo/")
 PURE_FILES = {
     f"inres_tf/models/{name}.py" for name in ("damping", "graph", "residuals")
 } | {"inres_tf/__init__.py"}
-# Rooms that the zoo may import.
-OF_ZOO = ("layers", "solvers", "models.damping", "models.graph", "models.residuals")
+# What the zoo may import.
+FOR_ZOO = ("layers", "solvers", "models.damping", "models.graph", "models.residuals")
 
 
 def room_of(module):
-    """The room of a module of inres_tf, by its dotted name."""
+    """The room of a module of inres_tf; None on floor 0."""
     parts = module.split(".")
     return parts[1] if len(parts) > 1 and parts[1] in FLOORS else None
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=within)
-def test_imports_point_one_way(path):
+@pytest.mark.parametrize("path", SOURCES, ids=relative)
+def test_imports_point_downwards(path):
     module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-    package, used = module.split(".")[0], packages(path)
-    ours = {name for name in imports(path) if name.startswith("inres_tf.")}
-    if package == "inres_tf":
-        assert not used & {"zoo", "train"}
+    names = imported_names(path.read_text())
+    packages = {name.split(".")[0] for name in names}
+    internal = {name for name in names if name.startswith("inres_tf.")}
+    if module.startswith("inres_tf"):
+        assert not packages & {"zoo", "train"}
         room = room_of(module)
-        for other in {room_of(name) for name in ours} - {None, room}:
-            assert (room, other) in BESIDE or FLOORS[other] < FLOORS.get(room, 0)
-    if package == "zoo":
-        assert "train" not in used
-        allowed = tuple(f"inres_tf.{name}" for name in OF_ZOO)
-        assert all(name.startswith(allowed) for name in ours)
-    if (
-        within(path).startswith(PURE) or within(path) in PURE_FILES
-    ) and path.name != "tensorflow_ops.py":
-        assert "tensorflow" not in used
+        for other in {room_of(name) for name in internal} - {None, room}:
+            assert (room, other) in SAME_FLOOR or FLOORS[other] < FLOORS.get(room, 0)
+    if module.startswith("zoo"):
+        assert "train" not in packages
+        allowed = tuple(f"inres_tf.{name}" for name in FOR_ZOO)
+        assert all(name.startswith(allowed) for name in internal)
+    pure = relative(path).startswith(PURE) or relative(path) in PURE_FILES
+    if pure and path.name != "tensorflow_ops.py":
+        assert "tensorflow" not in packages
 
 
-def test_build_has_the_rooms_and_their_floors():
+def test_build_lists_the_rooms_and_their_floors():
     build = (ROOT / "BUILD").read_text()
     listed = re.search(r"\nROOMS = \{(.*?)\n\}", build, re.S).group(1)
     rooms = set(re.findall(r'^    "(\w+)":', listed, re.M))
@@ -105,8 +104,8 @@ def test_build_has_the_rooms_and_their_floors():
         assert FLOORS[room] == int(floor) + 1
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=within)
-def test_files_stay_readable(path):
+@pytest.mark.parametrize("path", SOURCES, ids=relative)
+def test_files_are_short(path):
     assert len(path.read_text().splitlines()) <= 520
 
 
@@ -115,7 +114,7 @@ def test_every_test_file_is_collected_and_in_build():
     assert 'glob(["tests/**/*_test.py"])' in build
     helpers = {"conftest.py", "run.py", "import_room.py"}
     for path in (ROOT / "tests").rglob("*.py"):
-        # Bazel makes empty __init__.py files.
+        # Bazel creates empty __init__.py files.
         assert path.name in {*helpers, "__init__.py"} or path.name.endswith("_test.py")
     listed = re.search(r"BINARIES = \[(.*?)\]", build, re.S).group(1)
     binaries = {
@@ -124,7 +123,7 @@ def test_every_test_file_is_collected_and_in_build():
     assert set(re.findall(r'"(\w+)"', listed)) == binaries - {"cli"}
 
 
-def test_every_package_is_shipped_with_its_types():
+def test_every_package_is_distributed_with_its_types():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     assert project["packages"]["find"]["include"] == ["inres_tf*", "zoo*", "train*"]
     assert project["package-data"]["*"] == ["*.pyi", "py.typed"]
@@ -141,17 +140,41 @@ def test_requirements_pin_every_dependency():
         for line in (ROOT / "requirements.txt").read_text().splitlines()
         if "==" in line and not line.startswith("#")
     }
-    wanted = project["dependencies"] + project["optional-dependencies"]["dev"]
-    assert {re.match(r"[\w-]+", d).group() for d in wanted} <= pins
+    needed = project["dependencies"] + project["optional-dependencies"]["dev"]
+    assert {re.match(r"[\w-]+", d).group() for d in needed} <= pins
     required = {"tensorflow", "keras", "tensorflow-datasets", "cleverhans", "absl-py"}
     assert required <= pins
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.name)
-def test_links_in_documents_lead_somewhere(path):
-    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text()):
-        if not re.match(r"https?:", target):
-            assert (path.parent / target).exists(), target
+def test_links_in_documents_work(path):
+    for target, anchor in re.findall(r"\]\(([^)#]*)(#[^)]*)?\)", path.read_text()):
+        if re.match(r"https?:", target):
+            continue
+        file = path.parent / target if target else path
+        assert file.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", file.read_text(), re.M)
+            anchors = {
+                "#" + re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+                for heading in headings
+            }
+            assert anchor in anchors
+
+
+@pytest.mark.parametrize("path", CURRENT, ids=lambda p: p.name)
+def test_names_in_documents_exist(path):
+    text = path.read_text()
+    names = set(re.findall(r"\binres_tf(?:\.\w+)+", text))
+    if path.name != "CONTRIBUTING.md":  # whose code contributing_test.py runs
+        for block in re.findall(r"```python\n(.*?)```", text, re.S):
+            names |= imported_names(block)
+    for name in names:
+        pkgutil.resolve_name(name)
+    folders = "inres_tf|zoo|train|tests|benchmarks|docs"
+    files = re.findall(rf"`((?:{folders})/[\w./]*)`", text)
+    for file in files + re.findall(r"python (benchmarks/\w+\.py)", text):
+        assert (ROOT / file).exists(), file
 
 
 def commands():
@@ -163,7 +186,7 @@ def commands():
 
 
 @pytest.mark.parametrize("command", list(commands()))
-def test_commands_in_documents_use_flags_that_exist(command):
+def test_commands_in_documents_use_existing_flags(command):
     import dataclasses
 
     from inres_tf.analysis import AnalysisConfig
@@ -194,11 +217,11 @@ def test_commands_in_documents_use_flags_that_exist(command):
 
 
 def test_examples_in_the_readme_run(tmp_path, monkeypatch):
-    """Each python block of the README, in a folder of its own."""
+    """Runs every python block of the README in a temporary folder."""
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
     assert len(blocks) >= 3
     monkeypatch.chdir(tmp_path)
-    # What the reader has: photos in folders, a trained network.
+    # The reader's files: photos in folders, a trained network.
     zoo.InResNet20(input_shape=(8, 8, 3), classes=4).save("trained.keras")
     for i in range(12):
         path = tmp_path / "photos" / "ab"[i % 2] / f"{i}.png"
@@ -208,20 +231,18 @@ def test_examples_in_the_readme_run(tmp_path, monkeypatch):
         exec(compile(block, "README.md", "exec"), {})
 
 
-def test_table_of_the_zoo_is_what_the_command_prints(monkeypatch):
-    """docs/zoo.md is made by: python -m train.list."""
+def test_table_of_the_zoo_is_the_output_of_the_command():
+    """`python -m train.list` prints the table of docs/zoo.md."""
     table = importlib.import_module("train.list").table(zoo.list_models())
     assert table in (ROOT / "docs" / "zoo.md").read_text()
     readme = (ROOT / "README.md").read_text()
     assert f"all {len(zoo.list_models())}" in readme
-    rows = re.findall(r"`(\w+)`", readme[: readme.index("## Three examples")])
-    assert {name for name in rows if not name.startswith("zoo")} <= set(
-        zoo.list_models()
-    )
+    names = re.findall(r"`(\w+)`", readme[: readme.index("## Three examples")])
+    assert set(names) <= set(zoo.list_models())
 
 
-def test_the_two_commands_are_on_the_first_screen():
-    first = "\n".join((ROOT / "README.md").read_text().splitlines()[:45])
-    assert "make demo" in first and "make test" in first and "x_{l+1}" in first
+def test_the_first_screen_of_the_readme_has_the_two_commands():
+    screen = "\n".join((ROOT / "README.md").read_text().splitlines()[:45])
+    assert "make demo" in screen and "make test" in screen and "x_{l+1}" in screen
     makefile = (ROOT / "Makefile").read_text()
     assert re.search(r"^demo:", makefile, re.M) and re.search(r"^test:", makefile, re.M)

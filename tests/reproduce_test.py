@@ -5,14 +5,13 @@ import numpy as np
 import pytest
 
 import zoo
-from inres_tf import markdown, reproduce
+from inres_tf import evaluation, markdown, reproduce, training
 from inres_tf.data import Images
 from inres_tf.errors import Stopped, UserError
 from inres_tf.evaluation import evaluator
 from inres_tf.evaluation.config import EvaluationConfig
 from inres_tf.evaluation.validation import check_number
 from inres_tf.reproduce import ReproduceConfig
-from inres_tf.training import run as training_run
 from inres_tf.training.config import TrainConfig
 from inres_tf.training.run import Loop, TrainResult
 
@@ -51,7 +50,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-def test_leaves_tables_plots_and_one_report(folder):
+def test_tables_plots_and_a_report_are_written(folder):
     names = {p.name for p in folder.iterdir()}
     runs = {f"{m}-seed{s}" for m in MODELS for s in (0, 1)}
     assert names == runs | {
@@ -65,20 +64,18 @@ def test_leaves_tables_plots_and_one_report(folder):
         "lambda_by_depth.png",
         "trade_off.png",
     }
-    found = json.loads((folder / "results.json").read_text())
-    assert [(r["model"]) for r in found["results"]] == [
-        m for m in MODELS for _ in (0, 1)
-    ]
-    assert found["facts"]["command"] == "the command"
-    rates = found["results"][2]["lambda"].values()
-    assert found["facts"]["damped blocks with λ = 0"] == (
+    written = json.loads((folder / "results.json").read_text())
+    assert [r["model"] for r in written["results"]] == [m for m in MODELS for _ in "01"]
+    assert written["facts"]["command"] == "the command"
+    rates = written["results"][2]["lambda"].values()
+    assert written["facts"]["damped blocks with λ = 0"] == (
         f"in_resnet20 {sum(r == 0 for r in rates)} of 6"
     )
 
 
-def test_report_needs_no_other_file(folder):
+def test_the_report_is_self_contained(folder):
     page = (folder / "report.html").read_text()
-    # Two attacks and their worst, two noises, two radii's trade-off, λ, the curves.
+    # Two attacks and the worst case, two noises, trade-offs at two ε, λ, training.
     assert page.count("data:image/svg+xml;base64,") == 9
     assert not re.search(r'(src|href)="(?!data:)', page) and "@import" not in page
     assert 'name="viewport"' in page and "the command" in page
@@ -86,17 +83,15 @@ def test_report_needs_no_other_file(folder):
         assert f"<td>{model}</td>" in page
 
 
-def test_tables_hold_the_evaluations(folder):
+def test_tables_show_the_evaluations(folder):
     text = (folder / "results.md").read_text()
     results = json.loads((folder / "results.json").read_text())["results"]
-    mine = [r for r in results if r["model"] == "in_resnet20"]
     pgd = [
-        next(
-            a["accuracy"]
-            for a in r["attacks"]
-            if (a["name"], a["eps"]) == ("pgd", 32.0)
-        )
-        for r in mine
+        attack["accuracy"]
+        for result in results
+        if result["model"] == "in_resnet20"
+        for attack in result["attacks"]
+        if (attack["name"], attack["eps"]) == ("pgd", 32.0)
     ]
     line = [row for row in text.splitlines() if row.startswith("| in_resnet20")][2]
     assert line.split("|")[-2].strip() == markdown.percent(pgd) and "±" in line
@@ -109,29 +104,29 @@ def test_tables_hold_the_evaluations(folder):
     ]
 
 
-def test_what_is_finished_is_not_done_again(folder, monkeypatch):
+def test_finished_trainings_and_evaluations_are_not_repeated(folder, monkeypatch):
     before = (folder / "results.md").read_text()
 
-    def never(*args, **kwargs):
-        raise AssertionError("done again")
+    def fail(*args, **kwargs):
+        raise AssertionError("repeated")
 
-    monkeypatch.setattr(Loop, "run", never)
-    monkeypatch.setattr(evaluator, "evaluate_model", never)
+    monkeypatch.setattr(Loop, "run", fail)
+    monkeypatch.setattr(evaluation, "evaluate_model", fail)
     run(folder, verbose=2)
     assert (folder / "results.md").read_text() == before
 
 
-def test_damaged_evaluation_is_made_again(folder, monkeypatch):
+def test_a_damaged_evaluation_is_repeated(folder, monkeypatch):
     path = folder / "resnet8-seed0" / "evaluation.json"
     result = json.loads(path.read_text())
     path.write_text(path.read_text()[:50])
     run(folder)
-    again = json.loads(path.read_text())
-    assert again["attacks"] == result["attacks"]
-    assert again["corruptions"] == result["corruptions"]
+    repeated = json.loads(path.read_text())
+    assert repeated["attacks"] == result["attacks"]
+    assert repeated["corruptions"] == result["corruptions"]
 
 
-def test_mistakes_are_found_before_any_training(tmp_path):
+def test_invalid_settings_are_rejected_before_any_training(tmp_path):
     with pytest.raises(UserError, match="--num_examples=60 is more than"):
         few = EvaluationConfig(num_examples=60)
         check_number(few, Images(np.zeros(1), np.zeros(1)))
@@ -146,38 +141,24 @@ def test_mistakes_are_found_before_any_training(tmp_path):
     assert not (tmp_path / "main").exists()
 
 
-def test_model_of_other_classes_is_refused(digits):
+def test_a_model_with_other_classes_is_rejected(digits):
     model = zoo.ResNet8(input_shape=digits.shape, classes=100)
-    with pytest.raises(UserError, match="knows 100 classes and dataset digits has 10"):
+    with pytest.raises(UserError, match="100 classes, but dataset digits has 10"):
         evaluator.evaluate_model(model, digits, EvaluationConfig())
 
 
-def test_another_reproduction_does_not_mix_in(folder):
+def test_another_reproduction_needs_another_folder(folder):
     with pytest.raises(UserError, match=r"run \(--learning_rate=0.1 there, 0.2"):
         run(folder, learning_rate=0.2)
-    with pytest.raises(UserError, match="--resume goes on with it"):
+    with pytest.raises(UserError, match="already holds this run; use --resume"):
         run(folder, resume=False)
     with pytest.raises(UserError, match=r"holds another run \(--seeds=\[0, 1\] there"):
         run(folder, seeds=(0,))
 
 
-def test_interruption_is_passed_on(tmp_path, monkeypatch):
+def test_an_interruption_is_raised_with_its_checkpoint(tmp_path, monkeypatch):
     cut = TrainResult(None, [], None, None, preempted=True)
-    monkeypatch.setattr(training_run, "train", lambda *args: cut)
+    monkeypatch.setattr(training, "train", lambda *args: cut)
     with pytest.raises(Stopped, match="preempted: a checkpoint is saved"):
         run(tmp_path / "main")
     assert not (tmp_path / "main" / "report.html").exists()
-
-
-def test_percent_is_the_mean_and_the_standard_deviation():
-    assert markdown.percent([0.8456]) == "84.6"
-    assert markdown.percent([0.8, 0.9]) == "85.0 ± 7.1"
-
-
-def test_markdown_lines_up():
-    text = markdown.table(["a", "long"], [["wide cell", "1"]])
-    assert text.splitlines() == [
-        "| a         | long |",
-        "|-----------|------|",
-        "| wide cell | 1    |",
-    ]

@@ -1,1 +1,1 @@
-"""Command-line programs: flags, a frozen configuration, one library call, a result."""
+"""Command-line programs: from flags to one library call and its printed result."""

@@ -1,12 +1,12 @@
-r"""Analyses a classifier: landscape, growth by depth, Lipschitz, calibration.
+r"""Analyses a classifier: loss landscape, growth of perturbations, calibration etc.
 
 python -m train.analyze --checkpoint=runs/in_resnet20 --dataset=cifar10 \
     --data_dir=DATA --eps=8 --rates=0,0.5,1 --output_dir=runs/in_resnet20/analysis
 
-Prints tables and writes, for each analysis, its arrays (NAME.npz) and its plot
-(NAME.png), and analysis.json. --nolandscape and the like leave one out. --checkpoint
-takes a run's --output_dir, one of its checkpoints or a .keras file; --model and
---weights a model of the zoo.
+Prints tables and writes the arrays (NAME.npz) and the plot (NAME.png) of each analysis,
+and analysis.json. --nolandscape etc. skip an analysis. --checkpoint takes a run's
+--output_dir, one of its checkpoints or a .keras file; --model and --weights take a
+model of the zoo.
 """
 
 from absl import flags
@@ -18,7 +18,7 @@ from inres_tf.errors import UserError
 from train import cli, models
 
 
-def define_flags():
+def define_flags() -> None:
     """Defines the flags of this binary."""
     cli.define_flags(DataConfig)
     cli.define_flags(AnalysisConfig)
@@ -26,8 +26,8 @@ def define_flags():
     flags.DEFINE_string("output_dir", None, "Folder for the arrays, plots and numbers.")
 
 
-def main():
-    """Analyses as the flags say."""
+def main() -> None:
+    """Analyses the model."""
     data_config = cli.read_flags(DataConfig)
     config = cli.read_flags(AnalysisConfig)
     folder = flags.FLAGS.output_dir

@@ -1,26 +1,34 @@
-"""What all binaries share: flags from a dataclass, and errors in one line."""
+"""Shared code of the binaries: flags from dataclasses, and one-line errors."""
 
 import dataclasses
 import errno
+import io
 import os
 import pathlib
 import sys
 import tempfile
 import types
 import typing
+from collections.abc import Callable, Collection
+from typing import Any, TypeVar
 
 from absl import app, flags, logging
 
+from inres_tf.config import Config
 from inres_tf.errors import UserError
 
+_ConfigT = TypeVar("_ConfigT", bound=Config)
 
-def define_flags(config_class, leave_out=(), **overrides) -> None:
+
+def define_flags(
+    config_class: type[Config], leave_out: Collection[str] = (), **overrides: Any
+) -> None:
     """Defines an absl flag for every field of a dataclass of settings.
 
     Args:
-        config_class: dataclass made of `inres_tf.config.setting` fields.
-        leave_out: fields that get no flag.
-        **overrides: other defaults for some of the flags.
+        config_class: dataclass whose fields are made by `inres_tf.config.config_field`.
+        leave_out: names of fields without a flag.
+        **overrides: defaults that differ from those of the fields.
     """
     for field in dataclasses.fields(config_class):
         if field.name in leave_out:
@@ -33,24 +41,25 @@ def define_flags(config_class, leave_out=(), **overrides) -> None:
         elif kind is tuple:
             flags.DEFINE_list(field.name, ",".join(f"{v}" for v in default), text)
         else:
-            define = {
+            define: dict[type, Callable[..., Any]] = {
                 bool: flags.DEFINE_bool,
                 int: flags.DEFINE_integer,
                 float: flags.DEFINE_float,
                 str: flags.DEFINE_string,
-            }[kind]
-            define(field.name, default, text)
+            }
+            define[kind](field.name, default, text)
 
 
-def read_flags(config_class, **values):
-    """Makes the dataclass of `define_flags` from the flags' values.
+def read_flags(config_class: type[_ConfigT], **values: Any) -> _ConfigT:
+    """Creates a dataclass of settings from the values of its flags.
 
     Args:
-        config_class: as in `define_flags`.
-        **values: fields that are not flags of that name.
+        config_class: dataclass whose flags were defined by `define_flags`.
+        **values: values of fields without a flag.
 
     Raises:
-        UserError: if a list holds what is no number, or the dataclass refuses a value.
+        UserError: if an item of a list has the wrong type, or the dataclass rejects a
+            value.
     """
     for field in dataclasses.fields(config_class):
         if field.name in values:
@@ -63,23 +72,31 @@ def read_flags(config_class, **values):
 
 
 def define_model_flags() -> None:
-    """Defines the flags that name a trained model."""
+    """Defines the flags that select a trained model."""
     flags.DEFINE_string(
         "checkpoint",
         None,
         "A run's --output_dir, one of its checkpoints, or a .keras file.",
     )
-    flags.DEFINE_string("model", None, "Instead of --checkpoint: a model of the zoo.")
+    flags.DEFINE_string("model", None, "A model of the zoo, instead of --checkpoint.")
     flags.DEFINE_string(
-        "weights", None, "Weights of --model: shipped ones by name, or a file."
+        "weights", None, "Weights of --model: a name of shipped weights, or a file."
     )
 
 
-def check_writable(path) -> None:
-    """Raises OSError if a file cannot be written, before the work for it is done."""
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Checks before a computation that its result can be written.
+
+    Args:
+        path: the file to write, which need not exist.
+
+    Raises:
+        UserError: if the path is a folder.
+        PermissionError: if the file cannot be written.
+    """
     path = pathlib.Path(path)
     if path.is_dir():
-        raise UserError(f"--output={path} is a folder; it must name a file")
+        raise UserError(f"--output={path} must be a file, but is a folder")
     folder = path.parent
     while not folder.exists():
         folder = folder.parent
@@ -88,7 +105,7 @@ def check_writable(path) -> None:
 
 
 def _kind(field):
-    """The plain type of a field: `str` for `str | None`, `tuple` for a tuple."""
+    """Returns the plain type of a field: `str` for `str | None`, `tuple` for tuples."""
     kind = typing.get_origin(field.type) or field.type
     if kind in (types.UnionType, typing.Union):
         kind = next(t for t in typing.get_args(field.type) if t is not type(None))
@@ -96,13 +113,13 @@ def _kind(field):
 
 
 def _items(field, values):
-    """A list flag's items in the type of the field; `none` or nothing: empty."""
+    """Converts the items of a list flag to the field's type; `none` means no items."""
     values = [v.strip() for v in values if v.strip()]
     if values == ["none"]:
         return ()
-    item = typing.get_args(field.type)[0]
+    item_type = typing.get_args(field.type)[0]
     try:
-        return tuple(item(v) for v in values)
+        return tuple(item_type(v) for v in values)
     except ValueError as error:
         raise UserError(f"--{field.name}: {error}") from error
 
@@ -112,7 +129,7 @@ def _parse(argv):
         return flags.FLAGS(argv, known_only=False)
     except flags.Error as error:
         message = " ".join(str(error).split())
-        print(f"{_program(argv)}: {message}; --help lists the flags", file=sys.stderr)
+        print(f"{_program(argv)}: {message}; see --help", file=sys.stderr)
         sys.exit(2)
 
 
@@ -122,22 +139,22 @@ def _program(argv):
 
 
 def import_tensorflow() -> None:
-    """Imports TensorFlow, and Keras with it, without their start-up notices.
+    """Imports TensorFlow and Keras without their start-up messages.
 
-    The notices are written before any setting of the log level counts, and would stand
-    before a program's own output. They are shown if the import fails.
+    TensorFlow writes them to stderr before the log level takes effect. They are shown
+    only if the import fails.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    with tempfile.TemporaryFile() as held:
+    with tempfile.TemporaryFile() as messages:
         stderr = os.dup(2)
-        os.dup2(held.fileno(), 2)
+        os.dup2(messages.fileno(), 2)
         try:
             import keras  # noqa: F401
             import tensorflow  # noqa: F401
         except BaseException:
-            held.seek(0)
-            os.write(stderr, held.read())
+            messages.seek(0)
+            os.write(stderr, messages.read())
             raise
         finally:
             os.dup2(stderr, 2)
@@ -145,42 +162,43 @@ def import_tensorflow() -> None:
 
 
 def _tensorflow_message(error: Exception) -> str | None:
-    """The message of TensorFlow's own refusal of the disk; None for other errors."""
+    """Returns the message of an error of TensorFlow (a full disk), else None."""
     tensorflow = sys.modules.get("tensorflow")
     if tensorflow is None or not isinstance(error, tensorflow.errors.OpError):
         return None
     return (error.message or str(error)).splitlines()[0]
 
 
-def run(main, positional=False, tensorflow=True) -> None:
-    """Runs a program: `main()` after the flags are read, its errors in one line.
+def run(
+    main: Callable[..., Any], positional: bool = False, tensorflow: bool = True
+) -> None:
+    """Parses the flags, runs `main` and reports its errors in one line.
 
-    A user's mistake and a refusal of the disk exit with code 1 (or that of the
-    `UserError`), wrong flags with 2, an interruption with 130; anything else is a
-    defect and shows its traceback.
+    `UserError` exits with its own code (1 by default), errors of the file system or of
+    TensorFlow with 1, invalid flags with 2 and Ctrl-C with 130. Any other exception is
+    a defect and shows its traceback.
 
     Args:
-        main: function of no arguments or, with `positional`, of the list of those that
-            are no flags. It may return an exit code.
-        positional: whether such arguments are taken. The docstring of the program, which
-            --help shows, says what they are.
-        tensorflow: whether the program needs TensorFlow, which is imported once the
-            flags are read.
+        main: function without arguments or, with `positional`, of the list of
+            positional arguments. It may return an exit code.
+        positional: whether the program takes positional arguments.
+        tensorflow: whether to import TensorFlow once the flags are parsed.
     """
     program = _program(sys.argv)
 
     def guarded(argv):
         if len(argv) > 1 and not positional:
             print(
-                f"{program}: unexpected argument {argv[1]!r}; flags are --NAME=VALUE, "
-                "and --help lists them",
+                f"{program}: unexpected argument {argv[1]!r}; flags have the form "
+                "--NAME=VALUE, see --help",
                 file=sys.stderr,
             )
             sys.exit(2)
         logging.set_verbosity(logging.WARNING)
-        # λ and ε must not end a run whose terminal does not know them.
-        sys.stdout.reconfigure(errors="replace")
-        sys.stderr.reconfigure(errors="replace")
+        # A terminal whose encoding lacks λ or ε must not end a run.
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")
         code = 1
         try:
             if tensorflow:
@@ -201,7 +219,8 @@ def run(main, positional=False, tensorflow=True) -> None:
         print(f"{program}: {' '.join(message.split())}", file=sys.stderr)
         sys.exit(code)
 
-    # So that --help shows them: absl credits flags to the module that defines them.
+    # --help shows only the flags of the main module, but absl assigns flags to the
+    # module that defines them.
     for flag in flags.FLAGS.flags_by_module_dict().get(__name__, ()):
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
     app.run(guarded, flags_parser=_parse)

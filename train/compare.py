@@ -1,11 +1,11 @@
-r"""Compares results of evaluations: tables with intervals and tests, plots, a report.
+r"""Compares evaluation results: tables with intervals and tests, plots, a report.
 
 python -m train.compare RUN ... [--baseline=NAME] [--output_dir=comparison]
 
-A RUN is a file of train.evaluate --output, a run's folder, or a folder with runs
-somewhere below it, as train.reproduce leaves. NAME=RUN gives it another name in tables.
-Runs of the same name whose trainings differ in the seed alone make one row: mean and
-standard deviation. Results on other images, or of another protocol, are refused.
+A RUN is a file of train.evaluate --output, the folder of a run, or a folder with runs
+below it, such as that of train.reproduce. NAME=RUN shows it under another name. Runs of
+the same name that were trained with different seeds share a row, with mean and standard
+deviation. Results on different images or of different protocols are not compared.
 """
 
 import json
@@ -20,13 +20,13 @@ from inres_tf.errors import UserError
 from train import cli
 
 
-def define_flags():
+def define_flags() -> None:
     """Defines the flags of this binary."""
     flags.DEFINE_string(
         "baseline",
         None,
-        "The model with which the others are compared, by its name in the tables; the "
-        "first by default.",
+        "Name in the tables of the model that the others are compared with; the first "
+        "by default.",
     )
     flags.DEFINE_string(
         "output_dir",
@@ -39,27 +39,34 @@ def define_flags():
     flags.DEFINE_bool(
         "allow_different",
         False,
-        "Give results on other images or of another protocol tables of their own.",
+        "Accept different images or protocols, with one table for each.",
     )
 
 
-def main(arguments):
-    """Compares as the arguments and flags say."""
+def main(arguments: list[str]) -> None:
+    """Compares the results."""
     if not arguments:
         raise UserError(
-            "name what to compare: files of train.evaluate --output, or runs' folders"
+            "name at least one RUN: a file of train.evaluate --output or a run's folder"
         )
     folder = pathlib.Path(flags.FLAGS.output_dir)
     runs = reporting.read_measurements(arguments)
-    found = reporting.compare(runs, flags.FLAGS.baseline, flags.FLAGS.allow_different)
+    comparisons = reporting.compare(
+        runs, flags.FLAGS.baseline, flags.FLAGS.allow_different
+    )
     cli.check_writable(folder / "report.html")
-    facts = reporting.html.facts_of(found)
+    facts = reporting.html.facts_of(comparisons)
     facts["command"] = shlex.join(["python", "-m", "train.compare", *sys.argv[1:]])
-    path = reporting.html.write(folder, "comparison", flags.FLAGS.title, facts, found)
-    numbers = {"facts": facts, "comparisons": [one.as_json() for one in found]}
+    report = reporting.html.write(
+        folder, "comparison", flags.FLAGS.title, facts, comparisons
+    )
+    numbers = {
+        "facts": facts,
+        "comparisons": [comparison.as_json() for comparison in comparisons],
+    }
     files.write_text(folder / "comparison.json", json.dumps(numbers, indent=2) + "\n")
     print((folder / "comparison.md").read_text(encoding="utf-8"))
-    print(f"report: {path}")
+    print(f"report: {report}")
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@ r"""Converts a checkpoint of the official PyTorch code to a Keras model.
 python -m train.convert --official_checkpoint=state.pt --model=in_resnet110 \
     --output=in_resnet110.keras
 
-Reads a state dict, `torch.save(network.state_dict(), ...)`, without running code held
-in it. Needs PyTorch: pip install 'inres-tf[torch]'.
+Reads a state dict, `torch.save(network.state_dict(), ...)`, without running code in it.
+Needs PyTorch: pip install 'inres-tf[torch]'.
 """
 
 from absl import flags
@@ -15,15 +15,15 @@ from inres_tf.errors import UserError
 from train import cli, models
 
 
-def define_flags():
+def define_flags() -> None:
     """Defines the flags of this binary."""
     flags.DEFINE_string("official_checkpoint", None, "PyTorch file of a state dict.")
-    flags.DEFINE_string("model", "in_resnet110", "Model of the zoo it is a state of.")
+    flags.DEFINE_string("model", "in_resnet110", "Model of the zoo with these weights.")
     flags.DEFINE_string("output", None, "File to write: .keras or .weights.h5.")
 
 
-def main():
-    """Converts as the flags say."""
+def main() -> None:
+    """Converts the checkpoint."""
     values = flags.FLAGS
     for name in ("official_checkpoint", "output"):
         if not values[name].value:

@@ -1,12 +1,12 @@
-r"""Evaluates a classifier: clean, under corruptions and under attack.
+r"""Evaluates a classifier on clean, corrupted and adversarial images.
 
 python -m train.evaluate --checkpoint=runs/in_resnet20 --dataset=cifar10 \
     --data_dir=DATA --eps=2,4,8 --num_examples=1000 --output=result.json
 
 Prints a table and writes it as JSON. --checkpoint takes a run's --output_dir, one of
-its checkpoints or a .keras file; --model and --weights a model of the zoo. Ctrl-C keeps
-what is finished beside --output, and the same command again goes on from there.
-docs/evaluation.md says which attacks and corruptions support which claim.
+its checkpoints or a .keras file; --model and --weights take a model of the zoo. After
+Ctrl-C, finished parts are kept next to --output; rerun the same command to resume.
+docs/evaluation.md explains which attacks and corruptions support which claim.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from inres_tf.evaluation.config import EvaluationConfig
 from train import cli, models
 
 
-def define_flags():
+def define_flags() -> None:
     """Defines the flags of this binary."""
     cli.define_flags(DataConfig)
     cli.define_flags(EvaluationConfig)
@@ -31,13 +31,14 @@ def define_flags():
     flags.DEFINE_string(
         "transfer_from",
         None,
-        "Another model, as --checkpoint takes it, whose PGD examples are tried too.",
+        "Run, checkpoint or .keras file of another model, whose PGD adversarial "
+        "examples are tried as well.",
     )
     flags.DEFINE_string("output", None, "JSON file for the result.")
 
 
-def main():
-    """Evaluates as the flags say."""
+def main() -> None:
+    """Evaluates the model."""
     data_config = cli.read_flags(DataConfig)
     config = cli.read_flags(EvaluationConfig)
     output = flags.FLAGS.output
@@ -54,7 +55,7 @@ def main():
             model = models.from_flags(dataset)
             surrogate = models.from_checkpoint(flags.FLAGS.transfer_from)
             partial = None
-            # Workers share no disk, and must do the same.
+            # Workers share no disk, so that only a single process can resume.
             if output and worker.count == 1:
                 partial = evaluation.results.PartialResult(
                     output, model, surrogate, dataset, config
@@ -73,8 +74,10 @@ def main():
             except KeyboardInterrupt as error:
                 if not (partial and partial.read()):
                     raise
-                message = f"interrupted; the same command goes on from {partial.path}"
-                raise Stopped(message, preempted=False) from error
+                raise Stopped(
+                    f"interrupted; the same command resumes from {partial.path}",
+                    preempted=False,
+                ) from error
     if not worker.chief:
         return
     if output:

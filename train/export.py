@@ -1,9 +1,9 @@
-"""Writes a SavedModel for serving from a checkpoint.
+"""Exports a checkpoint as a SavedModel for serving.
 
 python -m train.export --checkpoint=runs/in_resnet20 --output=in_resnet20.savedmodel
 
-`serving_default` takes uint8 images of any batch size and gives logits, probabilities
-and class_ids; TensorFlow is all that it needs.
+`serving_default` takes uint8 images of any batch size and returns logits, probabilities
+and class_ids. Serving needs only TensorFlow.
 """
 
 from absl import flags
@@ -13,15 +13,15 @@ from inres_tf.errors import UserError
 from train import cli, models
 
 
-def define_flags():
+def define_flags() -> None:
     """Defines the flags of this binary."""
     cli.define_model_flags()
     flags.DEFINE_string("output", None, "Folder of the SavedModel.")
-    flags.DEFINE_bool("overwrite", False, "Replace a SavedModel that is there.")
+    flags.DEFINE_bool("overwrite", False, "Replace an existing SavedModel.")
 
 
-def main():
-    """Exports as the flags say."""
+def main() -> None:
+    """Exports the model."""
     if not flags.FLAGS.output:
         raise UserError("--output must name the folder of the SavedModel")
     model = models.from_flags()

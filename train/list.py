@@ -2,13 +2,15 @@ r"""Lists the models of the zoo.
 
 python -m train.list --models='in_resnet*,resnext29_8x64d'
 
-A markdown table, or with --json one JSON object of `zoo.describe` a line. FLOPs are
-those of one image of the given input, a multiply-add counted as two.
+Prints a markdown table or, with --json, one JSON object of `zoo.describe` per line.
+FLOPs are those of one image of the given input; a multiply-add counts as two.
 """
 
 import fnmatch
 import json
 import re
+from collections.abc import Iterable
+from typing import Any
 
 from absl import flags
 
@@ -18,39 +20,42 @@ from inres_tf.errors import UserError
 from train import cli, models
 
 
-def define_flags():
+def define_flags() -> None:
     """Defines the flags of this binary."""
     flags.DEFINE_list("models", ["*"], "Names, or patterns such as in_resnet*.")
-    flags.DEFINE_bool("json", False, "Print JSON objects, not a table.")
+    flags.DEFINE_bool("json", False, "Print JSON objects instead of a table.")
 
 
-def select(patterns) -> list[str]:
-    """The models that names or patterns mean.
+def select(patterns: Iterable[str]) -> list[str]:
+    """Returns the models that match names or patterns.
+
+    Args:
+        patterns: names of models, or patterns such as `in_resnet*`.
 
     Raises:
-        UserError: if one of them means none.
+        UserError: if one of them matches no model.
     """
     patterns = [pattern.strip() for pattern in patterns if pattern.strip()]
     if not patterns:
-        raise UserError("--models names none; --models=* are all")
-    chosen = set()
+        raise UserError("--models must name at least one model; --models=* selects all")
+    chosen: set[str] = set()
     for pattern in patterns:
         matched = fnmatch.filter(zoo.list_models(), pattern)
         if not matched:
             if any(c in pattern for c in "*?["):
-                raise UserError(f"no model of the zoo matches --models={pattern}")
+                raise UserError(f"--models={pattern} matches no model of the zoo")
             models.check(pattern, flag="--models")
         chosen.update(matched)
     return sorted(chosen, key=_natural)
 
 
 def _natural(name):
-    """A key that sorts resnet8 before resnet20."""
+    """Returns a key that sorts resnet8 before resnet20."""
     return [int(x) if x.isdigit() else x for x in re.split(r"(\d+)", name)]
 
 
-def row(facts: dict) -> list[str]:
-    """A model's row of the table."""
+def row(facts: dict[str, Any]) -> list[str]:
+    """Returns the row of the table for a description of `zoo.describe`."""
     height, width, channels = facts["input_shape"]
     return [
         facts["name"],
@@ -63,15 +68,15 @@ def row(facts: dict) -> list[str]:
     ]
 
 
-def table(names) -> str:
-    """A markdown table of models of the zoo."""
+def table(names: Iterable[str]) -> str:
+    """Returns a markdown table of models of the zoo."""
     header = ["model", "parameters", "GFLOPs", "damped blocks", "damping", "input"]
     rows = [row(zoo.describe(name)) for name in sorted(names, key=_natural)]
     return markdown.table([*header, "weights"], rows)
 
 
-def main():
-    """Prints what the flags say."""
+def main() -> None:
+    """Prints the selected models."""
     names = select(flags.FLAGS.models)
     if flags.FLAGS.json:
         print("\n".join(json.dumps(zoo.describe(name)) for name in names))

@@ -1,6 +1,11 @@
-"""Models by name, for the binaries: the zoo's constructors with users' errors."""
+"""Models of the binaries, by name or by file, with one-line errors."""
+
+from __future__ import annotations
 
 import difflib
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
@@ -9,21 +14,44 @@ from inres_tf import training
 from inres_tf.errors import UserError
 from zoo import weight_files
 
+if TYPE_CHECKING:
+    import keras
+
+    from inres_tf.data.images import Dataset
+
 
 def check(name: str, flag: str = "--model") -> None:
-    """Raises UserError, naming close ones, if the zoo has no model of this name."""
+    """Checks that the zoo has a model.
+
+    Args:
+        name: name of the model.
+        flag: flag that it is the value of.
+
+    Raises:
+        UserError: if the model is unknown; the message suggests similar names.
+    """
     known = zoo.list_models()
     if name not in known:
         close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         raise UserError(
-            f"there is no model {name!r} in the zoo; {flag} takes "
-            f"{', '.join([*(close or ['in_resnet20']), '...'])} "
-            "(python -m train.list shows all)"
+            f"{flag} must name a model of the zoo, such as "
+            f"{', '.join(close or ['in_resnet20'])} (see python -m train.list); "
+            f"got {name!r}"
         )
 
 
-def builder(name: str, **kwargs):
-    """A function of (input shape, classes) that builds a model of the zoo."""
+def builder(
+    name: str, **kwargs: Any
+) -> Callable[[tuple[int, int, int], int], keras.Model]:
+    """Returns a function (input shape, classes) that builds a model of the zoo.
+
+    Args:
+        name: name of the model.
+        **kwargs: other arguments of the constructor.
+
+    Returns:
+        Function that raises `UserError` if the constructor raises `ValueError`.
+    """
 
     def build(shape, classes):
         try:
@@ -34,27 +62,27 @@ def builder(name: str, **kwargs):
     return build
 
 
-def from_checkpoint(path):
-    """The model of a run, a checkpoint or a file; None for no path."""
-    return path and training.checkpoints.load_model(
-        training.checkpoints.find_model(path)
-    )
+def from_checkpoint(path: str | os.PathLike[str] | None) -> keras.Model | None:
+    """Loads the model of a run, a checkpoint or a `.keras` file; None for no path."""
+    if not path:
+        return None
+    return training.checkpoints.load_model(training.checkpoints.find_model(path))
 
 
-def from_flags(dataset=None):
-    """The model that --checkpoint, or --model and --weights, mean.
+def from_flags(dataset: Dataset | None = None) -> keras.Model:
+    """Loads the model selected by --checkpoint, or by --model and --weights.
 
     Args:
-        dataset: whose image shape and classes a model of the zoo is built for; None
-            for its usual images and the classes of --weights.
+        dataset: dataset whose image shape and classes a model of the zoo is built for;
+            None for its default image shape and the classes of --weights.
 
     Raises:
-        UserError: if it is neither or both, or cannot be loaded.
+        UserError: if the flags select no model or two, or it cannot be loaded.
     """
     values = flags.FLAGS
     if bool(values.checkpoint) == bool(values.model):
         raise UserError(
-            "give either --checkpoint (a run's --output_dir, a checkpoint or a .keras "
+            "pass either --checkpoint (a run's --output_dir, a checkpoint or a .keras "
             "file) or --model with --weights"
         )
     if values.checkpoint:
@@ -62,12 +90,11 @@ def from_flags(dataset=None):
     check(values.model)
     if not values.weights:
         raise UserError(
-            "--model needs --weights: the name of shipped weights or a file; a network "
-            "of random weights has nothing to evaluate"
+            "--model needs --weights, the name of shipped weights or a file"
         )
-    build = builder(values.model, weights=values.weights)
+    build_model = builder(values.model, weights=values.weights)
     if dataset is not None:
-        return build(dataset.shape, len(dataset.class_names))
+        return build_model(dataset.shape, len(dataset.class_names))
     facts, classes = zoo.describe(values.model), None
     if values.weights != "imagenet" or "imagenet" not in facts["weights"]:
         try:
@@ -75,4 +102,4 @@ def from_flags(dataset=None):
             classes = weight_files.saved_classes(file)
         except ValueError as error:
             raise UserError(str(error)) from error
-    return build(facts["input_shape"], classes or facts["classes"])
+    return build_model(facts["input_shape"], classes or facts["classes"])

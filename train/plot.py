@@ -1,13 +1,15 @@
-r"""Plots the metrics of runs, finished or still going on.
+r"""Plots the metrics of runs, finished or not.
 
 python -m train.plot [RUN ...] [--output=FILE]
 
-A RUN is a run's folder, its metrics.jsonl, or a folder with runs somewhere below it, as
-train.reproduce leaves; runs by default. One colour a run: loss and accuracy, learning
-rate, images per second, how many damped blocks have λ = 0, and λ of each of them.
+A RUN is the folder of a run, its metrics.jsonl, or a folder with runs below it, such as
+that of train.reproduce; by default the folder runs. Each run has a colour. The plots
+show loss and accuracy, learning rate, images per second, the number of damped blocks
+with λ = 0, and λ of each damped block.
 """
 
 import pathlib
+from collections.abc import Sequence
 
 from absl import flags
 
@@ -16,33 +18,33 @@ from inres_tf.errors import UserError
 from train import cli
 
 
-def define_flags():
+def define_flags() -> None:
     """Defines the flags of this binary."""
     flags.DEFINE_string(
         "output",
         None,
-        "A .png or .svg file; by default metrics.png in the folder of the one RUN, or "
-        "here if there are several.",
+        "A .png or .svg file; by default metrics.png in the folder of the RUN, or in "
+        "the working directory if there are several.",
     )
 
 
-def output_of(runs) -> pathlib.Path:
-    """The default of --output."""
+def output_of(runs: Sequence[str]) -> pathlib.Path:
+    """Returns the default of --output."""
     if len(runs) > 1:
         return pathlib.Path("metrics.png")
     (run,) = map(pathlib.Path, runs)
     return run.with_suffix(".png") if run.is_file() else run / "metrics.png"
 
 
-def main(runs):
-    """Plots as the arguments and flags say."""
+def main(runs: list[str]) -> None:
+    """Plots the metrics of the runs."""
     runs = runs or ["runs"]
     output = pathlib.Path(flags.FLAGS.output or output_of(runs))
     if output.suffix not in (".png", ".svg"):
-        raise UserError(f"--output={output} must end in .png or .svg")
-    found = training.metrics_log.find(runs)
+        raise UserError(f"--output must end in .png or .svg; got {output}")
+    histories = training.metrics_log.find(runs)
     cli.check_writable(output)
-    plotting.save(training.plots.training_curves(found, everything=True), output)
+    plotting.save(training.plots.training_curves(histories, everything=True), output)
     print(output)
 
 

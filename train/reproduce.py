@@ -1,37 +1,42 @@
-r"""The main job: trains models alike, evaluates and tabulates them, writes a report.
+r"""Trains several models the same way, evaluates and compares them, writes a report.
 
 python -m train.reproduce --dataset=cifar10 --data_dir=DATA \
     --models=resnet110,in_resnet110,lambda_in_resnet110 --seeds=0,1,2 \
     --output_dir=runs/paper
 
-The same command again goes on where an interrupted one was.
+Rerun the same command to resume after an interruption.
 """
 
 import sys
 
+from inres_tf import reporting
 from inres_tf.evaluation.config import EvaluationConfig
 from inres_tf.reproduce import ReproduceConfig, reproduce
 from inres_tf.training.config import TrainConfig
 from train import cli, models
 
 
-def define_flags():
+def define_flags() -> None:
     """Defines the flags of this binary."""
     cli.define_flags(ReproduceConfig)
     cli.define_flags(TrainConfig, leave_out=("model", "seed"))
     cli.define_flags(EvaluationConfig, leave_out=("batch_size",))
 
 
-def main():
-    """Reproduces as the flags say."""
+def main() -> None:
+    """Trains, evaluates and compares the models."""
     config = cli.read_flags(ReproduceConfig)
-    training = cli.read_flags(TrainConfig, model="reproduce", seed=config.seeds[0])
-    evaluating = cli.read_flags(EvaluationConfig, batch_size=training.batch_size)
+    train_config = cli.read_flags(TrainConfig, model="reproduce", seed=config.seeds[0])
+    evaluation_config = cli.read_flags(
+        EvaluationConfig, batch_size=train_config.batch_size
+    )
     for name in config.models:
         models.check(name)
     command = " ".join(["python -m train.reproduce", *sys.argv[1:]])
-    report = reproduce(config, training, evaluating, models.builder, command)
-    print(report.with_name("results.md").read_text())
+    report = reproduce(config, train_config, evaluation_config, models.builder, command)
+    (comparison,) = reporting.compare(reporting.read_measurements([report.parent]))
+    print(f"\n{reporting.tables.summary(comparison)}\n")
+    print(f"tables: {report.with_name('results.md')}")
     print(f"report: {report}")
 
 

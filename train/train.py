@@ -3,10 +3,10 @@ r"""Trains a model of the zoo.
 python -m train.train --model=in_resnet20 --dataset=cifar10 --data_dir=DATA \
     --epochs=160 --output_dir=runs/in_resnet20
 
-The defaults are the protocol of the paper; --recipe=fast has others. A crash loses at
-most what came after the last checkpoint: the same command again goes on from it. Exit
-codes: 0 finished, 1 and 2 mistakes, 69 another worker is gone, 75 stopped by SIGTERM,
-130 by Ctrl-C, the last two after a checkpoint.
+The defaults follow the protocol of the paper; --recipe=fast changes them. Rerun the
+same command to resume from the last checkpoint. Exit codes: 0 finished, 1 error, 2
+invalid flags, 69 another worker was lost, 75 stopped by SIGTERM, 130 stopped by Ctrl-C;
+the last two after writing a checkpoint.
 """
 
 from inres_tf import training
@@ -14,13 +14,13 @@ from inres_tf.training.config import TrainConfig
 from train import cli, models
 
 
-def main():
-    """Trains as the flags say."""
+def main() -> None:
+    """Trains the model."""
     config = cli.read_flags(TrainConfig)
     models.check(config.model)
     result = training.train(config, models.builder(config.model))
     training.stopped(result)
-    if not result.model_path:  # not the chief of several workers
+    if not result.model_path:  # not the chief worker
         return
     last = training.final_metrics(result.history)
     if last["lambda"]:

@@ -1,4 +1,4 @@
-"""Model zoo: constructors in the manner of `keras.applications`, and a registry.
+"""Model zoo: constructors like those of `keras.applications`, and a registry.
 
 >>> import zoo
 >>> model = zoo.InResNet20(classes=10)
@@ -8,16 +8,22 @@
 >>> zoo.describe("in_resnet20")["parameters"]
 274120
 
-Keras is imported when the first model is built. The file `__init__.pyi` shows the
-signatures of all constructors to editors and type checkers.
+Keras is imported when the first model is built. Editors and type checkers find the
+signatures of all constructors in `__init__.pyi`.
 """
 
+from __future__ import annotations
+
 import importlib
+from typing import TYPE_CHECKING, Any
 
 import inres_tf  # noqa: F401  # registers its layers with Keras
 from zoo import registry
 
-# name: the module that holds it.
+if TYPE_CHECKING:
+    import keras
+
+# From function name to its module.
 _FUNCTIONS = {
     "describe": "zoo.description",
     "load_application": "zoo.applications",
@@ -34,22 +40,34 @@ __all__ = [
 
 
 def list_models() -> list[str]:
-    """The sorted names of all models that `get_model` builds."""
+    """Returns the sorted names of all models that `get_model` builds.
+
+    Example:
+        >>> len(zoo.list_models())
+        97
+        >>> zoo.list_models()[0]
+        'en_resnet110'
+    """
     return sorted(registry.MODELS)
 
 
-def get_model(name: str, **kwargs):
+def get_model(name: str, **kwargs: Any) -> keras.Model:
     """Builds a model of the zoo by name.
 
     Args:
         name: one of `list_models()`, such as `"in_resnet56"`.
-        **kwargs: arguments of the constructor of that name (`zoo.InResNet56`).
+        **kwargs: arguments of the constructor, here `zoo.InResNet56`.
 
     Returns:
         A functional `keras.Model`.
 
     Raises:
-        ValueError: if there is no such model; the message names similar ones.
+        ValueError: if the model is unknown; the message suggests similar names.
+
+    Example:
+        >>> model = zoo.get_model("in_resnet8", input_shape=(8, 8, 1), classes=3)
+        >>> model.output_shape
+        (None, 3)
     """
     registry.find(name)
     return _constructors().BY_MODEL[name](**kwargs)

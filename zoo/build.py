@@ -1,34 +1,45 @@
-"""A whole network of the zoo, and the weights it starts from."""
+"""Building a network of the zoo with its initial weights."""
+
+import os
+from typing import Any
 
 import keras
 
 from inres_tf.layers import damping_rates, dampings
-from zoo import applications, builder, weight_files
+from zoo import applications, builder, presets, weight_files
 
 
-def build(network, registered, weights, options):
-    """Builds a network with its weights.
+def build(
+    network: presets.Network,
+    registered: str,
+    weights: str | os.PathLike[str] | None,
+    options: dict[str, Any],
+) -> keras.Model:
+    """Builds a network and loads its weights.
 
     Args:
-        network: a `presets.Network`.
-        registered: name in the zoo under which weights may be shipped.
-        weights: as in the constructors.
-        options: their other arguments, by name.
+        network: the network's description.
+        registered: name of the network in the zoo, under which weights may be shipped.
+        weights: None for random weights, the name of shipped weights, `"imagenet"`, or
+            the path of a file.
+        options: the other arguments of the constructor.
 
     Raises:
-        ValueError: for a wrong argument, or `classes` that contradict `weights`.
+        ValueError: for an invalid argument, or if `classes` differs from the number of
+            classes of `weights`.
+        OSError: if the ImageNet weights cannot be downloaded.
     """
     _check(options)
-    imagenet = isinstance(weights, str) and weights == "imagenet"
-    imagenet = imagenet and network.application
+    is_imagenet = isinstance(weights, str) and weights == "imagenet"
+    application = network.application if is_imagenet else None
     path = None
     if weights is not None:
         _check_activation(options)
-        if not imagenet:
+        if not application:
             path = weight_files.resolve(registered, weights)
     model = _model(network, **options)
-    if imagenet:
-        applications.load_imagenet(model, network.application, options)
+    if application:
+        applications.load_imagenet(model, application, options)
     elif path is not None:
         _load(model, network, path, options)
     return model
@@ -41,8 +52,8 @@ def _check(options):
         builder.check_probability(name, options[name])
     if options["stochastic_depth"] and options["damping"] == "plain":
         raise ValueError(
-            "Stochastic depth drops branches, and without shortcuts nothing would be "
-            "left: damping='plain' needs stochastic_depth=0. "
+            "Stochastic depth drops branches, which needs shortcuts: damping='plain' "
+            "needs stochastic_depth=0. "
             f"Received: stochastic_depth={options['stochastic_depth']}"
         )
 
@@ -70,7 +81,7 @@ def _model(
     stochastic_depth,
     noise,
 ):
-    """The network with random weights."""
+    """Builds the network with random weights."""
     style = network.style
     inputs = builder.input_pixels(input_tensor, input_shape, include_top, style)
     x = inputs
@@ -87,7 +98,7 @@ def _model(
 
 
 def _load(model, network, path, options):
-    """Loads a file, which may also be of the network with a top or without damping."""
+    """Loads a weights file, also of the same network with a top or without damping."""
     saved = weight_files.saved_classes(path)
     if options["include_top"] and saved is None:
         raise ValueError(
@@ -97,30 +108,30 @@ def _load(model, network, path, options):
     if options["include_top"] and saved != options["classes"]:
         raise ValueError(
             f"The weights in {path.name} are for classes={saved}: pass that, or "
-            "include_top=False to put a classifier of your own on top. "
+            "include_top=False to add your own classifier. "
             f"Received: classes={options['classes']}"
         )
-    like = {
+    saved_options = {
         **options,
         "include_top": saved is not None,
         "classes": saved or options["classes"],
     }
     if damping_rates(model) and not weight_files.holds(path, "damped_add/vars/0"):
-        like["damping"] = "none"
-    # Their size does not matter here, but layers more or fewer change the file.
+        saved_options["damping"] = "none"
+    # The probabilities do not matter here, but additional layers change the file.
     for name, kind in (("stochastic_depth", "dropout"), ("noise", "gaussian_noise")):
         if bool(options[name]) != weight_files.holds(path, kind):
-            like[name] = 0.0 if options[name] else 0.1
-    if options["input_tensor"] is None and like == options:
+            saved_options[name] = 0.0 if options[name] else 0.1
+    if options["input_tensor"] is None and saved_options == options:
         weight_files.load(model, path)
         return
     channels = model.get_layer("stem_conv").kernel.shape[-2]
-    like |= {
+    saved_options |= {
         "input_tensor": None,
         "input_shape": (None, None, channels),
         "pooling": None,
         "classifier_activation": None,
     }
-    source = _model(network, **like)
+    source = _model(network, **saved_options)
     weight_files.load(source, path)
     applications.copy_by_name(source, model)

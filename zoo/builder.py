@@ -1,9 +1,7 @@
-"""The shared builder: input, normalisation, stem, residual blocks, head.
+"""The parts of every network: input, normalisation, stem, residual blocks, head."""
 
-Every family of the zoo is made of these pieces; a variant is an argument.
-"""
-
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -18,16 +16,23 @@ from inres_tf.layers import (
 )
 from zoo import presets
 
-# The stem, the transitions and the head name their layers; blocks count within stages.
 _CONV_INIT = {"scale": 2.0, "mode": "fan_out", "distribution": "untruncated_normal"}
 _LAST = {"data_format": "channels_last"}
 
 
-def conv(x, filters, kernel, stride=1, bias=False, groups=1, name=None):
-    """Convolution padded by (kernel - 1) / 2 on both sides.
+def conv(
+    x: keras.KerasTensor,
+    filters: int,
+    kernel: int,
+    stride: int = 1,
+    bias: bool = False,
+    groups: int = 1,
+    name: str | None = None,
+) -> keras.KerasTensor:
+    """Applies a convolution padded by (kernel - 1) / 2 on both sides.
 
-    `padding="same"` would pad a strided convolution on the far side only, which is
-    not what the official code (PyTorch) and ResNetV2 do.
+    With `padding="same"`, Keras would pad a strided convolution on the far side only,
+    unlike the official code (PyTorch) and ResNetV2.
     """
     padding = "same"
     if stride > 1:
@@ -48,14 +53,16 @@ def conv(x, filters, kernel, stride=1, bias=False, groups=1, name=None):
     )(x)
 
 
-def preactivation(x, style, name):
-    """Batch normalisation (momentum 0.9) and ReLU."""
+def preactivation(
+    x: keras.KerasTensor, style: presets.Style, name: str
+) -> keras.KerasTensor:
+    """Applies batch normalisation (momentum 0.9) and ReLU."""
     x = BatchNormalization(epsilon=style.epsilon, momentum=0.9, name=f"{name}_bn")(x)
     return layers.ReLU(name=f"{name}_relu")(x)
 
 
-def stem(x, style):
-    """The layers before the first block."""
+def stem(x: keras.KerasTensor, style: presets.Style) -> keras.KerasTensor:
+    """Applies the layers before the first block."""
     kernel, stride, filters = style.stem
     x = conv(x, filters, kernel, stride, style.bias, name="stem_conv")
     if style.pool:
@@ -64,20 +71,27 @@ def stem(x, style):
     return x
 
 
-def residual_block(x, block, placed, style, merge, drop):
-    """One pre-activation residual block.
+def residual_block(
+    x: keras.KerasTensor,
+    block: presets.Block,
+    placed: "Placed",
+    style: presets.Style,
+    merge: keras.layers.Layer,
+    drop: float,
+) -> keras.KerasTensor:
+    """Applies one pre-activation residual block.
 
     Args:
-        x: the block's input.
-        block: a `presets.Block`.
-        placed: a `Placed`, its name, width and stride.
-        style: a `presets.Style`.
-        merge: the layer that takes `[shortcut, branch]`.
-        drop: probability that a sample goes without the branch in training.
+        x: input of the block.
+        block: kind of the block.
+        placed: name, width and stride of the block.
+        style: conventions of the network.
+        merge: layer that is called on `[shortcut, branch]`.
+        drop: probability of dropping the branch of a sample in training.
 
     Returns:
-        What `merge` gives. The shortcut is x itself where the shape stays, subsampled
-        where the resolution alone changes, else a projection.
+        The output of `merge`. The shortcut is x itself if the shape does not change, x
+        subsampled if only the resolution changes, and otherwise a projection.
     """
     name, width, stride, _ = placed
     filters = width * block.widths[-1]
@@ -115,13 +129,13 @@ def residual_block(x, block, placed, style, merge, drop):
 
 
 class Placed(NamedTuple):
-    """A block of a network.
+    """A block in a network.
 
     Attributes:
-        name: prefix of its layers' names.
-        width: the stage's width.
+        name: prefix of its layers' names, `"stage1_block2"`.
+        width: width of its stage.
         stride: 1 or 2.
-        damped: whether it is not the first and leaves the shape as it is.
+        damped: whether it is neither the first block nor changes the shape.
     """
 
     name: str
@@ -130,9 +144,9 @@ class Placed(NamedTuple):
     damped: bool
 
 
-def blocks(network) -> list[Placed]:
-    """The blocks of a network in order."""
-    style, found = network.style, []
+def blocks(network: presets.Network) -> list[Placed]:
+    """Returns the blocks of a network in order."""
+    style, placed = network.style, []
     stages = len(network.repeats)
     for stage, (repeats, width) in enumerate(zip(network.repeats, style.widths), 1):
         for i in range(1, repeats + 1):
@@ -141,32 +155,38 @@ def blocks(network) -> list[Placed]:
             else:
                 reduces = i == 1 and stage > 1
             name = f"stage{stage}_block{i}"
-            found.append(Placed(name, width, 1 + reduces, i > 1 and not reduces))
-    return found
+            placed.append(Placed(name, width, 1 + reduces, i > 1 and not reduces))
+    return placed
 
 
-def body(x, network, damping, stochastic_depth, noise):
-    """The stem and all blocks.
+def body(
+    x: keras.KerasTensor,
+    network: presets.Network,
+    damping: str,
+    stochastic_depth: float,
+    noise: float,
+) -> keras.KerasTensor:
+    """Applies the stem and all blocks.
 
     Args:
         x: normalised images.
-        network: a `presets.Network`.
+        network: the network's description.
         damping: name of the damping.
-        stochastic_depth: probability of dropping the last block's branch, from 0 at
-            the first block growing linearly.
+        stochastic_depth: probability of dropping the last block's branch in training,
+            which grows linearly from 0 at the first block.
         noise: scale of the noise after each block.
     """
     k_range = dampings.scalar_range(damping, network.depth)
     x = stem(x, network.style)
-    found = blocks(network)
-    for i, placed in enumerate(found):
+    all_blocks = blocks(network)
+    for i, placed in enumerate(all_blocks):
         name = f"{placed.name}_merge"
         if placed.damped:
             k_init = k_range and keras.initializers.RandomUniform(*k_range)
             merge = DampedAdd(damping, k_init, name=name)
         else:
             merge = layers.Add(name=name)
-        drop = stochastic_depth * i / (len(found) - 1)
+        drop = stochastic_depth * i / (len(all_blocks) - 1)
         x = residual_block(x, network.block, placed, network.style, merge, drop)
         if noise:
             layer = UniformNoise if i else layers.GaussianNoise
@@ -174,19 +194,24 @@ def body(x, network, damping, stochastic_depth, noise):
     return x
 
 
-def input_pixels(input_tensor, input_shape, include_top, style):
-    """The network's input tensor, after the rules of `keras.applications`.
+def input_pixels(
+    input_tensor: Any,
+    input_shape: Sequence[int | None] | None,
+    include_top: bool,
+    style: presets.Style,
+) -> keras.KerasTensor:
+    """Returns the input tensor of a network, by the rules of `keras.applications`.
 
     Args:
         input_tensor: a Keras tensor to build on, a backend tensor, or None.
-        input_shape: (height, width, channels); height and width may be None.
-        include_top: whether the network ends in a classifier, which decides what
-            `input_shape=None` means.
-        style: a `presets.Style`, which says what size is the usual, and the smallest.
+        input_shape: (height, width, channels); height and width may be None. None for
+            the default size of `style`, or any size without a top.
+        include_top: whether the network ends in a classifier.
+        style: conventions of the network, with its default and minimum sizes.
 
     Raises:
-        ValueError: if the shape is not of three dimensions with known channels, or
-            the images are smaller than the network's strides allow.
+        ValueError: if the shape does not have three dimensions with known channels, or
+            the images are too small for the strides of the network.
     """
     if input_tensor is not None:
         if not isinstance(input_tensor, keras.KerasTensor):
@@ -199,11 +224,21 @@ def input_pixels(input_tensor, input_shape, include_top, style):
     return layers.Input(shape=shape) if input_tensor is None else input_tensor
 
 
-def check_shape(input_shape, style) -> tuple:
-    """The shape of a network's images as a tuple; height and width may be None.
+def check_shape(
+    input_shape: Sequence[int | None], style: presets.Style
+) -> tuple[int | None, ...]:
+    """Checks the shape of a network's images.
+
+    Args:
+        input_shape: (height, width, channels); height and width may be None.
+        style: conventions of the network, with its minimum size.
+
+    Returns:
+        The shape as a tuple.
 
     Raises:
-        ValueError: as `input_pixels`.
+        ValueError: if the shape does not have three dimensions with known channels, or
+            the images are too small for the strides of the network.
     """
     shape = tuple(input_shape) if isinstance(input_shape, (list, tuple)) else ()
     numbers = [n for n in shape if n is not None]
@@ -213,21 +248,21 @@ def check_shape(input_shape, style) -> tuple:
         or not all(isinstance(n, (int, np.integer)) and n > 0 for n in numbers)
     ):
         raise ValueError(
-            "`input_shape` must be (height, width, channels), positive integers, "
-            "with known channels. "
+            "`input_shape` must be (height, width, channels), positive integers or "
+            "None for the height and width. "
             f"Received: input_shape={input_shape}"
         )
     if any(side is not None and side < style.minimum for side in shape[:2]):
         raise ValueError(
-            f"The images must be at least {style.minimum}x{style.minimum} pixels, "
-            f"since the network's strides reduce them {style.strides} times. "
+            f"The images must have at least {style.minimum}x{style.minimum} pixels, "
+            f"since the network's strides reduce them by {style.strides}. "
             f"Received: input_shape={input_shape}"
         )
     return shape
 
 
-def normalization(x, style):
-    """Takes pixels in [0, 255] to the network's normalised values."""
+def normalization(x: keras.KerasTensor, style: presets.Style) -> keras.KerasTensor:
+    """Maps pixels in [0, 255] to the normalised values of the network."""
     options = {"dtype": "float32", "name": "normalization"}
     if style.scaling == "symmetric":
         return layers.Rescaling(1 / 127.5, offset=-1.0, **options)(x)
@@ -242,8 +277,15 @@ def normalization(x, style):
     )(x)
 
 
-def head(x, style, include_top, pooling, classes, classifier_activation):
-    """BN, ReLU and what `include_top` and `pooling` ask for on top."""
+def head(
+    x: keras.KerasTensor,
+    style: presets.Style,
+    include_top: bool,
+    pooling: str | None,
+    classes: int,
+    classifier_activation: Any,
+) -> keras.KerasTensor:
+    """Applies BN and ReLU, then the classifier or the pooling."""
     x = preactivation(x, style, "head")
     if include_top:
         x = layers.GlobalAveragePooling2D(name="avg_pool", **_LAST)(x)
@@ -253,7 +295,7 @@ def head(x, style, include_top, pooling, classes, classifier_activation):
             kernel_initializer=keras.initializers.VarianceScaling(
                 1 / 3, "fan_in", "uniform"
             ),
-            # float32: probabilities and their logarithms need the range.
+            # Probabilities and their logarithms need the range of float32.
             dtype="float32",
             name="predictions",
         )(x)
@@ -264,23 +306,23 @@ def head(x, style, include_top, pooling, classes, classifier_activation):
     return x
 
 
-def check_top(include_top, pooling, classes):
-    """Raises ValueError for a head that cannot be built."""
+def check_top(include_top: bool, pooling: str | None, classes: int) -> None:
+    """Raises ValueError if `pooling` or `classes` is invalid."""
     if pooling not in (None, "avg", "max"):
         raise ValueError(
             f"`pooling` must be None, 'avg' or 'max'. Received: pooling={pooling!r}"
         )
-    whole = isinstance(classes, (int, np.integer)) and not isinstance(classes, bool)
-    if include_top and not (whole and classes >= 1):
+    is_int = isinstance(classes, (int, np.integer)) and not isinstance(classes, bool)
+    if include_top and not (is_int and classes >= 1):
         raise ValueError(
             f"`classes` must be a positive integer. Received: classes={classes!r}"
         )
 
 
-def check_probability(name, value):
-    """Raises ValueError unless a value is a number in [0, 1)."""
-    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-    if not number or not 0 <= value < 1:
+def check_probability(name: str, value: float) -> None:
+    """Raises ValueError if the argument `name` is not a number in [0, 1)."""
+    is_number = isinstance(value, (int, float, np.number))
+    if not is_number or isinstance(value, bool) or not 0 <= value < 1:
         raise ValueError(
             f"`{name}` must be a number in [0, 1). Received: {name}={value!r}"
         )

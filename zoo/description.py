@@ -1,11 +1,18 @@
-"""What a network of the zoo consists of, counted without building it."""
+"""Size and cost of the networks of the zoo, computed without building them."""
+
+from collections.abc import Sequence
+from typing import Any
 
 from inres_tf.layers import dampings
 from zoo import builder, presets, registry
 
 
-def describe(name: str, input_shape=None, classes=None) -> dict:
-    """Parameters, operations and damped blocks of a model of the zoo.
+def describe(
+    name: str,
+    input_shape: Sequence[int] | None = None,
+    classes: int | None = None,
+) -> dict[str, Any]:
+    """Describes a model of the zoo without building it.
 
     Args:
         name: one of `zoo.list_models()`.
@@ -14,25 +21,31 @@ def describe(name: str, input_shape=None, classes=None) -> dict:
 
     Returns:
         Dict with `name`, `damping`, `depth` (layers with weights), `input_shape`,
-        `classes`, `parameters` (as `count_params`: with the moving statistics of the
-        batch normalisations), `trainable_parameters`, `published_parameters` of the
+        `classes`, `parameters` (as `count_params`, including the moving statistics of
+        the batch normalisations), `trainable_parameters`, `published_parameters` of the
         undamped network and their `source` (None if unknown), `flops` (floating-point
-        operations of one image's convolutions and classifier; a multiply-add is two),
-        `blocks`, `damped_blocks`, `noise` (the default) and `weights`, the names that
-        the constructor's `weights` takes.
+        operations of the convolutions and the classifier for one image, where a
+        multiply-add counts as two), `blocks`, `damped_blocks`, `noise` (the default)
+        and `weights`, the names of available weights.
 
     Raises:
-        ValueError: if there is no such model, or it takes no such images or classes.
+        ValueError: if the model is unknown, or `input_shape` or `classes` is invalid.
+
+    Example:
+        >>> facts = zoo.describe("in_resnet20")
+        >>> facts["parameters"], facts["damped_blocks"]
+        (273856, 6)
     """
     family, size, damping = registry.find(name)
     network = family.networks[size]
     style = network.style
-    shape = (style.side, style.side, 3) if input_shape is None else input_shape
-    shape = builder.check_shape(shape, style)
+    if input_shape is None:
+        input_shape = (style.side, style.side, 3)
+    shape = builder.check_shape(input_shape, style)
     if None in shape:
         raise ValueError(
-            "`input_shape` must have a known height and width, since the operations "
-            f"depend on them. Received: input_shape={input_shape}"
+            "`input_shape` must have a known height and width to count operations. "
+            f"Received: input_shape={input_shape}"
         )
     classes = style.classes if classes is None else classes
     builder.check_top(True, None, classes)
@@ -60,7 +73,7 @@ def describe(name: str, input_shape=None, classes=None) -> dict:
 
 
 def _count(network, blocks, shape, classes):
-    """(trainable parameters, moving statistics, operations) of a network."""
+    """Returns (trainable parameters, moving statistics, operations) of a network."""
     style, block = network.style, network.block
     height, width, channels = shape
     norms, convolutions, operations = 0, 0, 0
@@ -83,18 +96,18 @@ def _count(network, blocks, shape, classes):
             convolve(1, channels, outputs, stride, style.bias)
             norms += 0 if style.shared else channels
         for i, (kernel, factor) in enumerate(zip(block.kernels, block.widths)):
-            at = i == block.strided
+            is_strided = i == block.strided
             norms += channels
             convolve(
                 kernel,
                 channels,
                 filters * factor,
-                stride if at else 1,
+                stride if is_strided else 1,
                 style.bias and i == last,
-                block.groups if at else 1,
+                block.groups if is_strided else 1,
             )
             channels = filters * factor
-            if at:
+            if is_strided:
                 height, width = -(-height // stride), -(-width // stride)
     norms += channels
     classifier = channels * classes + classes

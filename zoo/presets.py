@@ -1,6 +1,6 @@
-"""The zoo as data: blocks, networks, the families they form and their names.
+"""The zoo as data: blocks, networks, families and names.
 
-A name is a family's stem and a network's size: `"in_resnet"` and `"20"`.
+The name of a model is that of its family and its size: `"in_resnet"` and `"20"`.
 """
 
 from dataclasses import dataclass, field, replace
@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 
 @dataclass(frozen=True)
 class Block:
-    """A pre-activation residual branch: BN, ReLU, conv for each of its convolutions.
+    """A pre-activation residual branch: BN, ReLU and convolution, repeated.
 
     Attributes:
-        kernels: side of each convolution's kernel.
+        kernels: kernel size of each convolution.
         widths: filters of each convolution, as a multiple of the stage's width.
-        strided: index of the convolution that carries the block's stride.
-        groups: into how many groups that convolution splits its channels.
+        strided: index of the convolution with the block's stride.
+        groups: number of groups of that convolution.
     """
 
     kernels: tuple[int, ...]
@@ -28,30 +28,30 @@ BOTTLENECK = Block(kernels=(1, 3, 1), widths=(1, 1, 4), strided=1)
 
 
 def resnext_block(cardinality: int, base_width: int) -> Block:
-    """The bottleneck of a ResNeXt, whose base width is that of a stage of 64."""
+    """Returns the bottleneck of a ResNeXt; a stage of width 64 has the base width."""
     inner = cardinality * base_width // 64
     return Block((1, 3, 1), (inner, inner, 4), strided=1, groups=cardinality)
 
 
 @dataclass(frozen=True)
 class Style:
-    """The conventions of a line of networks.
+    """Conventions shared by several networks.
 
     Attributes:
-        side: height and width of the images it is made for.
+        side: default height and width of the images.
         minimum: smallest height and width.
-        classes: number of classes by default.
-        widths: the stages' widths.
+        classes: default number of classes.
+        widths: widths of the stages.
         stem: (kernel, stride, filters) of the stem's convolution.
-        pool: whether a 3x3 max pooling of stride 2 follows it.
-        strides: the product of all strides.
+        pool: whether the stem ends with a 3x3 max pooling of stride 2.
+        strides: product of all strides.
         bias: whether the stem, the projections and the last convolution of a block
             have a bias.
-        epsilon: of the batch normalisations.
-        shared: whether a projection takes the first BN and ReLU of the branch instead
-            of its own.
-        stride_last: whether the last block of a stage reduces the resolution for the
-            next, by a subsampled shortcut, instead of the next one's first.
+        epsilon: epsilon of the batch normalisations.
+        shared: whether a projection shares the first BN and ReLU of the branch instead
+            of having its own.
+        stride_last: whether the resolution is reduced by the last block of a stage,
+            with a subsampled shortcut, instead of the first block of the next stage.
         scaling: `"standard"`: pixels are normalised with `PIXEL_MEAN` and `PIXEL_STD`;
             `"symmetric"`: scaled to [-1, 1].
     """
@@ -85,7 +85,7 @@ CIFAR = Style(
     stride_last=False,
     scaling="standard",
 )
-# The same, in the widths of Xie et al. 2017, section 5.2.
+# The same with the widths of Xie et al. 2017, section 5.2.
 CIFAR_RESNEXT = replace(CIFAR, widths=(64, 128, 256), stem=(3, 1, 64))
 # ResNetV2 of keras.applications.
 IMAGENET = Style(
@@ -110,12 +110,12 @@ class Network:
 
     Attributes:
         depth: number of layers with weights.
-        block: its block.
-        repeats: blocks in each stage.
-        style: its conventions.
-        published: parameters of the undamped network as published, rounded there.
-        source: where.
-        application: the network of `keras.applications` with the same weights.
+        block: kind of the blocks.
+        repeats: number of blocks in each stage.
+        style: conventions of the network.
+        published: published number of parameters of the undamped network, rounded.
+        source: where it was published.
+        application: network of `keras.applications` whose weights fit.
     """
 
     depth: int
@@ -191,14 +191,14 @@ IMAGENET_RESNEXTS = {
 
 @dataclass(frozen=True)
 class Family:
-    """Networks that share their names but for the size.
+    """Networks whose names differ only in the size and the damping.
 
     Attributes:
-        title: what they are.
-        names: damping: (constructor, model name), with `{}` for the size.
-        networks: size: network.
-        reference: the papers.
-        noise: the constructors' default of `noise`.
+        title: short description.
+        names: dict from damping to (constructor, model name), with `{}` for the size.
+        networks: dict from size to network.
+        reference: papers.
+        noise: default of the constructors' argument `noise`.
     """
 
     title: str
@@ -247,7 +247,7 @@ FAMILIES = {
         "Noise-injected residual network (EnResNet) for small images",
         {"none": ("EnResNet{}", "en_resnet{}")},
         RESNETS,
-        f"{_WANG}; the noise is that of the code of {_YANG}.",
+        f"{_WANG}; the noise follows the code of {_YANG}.",
         noise=0.001,
     ),
     "resnext": Family(
@@ -270,10 +270,10 @@ FAMILIES = {
     ),
 }
 
-# Mean and standard deviation of the pixels, in [0, 1], of the training protocol
-# (CIFAR-10). Images of other than three channels take the mean of the three.
+# Mean and standard deviation of CIFAR-10 pixels in [0, 1], as in the training protocol.
+# Images without three channels are normalised with their mean over the channels.
 PIXEL_MEAN = (0.4914, 0.4822, 0.4465)
 PIXEL_STD = (0.2023, 0.1994, 0.2010)
 
-# model name: {weights name: (file in the package, classes)}.
+# From model name to {weights name: (file in the package, classes)}.
 WEIGHTS: dict[str, dict[str, tuple[str, int]]] = {}

@@ -4,19 +4,19 @@ import difflib
 
 from zoo import presets
 
-# model name: (family, size, damping).
+# From model name to (family, size, damping).
 MODELS: dict[str, tuple[presets.Family, str, str]] = {
     name.format(size): (family, size, damping)
     for family in presets.FAMILIES.values()
     for damping, (_, name) in family.names.items()
     for size in family.networks
 }
-# constructor name: model name.
+# From constructor name to model name.
 CONSTRUCTORS = {
     family.names[damping][0].format(size): name
     for name, (family, size, damping) in MODELS.items()
 }
-# constructor of any depth: (family, damping).
+# From constructor for any depth to (family, damping).
 ANY_DEPTH = {
     family.names[damping][0].format(""): (family, damping)
     for family in (presets.FAMILIES["resnet"], presets.FAMILIES["en_resnet"])
@@ -25,10 +25,13 @@ ANY_DEPTH = {
 
 
 def find(name: str) -> tuple[presets.Family, str, str]:
-    """The (family, size, damping) of a model.
+    """Returns the (family, size, damping) of a model.
+
+    Args:
+        name: name of the model, such as `"in_resnet20"`.
 
     Raises:
-        ValueError: if there is no such model; the message names similar ones.
+        ValueError: if the model is unknown; the message suggests similar names.
     """
     if name not in MODELS:
         close = difflib.get_close_matches(str(name), MODELS, n=3, cutoff=0.5)

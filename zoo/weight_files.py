@@ -1,4 +1,4 @@
-"""Weights of the zoo: shipped ones by name, a user's own by path."""
+"""Weights files: shipped ones by name, others by path."""
 
 import contextlib
 import json
@@ -7,25 +7,29 @@ import pathlib
 import warnings
 import zipfile
 import zlib
+from typing import TYPE_CHECKING
 
 import h5py
 
 from zoo import presets
 
+if TYPE_CHECKING:
+    import keras
+
 _SUFFIXES = (".weights.h5", ".keras")
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError)
 
 
-def resolve(model_name: str, weights) -> pathlib.Path:
-    """The file behind a constructor's `weights` argument.
+def resolve(model_name: str, weights: str | os.PathLike[str]) -> pathlib.Path:
+    """Returns the file that a constructor's argument `weights` means.
 
     Args:
         model_name: name of the model in the zoo.
-        weights: name of shipped weights, or a path to a `.weights.h5` or `.keras`
+        weights: name of shipped weights, or the path of a `.weights.h5` or `.keras`
             file.
 
     Raises:
-        ValueError: if it is neither; the message lists what would be.
+        ValueError: if it is neither; the message lists the shipped weights.
     """
     shipped = presets.WEIGHTS.get(model_name, {})
     if isinstance(weights, (str, os.PathLike)):
@@ -43,27 +47,30 @@ def resolve(model_name: str, weights) -> pathlib.Path:
 
 
 def saved_classes(path: pathlib.Path) -> int | None:
-    """Number of classes of the classifier saved in a file; None if it has none.
+    """Returns the number of classes of the classifier in a file, or None.
 
     Raises:
-        ValueError: if the file is damaged or no Keras weights file.
+        ValueError: if the file is damaged or not a Keras weights file.
     """
     return _read(path, _classes)
 
 
 def holds(path: pathlib.Path, item: str) -> bool:
-    """Whether a file holds a group, such as `"dropout"` or `"damped_add/vars/0"`.
+    """Returns whether a file holds a group such as `"dropout"`.
 
-    Keras names the groups after the layers' classes.
+    Args:
+        path: a `.weights.h5` or `.keras` file.
+        item: path below `layers`, where Keras names groups after the layers' classes:
+            `"damped_add/vars/0"`.
 
     Raises:
-        ValueError: if the file is damaged or no Keras weights file.
+        ValueError: if the file is damaged or not a Keras weights file.
     """
     return _read(path, lambda file: f"layers/{item}" in file)
 
 
 def _read(path, function):
-    """What a function makes of the HDF5 file that is, or is in, `path`."""
+    """Applies a function to the HDF5 file `path`, or to the one in a `.keras` file."""
     with _readable(path):
         if path.name.endswith(".keras"):
             with zipfile.ZipFile(path) as archive:
@@ -78,7 +85,7 @@ def _read(path, function):
 
 @contextlib.contextmanager
 def _readable(path):
-    """Turns what the readers of a damaged file raise into a ValueError."""
+    """Turns the exceptions raised for a damaged file into a ValueError."""
     try:
         yield
     except (OSError, KeyError, RuntimeError, ValueError, *_ZIP_ERRORS) as error:
@@ -86,7 +93,7 @@ def _readable(path):
 
 
 def _saved_dampings(path: pathlib.Path) -> set[str] | None:
-    """The dampings of the network in a `.keras` file; None for bare weights."""
+    """Returns the dampings in a `.keras` file, and None for a `.weights.h5` file."""
     if not path.name.endswith(".keras"):
         return None
     with _readable(path), zipfile.ZipFile(path) as archive:
@@ -94,10 +101,10 @@ def _saved_dampings(path: pathlib.Path) -> set[str] | None:
 
 
 def _dampings(config) -> set[str]:
-    """Every value of a `damping` in a model's configuration."""
+    """Returns every value of `damping` in a model's configuration."""
     if isinstance(config, dict):
-        own = {v for k, v in config.items() if k == "damping"}
-        return own.union(*map(_dampings, config.values()))
+        values = {v for k, v in config.items() if k == "damping"}
+        return values.union(*map(_dampings, config.values()))
     if isinstance(config, (list, tuple)):
         return set().union(*map(_dampings, config))
     return set()
@@ -109,7 +116,7 @@ def _classes(file) -> int | None:
 
 
 def _sizes(file) -> tuple[int, int]:
-    """(numbers, arrays) that a file holds."""
+    """Returns the (numbers, arrays) in a file."""
     sizes = []
     file.visititems(
         lambda _, item: sizes.append(item.size) if hasattr(item, "size") else None
@@ -117,29 +124,31 @@ def _sizes(file) -> tuple[int, int]:
     return sum(sizes), len(sizes)
 
 
-def load(model, path: pathlib.Path) -> None:
+def load(model: "keras.Model", path: pathlib.Path) -> None:
     """Loads the weights in `path` into `model`.
 
     Raises:
-        ValueError: if they are another network's, naming both.
+        ValueError: if they belong to a different network.
     """
-    theirs, ours = _saved_dampings(path), _dampings(model.get_config())
-    undamped = not theirs and ours <= {"none"}
-    if theirs is not None and theirs != ours and not undamped:
-        found, needed = (" and ".join(sorted(names)) for names in (theirs, ours))
+    saved, needed = _saved_dampings(path), _dampings(model.get_config())
+    both_undamped = not saved and needed <= {"none"}
+    if saved is not None and saved != needed and not both_undamped:
+        saved_text, needed_text = (
+            " and ".join(sorted(names)) or "in no block" for names in (saved, needed)
+        )
         raise ValueError(
-            f"The weights in {path} do not fit {model.name}: they are of a network "
-            f"with damping {found or 'in no block'}, not {needed or 'in no block'}."
+            f"The weights in {path} do not fit {model.name}: they belong to a network "
+            f"with damping {saved_text}, not {needed_text}."
         )
     try:
         with warnings.catch_warnings():
-            # Keras only warns of layers that it leaves as they were initialised.
+            # Keras only warns if it does not load the weights of a layer.
             warnings.simplefilter("error", UserWarning)
             model.load_weights(path)
     except (ValueError, OSError, KeyError, RuntimeError, UserWarning) as error:
         numbers, arrays = _read(path, _sizes)
         raise ValueError(
             f"The weights in {path} do not fit {model.name}: the file holds "
-            f"{numbers:,} numbers in {arrays} arrays, the network needs "
-            f"{model.count_params():,} in {len(model.weights)}, of its own shapes."
+            f"{numbers:,} numbers in {arrays} arrays, and the network needs "
+            f"{model.count_params():,} in {len(model.weights)}, of the same shapes."
         ) from error

@@ -1,9 +1,10 @@
-"""Analyses of robust networks: what lies behind an accuracy under attack.
+"""Analyses of robust networks beyond their accuracy under attack.
 
 Each analysis is a function of a functional Keras classifier of pixels in [0, 255],
-images and labels. It returns NumPy arrays and has a plot in `figures`. Distances are in
-1/255 of the pixel range. Models are analysed in float32 and in inference mode, compiled
-once for any number of images. Under the strategy in scope all devices share each batch.
+images and labels. It returns NumPy arrays, which a function in `figures` plots.
+Distances are in 1/255 of the pixel range. Models are analysed in float32 and inference
+mode, and compiled once for any number of images. Within the scope of a `tf.distribute`
+strategy, its devices share each batch.
 """
 
 import lazy_loader

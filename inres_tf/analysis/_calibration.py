@@ -1,30 +1,38 @@
-"""Calibration: whether a network is right as often as it is confident."""
+"""Calibration: whether a network is correct as often as it is confident."""
+
+from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from inres_tf import corruptions as corruption_module
 from inres_tf.analysis import compiled
 from inres_tf.progress import bar
+
+if TYPE_CHECKING:
+    import keras
 
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
     """Confidence and accuracy of labelled images, by bins of the confidence.
 
-    The confidence is the probability of the class that the network gives. Bin i of the
-    M bins is (i / M, (i + 1) / M], the first one with 0.
+    The confidence is the probability of the predicted class. Bin i of M is
+    (i / M, (i + 1) / M]; the first one includes 0.
 
     Attributes:
-        count: images in each bin, (bins,).
-        confidence_by_bin: mean confidence in each bin, (bins,); nan in empty ones.
-        accuracy_by_bin: accuracy in each bin, (bins,); nan in empty ones.
-        confidence: mean confidence over all.
-        accuracy: accuracy over all.
-        ece: expected calibration error, the mean over the images of the gap between
-            the confidence and the accuracy of their bin, in [0, 1].
-        mce: maximum calibration error, the greatest gap of a bin, in [0, 1].
+        count: number of images in each bin, (bins,).
+        confidence_by_bin: mean confidence in each bin, (bins,); nan in empty bins.
+        accuracy_by_bin: accuracy in each bin, (bins,); nan in empty bins.
+        confidence: mean confidence over all images.
+        accuracy: accuracy over all images.
+        ece: expected calibration error: the mean over the images of the gap between
+            confidence and accuracy in their bin, in [0, 1].
+        mce: maximum calibration error: the largest gap of a bin, in [0, 1].
         brier: Brier score, the mean squared distance between the probabilities and the
             one-hot label, in [0, 2].
         nll: mean negative log-likelihood, in nats.
@@ -41,16 +49,18 @@ class Calibration:
     nll: float
 
     def summary(self) -> dict[str, float]:
-        """The numbers over all images."""
+        """The scalar attributes by name."""
         names = ("accuracy", "confidence", "ece", "mce", "brier", "nll")
         return {name: getattr(self, name) for name in names}
 
 
-def calibration(logits, labels, bins: int = 15) -> Calibration:
+def calibration(
+    logits: npt.ArrayLike, labels: npt.ArrayLike, bins: int = 15
+) -> Calibration:
     """Calibration of predictions.
 
     Args:
-        logits: (number, classes), at least one row.
+        logits: logits, (number, classes), at least one row.
         labels: true classes, integers, (number,).
         bins: number of equal-width bins of the confidence.
 
@@ -58,7 +68,13 @@ def calibration(logits, labels, bins: int = 15) -> Calibration:
         A `Calibration`.
 
     Raises:
-        ValueError: if the shapes do not fit, or `bins` is less than 1.
+        ValueError: if the shapes do not match, or `bins` is less than 1.
+
+    Example:
+        >>> from inres_tf import analysis
+        >>> result = analysis.calibration([[0.0, 4.0], [3.0, 0.0]], [1, 1], bins=5)
+        >>> result.accuracy, round(result.ece, 3)
+        (0.5, 0.467)
 
     Reference:
         Guo, Pleiss, Sun, Weinberger: On Calibration of Modern Neural Networks, ICML
@@ -69,31 +85,33 @@ def calibration(logits, labels, bins: int = 15) -> Calibration:
     logits, labels = np.asarray(logits, np.float64), np.asarray(labels)
     if logits.ndim != 2 or not len(logits) or labels.shape != logits.shape[:1]:
         raise ValueError(
-            "`logits` must be (number, classes), at least one, with a label each. "
+            "`logits` must be (number, classes) with at least one row, and `labels` "
+            "(number,). "
             f"Received: logits of shape {logits.shape}, labels of shape {labels.shape}"
         )
     powers = np.exp(logits - logits.max(-1, keepdims=True))
     total = powers.sum(-1, keepdims=True)
     probabilities = powers / total
     confidence = probabilities.max(-1)
-    right = logits.argmax(-1) == labels
+    correct = logits.argmax(-1) == labels
     edges = np.linspace(0, 1, bins + 1)
-    place = np.digitize(confidence, edges[1:-1], right=True)
-    count = np.bincount(place, minlength=bins)
+    indices = np.digitize(confidence, edges[1:-1], right=True)
+    count = np.bincount(indices, minlength=bins)
     with np.errstate(invalid="ignore"):  # empty bins: nan
-        means = [
-            np.bincount(place, values, minlength=bins) / count
-            for values in (confidence, right)
-        ]
-    gap = np.nan_to_num(np.abs(means[0] - means[1]))
-    chosen = np.take_along_axis(logits, labels[:, None], -1)
-    losses = np.log(total) + logits.max(-1, keepdims=True) - chosen
+        mean_confidence, mean_accuracy = (
+            np.bincount(indices, values, minlength=bins) / count
+            for values in (confidence, correct)
+        )
+    gap = np.nan_to_num(np.abs(mean_confidence - mean_accuracy))
+    true = np.take_along_axis(logits, labels[:, None], -1)
+    losses = np.log(total) + logits.max(-1, keepdims=True) - true
     one_hot = np.arange(logits.shape[1]) == labels[:, None]
     return Calibration(
-        count,
-        *means,
+        count=count,
+        confidence_by_bin=mean_confidence,
+        accuracy_by_bin=mean_accuracy,
         confidence=float(confidence.mean()),
-        accuracy=float(right.mean()),
+        accuracy=float(correct.mean()),
         ece=float((gap * count).sum() / len(labels)),
         mce=float(gap.max()),
         brier=float(((probabilities - one_hot) ** 2).sum(-1).mean()),
@@ -106,9 +124,9 @@ class CorruptedCalibration:
     """Calibration on clean and on corrupted images.
 
     Attributes:
-        clean: on the images as they are.
-        corrupted: by (name of the corruption, severity).
-        severity: which one the reliability diagram shows.
+        clean: calibration on the clean images.
+        corrupted: calibration by (name of the corruption, severity).
+        severity: severity shown in the reliability diagram.
     """
 
     clean: Calibration
@@ -117,52 +135,61 @@ class CorruptedCalibration:
 
     def _sets(self):
         return {"clean": self.clean} | {
-            f"{name} {severity}": found
-            for (name, severity), found in self.corrupted.items()
+            f"{name} {severity}": result
+            for (name, severity), result in self.corrupted.items()
         }
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All arrays by name, one row a set of images; `sets` names them."""
+        """All arrays by name, one row per set of images; `sets` holds their names."""
         sets = self._sets()
         fields = [field.name for field in dataclasses.fields(Calibration)]
         rows = {f: np.array([getattr(c, f) for c in sets.values()]) for f in fields}
         return {"sets": np.array(list(sets))} | rows
 
     def summary(self) -> dict[str, dict[str, float]]:
-        """The numbers of each set of images."""
-        return {name: found.summary() for name, found in self._sets().items()}
+        """`Calibration.summary` of each set of images, by name."""
+        return {name: result.summary() for name, result in self._sets().items()}
 
 
 def corrupted_calibration(
-    model,
-    images,
-    labels,
+    model: keras.Model,
+    images: npt.ArrayLike,
+    labels: npt.ArrayLike,
     *,
-    corruptions=tuple(corruption_module.CORRUPTIONS),
+    corruptions: Iterable[str] = tuple(corruption_module.CORRUPTIONS),
     severity: int = 5,
     bins: int = 15,
     seed: int = 0,
     batch_size: int = 250,
     progress: bool = False,
 ) -> CorruptedCalibration:
-    """Calibration on images, and on them corrupted at every severity.
+    """Calibration on clean images and under corruptions of every severity.
 
     Args:
         model: Keras classifier of pixels in [0, 255] that ends in logits or a softmax.
         images: uint8 pixels, (number, height, width, channels).
         labels: true classes, integers, (number,).
-        corruptions: names of `inres_tf.corruptions.CORRUPTIONS`; may be none.
-        severity: which one the reliability diagram shows, 1 to 5.
-        bins: as in `calibration`.
-        seed: of the noise.
-        batch_size: images at a time.
+        corruptions: names of `inres_tf.corruptions.CORRUPTIONS`; may be empty.
+        severity: severity shown in the reliability diagram, 1 to 5.
+        bins: number of equal-width bins of the confidence.
+        seed: seed of the corruptions.
+        batch_size: number of images per batch.
         progress: whether to show a progress bar.
 
     Returns:
         A `CorruptedCalibration`.
 
     Raises:
-        ValueError: if the logits cannot be found or an argument is wrong.
+        ValueError: if the logits cannot be found or an argument is invalid.
+
+    Example:
+        >>> from inres_tf import analysis, data
+        >>> model = zoo.InResNet8(input_shape=(8, 8, 1))
+        >>> test = data.load("digits").test.take(slice(20))
+        >>> result = analysis.corrupted_calibration(
+        ...     model, test.images, test.labels, corruptions=("fog",))
+        >>> list(result.summary())
+        ['clean', 'fog 1', 'fog 2', 'fog 3', 'fog 4', 'fog 5']
 
     Reference:
         Ovadia et al., Can You Trust Your Model's Uncertainty? NeurIPS 2019.
@@ -174,12 +201,12 @@ def corrupted_calibration(
         scores = compiled.logits(network, pixels, batch_size)
         return calibration(scores, labels, bins)
 
-    cells = [(n, s) for n in corruptions for s in corruption_module.SEVERITIES]
+    levels = [(n, s) for n in corruptions for s in corruption_module.SEVERITIES]
     return CorruptedCalibration(
-        measure(floats),
-        {
-            cell: measure(corruption_module.corrupt(images, *cell, seed))
-            for cell in bar(cells, "calibration", "set", disable=not progress)
+        clean=measure(floats),
+        corrupted={
+            (name, level): measure(corruption_module.corrupt(images, name, level, seed))
+            for name, level in bar(levels, "calibration", "set", disable=not progress)
         },
-        severity,
+        severity=severity,
     )

@@ -1,15 +1,19 @@
 """Local Lipschitz constants: the largest singular values of Jacobians at images.
 
-What is found at images is a lower bound of the network's Lipschitz constant, which is
-the supremum over all inputs: it can refute a claimed constant and certifies none. A
-certified bound comes from the weights, such as the product of the operator norms of all
-layers, holds everywhere and is often larger by orders of magnitude.
+They are lower bounds of the network's Lipschitz constant, the supremum over all inputs:
+they can refute a claimed constant but never certify one. Certified bounds are computed
+from the weights, such as the product of the operator norms of all layers; they hold
+everywhere and are often larger by orders of magnitude.
 """
+
+from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from inres_tf.analysis import compiled
@@ -18,20 +22,24 @@ from inres_tf.analysis.spectral import largest_singular_value
 from inres_tf.distribution.per_example import compile_per_example
 from inres_tf.models.logits import logits_fn
 
+if TYPE_CHECKING:
+    import keras
+
 
 @dataclasses.dataclass(frozen=True)
 class Lipschitz:
     """Local Lipschitz constants in L2 at each of n images.
 
     Attributes:
-        network: of the logits, in their units by 1/255 of the pixel range, (n,).
-        margin: of the margin, the logit of the true class less the greatest other one,
-            (n,): the norm of its gradient, in the same units.
-        blocks: of each residual block, without units, (n, blocks).
-        names: of the blocks, as in `inres_tf.analysis.blocks.Block`.
-        converged: whether the power iterations did, booleans, (n, 1 + blocks): of the
-            network, then of the blocks. One that did not gives a lower bound.
-        iterations: steps done, integers, like `converged`.
+        network: constants of the logits, in logits per 1/255 of the pixel range, (n,).
+        margin: constants of the margin, the largest other logit minus the true one, in
+            the same units, (n,): the norm of its gradient.
+        blocks: constants of each residual block, dimensionless, (n, blocks).
+        names: names of the blocks; see `inres_tf.analysis.Block`.
+        converged: whether the power iterations converged, booleans, (n, 1 + blocks):
+            the network's, then the blocks'. Without convergence the value is a lower
+            bound.
+        iterations: number of steps of the power iterations, of the same shape.
     """
 
     network: np.ndarray
@@ -43,10 +51,10 @@ class Lipschitz:
 
     @property
     def product(self) -> np.ndarray:
-        """The product of the blocks' constants at each image, (n,).
+        """Product of the blocks' constants at each image, (n,).
 
-        Where each block begins at the end of the one before it, it bounds the local
-        constant from the first block's input to the last block's output, from above.
+        If each block starts where the previous one ends, it is an upper bound of the
+        local constant from the first block's input to the last block's output.
         """
         return self.blocks.prod(1, dtype=np.float64)
 
@@ -55,28 +63,28 @@ class Lipschitz:
         return {**dataclasses.asdict(self), "product": self.product}
 
     def summary(self) -> dict[str, dict[str, float]]:
-        """Mean, median and maximum over the images, and how many have converged."""
+        """Mean, median and maximum over the images, and the share that converged."""
         rows = {"logits": (self.network, self.converged[:, 0].mean())}
         rows["margin"] = (self.margin, 1.0)
         if self.names:
-            every = self.converged[:, 1:].mean()
-            rows["largest of a block"] = (self.blocks.max(1), every)
-            rows["product of the blocks"] = (self.product, every)
+            converged = self.converged[:, 1:].mean()
+            rows["largest of a block"] = (self.blocks.max(1), converged)
+            rows["product of the blocks"] = (self.product, converged)
         return {
             name: {
                 "mean": values.mean(),
                 "median": np.median(values),
                 "max": values.max(),
-                "converged": converged,
+                "converged": share,
             }
-            for name, (values, converged) in rows.items()
+            for name, (values, share) in rows.items()
         }
 
 
 def lipschitz(
-    model,
-    images,
-    labels,
+    model: keras.Model,
+    images: npt.ArrayLike,
+    labels: npt.ArrayLike,
     *,
     iterations: int = 50,
     tolerance: float = 1e-3,
@@ -89,17 +97,30 @@ def lipschitz(
         model: Keras classifier of pixels in [0, 255] that ends in logits or a softmax.
         images: pixels in [0, 255], uint8 or float, (number, height, width, channels).
         labels: true classes, integers, (number,).
-        iterations: most steps of the power iteration.
-        tolerance: an iteration ends when a step changes its value by no more than this
-            part of it; the error can be greater.
-        seed: of the vector that the iterations start from.
-        batch_size: images at a time; the results do not depend on it.
+        iterations: maximum number of steps of the power iteration.
+        tolerance: relative change of the value in a step at which the iteration stops;
+            the error can be larger.
+        seed: seed of the vector that the iterations start from.
+        batch_size: number of images per batch; results do not depend on it.
 
     Returns:
-        A `Lipschitz`; a model without residual blocks has no columns for them.
+        A `Lipschitz`. For a model without residual blocks, `blocks` has no columns.
 
     Raises:
         ValueError: if the logits cannot be found or an argument is out of range.
+
+    Example:
+        >>> import keras
+        >>> from inres_tf import analysis, data, layers
+        >>> inputs = keras.Input((8, 8, 1))
+        >>> x = keras.layers.Conv2D(4, 3, padding="same")(inputs)
+        >>> branch = keras.layers.Conv2D(4, 3, padding="same")(x)
+        >>> x = keras.layers.Flatten()(layers.DampedAdd("in")([x, branch]))
+        >>> model = keras.Model(inputs, keras.layers.Dense(10)(x))
+        >>> test = data.load("digits").test.take(slice(2))
+        >>> result = analysis.lipschitz(model, test.images, test.labels, iterations=5)
+        >>> result.network.shape, result.blocks.shape
+        ((2,), (2, 1))
 
     Reference:
         Local constants as lower bounds: Jordan and Dimakis, Exactly Computing the
@@ -117,37 +138,44 @@ def lipschitz(
     )[:, None]
     names, blocks = block_constants(model, images, batch_size, *settings)
     gradients = compiled.input_gradients(model, images, labels, "margin", batch_size)
-    found = np.concatenate([whole, blocks], axis=1)
+    constants = np.concatenate([whole, blocks], axis=1)
     return Lipschitz(
         network=whole[:, 0, 0],
         margin=np.sqrt((gradients.astype(np.float64) ** 2).sum((1, 2, 3))),
         blocks=blocks[:, :, 0],
         names=names,
-        converged=found[:, :, 2] > 0,
-        iterations=found[:, :, 1].astype(int),
+        converged=constants[:, :, 2] > 0,
+        iterations=constants[:, :, 1].astype(int),
     )
 
 
-def check_iteration(iterations, tolerance) -> None:
-    """Raises ValueError for wrong settings of the power iteration."""
+def check_iteration(iterations: int, tolerance: float) -> None:
+    """Raises ValueError if settings of the power iteration are out of range."""
     compiled.check_range("iterations", iterations, 1, 10**6)
     compiled.check_range("tolerance", tolerance, 0, 1)
 
 
-def block_constants(model, images, batch_size, iterations, tolerance, seed):
-    """The largest singular value of the Jacobian of each block, with λ as it is now.
+def block_constants(
+    model: keras.Model,
+    images: np.ndarray,
+    batch_size: int,
+    iterations: int,
+    tolerance: float,
+    seed: int,
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """Largest singular value of each block's Jacobian, at the current λ.
 
     Args:
-        model: as in `lipschitz`, in float32.
+        model: float32 Keras model.
         images: float32 pixels, (number, height, width, channels).
-        batch_size: images at a time.
-        iterations: as in `lipschitz`.
-        tolerance: as in `lipschitz`.
-        seed: as in `lipschitz`.
+        batch_size: number of images per batch.
+        iterations: maximum number of steps of the power iteration.
+        tolerance: relative change of the value at which the iteration stops.
+        seed: seed of the vector that the iterations start from.
 
     Returns:
-        (names of the blocks, float32 (number, blocks, 3) of what
-        `inres_tf.analysis.spectral.largest_singular_value` gives).
+        Names of the blocks, and the results of
+        `inres_tf.analysis.largest_singular_value`, float32, (number, blocks, 3).
     """
     chain, constants = _compile_blocks(model, tf.distribute.get_strategy())
     names = tuple(block.name for block in chain.blocks)
@@ -169,7 +197,7 @@ def _signature(model):
 
 @functools.lru_cache(maxsize=4)
 def _compile_logits(model, strategy):
-    del strategy  # the one in scope, for which `compile_rows` compiles
+    del strategy  # a key of the cache: functions are compiled for the one in scope
     logits = logits_fn(model)
 
     def constants(images, iterations, tolerance, seed):
@@ -185,11 +213,10 @@ def _compile_blocks(model, strategy):
     chain = Chain(model)
 
     def constants(images, iterations, tolerance, seed):
-        found = []
-        for block, (inputs, _) in zip(chain.blocks, chain.states(images)):
-            found.append(
-                largest_singular_value(block, inputs, iterations, tolerance, seed)
-            )
-        return tf.stack(found, axis=1)
+        values = [
+            largest_singular_value(block, inputs, iterations, tolerance, seed)
+            for block, (inputs, _) in zip(chain.blocks, chain.states(images))
+        ]
+        return tf.stack(values, axis=1)
 
     return chain, compile_per_example(constants, _signature(model))

@@ -1,9 +1,14 @@
 """A network as a dynamical system: how perturbations grow from block to block."""
 
+from __future__ import annotations
+
 import dataclasses
 import functools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from inres_tf import attacks
@@ -15,22 +20,26 @@ from inres_tf.layers import damped_layers
 from inres_tf.models import precision
 from inres_tf.progress import bar
 
+if TYPE_CHECKING:
+    import keras
+
 
 @dataclasses.dataclass(frozen=True)
 class Lyapunov:
     """Growth and local exponents of n images in m settings of λ.
 
     Attributes:
-        settings: λ that all damped blocks were set to, (m,); nan: as trained.
-        rates: λ of each block in each setting, (m, blocks); nan where a block is an
-            addition that cannot be damped.
-        names: of the blocks, as in `inres_tf.analysis.blocks.Block`.
+        settings: λ that all damped blocks were set to, nan for λ as trained, (m,).
+        rates: λ of each block in each setting, nan for additions that are not damped,
+            (m, blocks).
+        names: names of the blocks; see `inres_tf.analysis.Block`.
         growth_random: `growth` of random signs, (m, n, 1 + blocks).
-        growth_pgd: `growth` of what PGD adds, made against each setting anew, likewise.
+        growth_pgd: `growth` of PGD's perturbations, computed for each setting, of the
+            same shape.
         exponents: log of the largest singular value of each block's Jacobian at each
-            image, (m, n, blocks). Above 0 the block stretches some direction, below 0
-            it contracts all of them.
-        converged: whether the power iteration did, booleans, like `exponents`.
+            image, (m, n, blocks). If it is positive, the block stretches some
+            direction; if it is negative, the block contracts all of them.
+        converged: whether the power iterations converged, booleans of the same shape.
     """
 
     settings: np.ndarray
@@ -46,7 +55,7 @@ class Lyapunov:
         return dataclasses.asdict(self)
 
     def summary(self) -> dict[str, dict[str, float]]:
-        """Over the images: growth from the first block's input to the last's output."""
+        """Growth through all blocks and exponents over the images, by setting of λ."""
         random, pgd = (
             np.median(through_blocks(growth)[..., -1], axis=1)
             for growth in (self.growth_random, self.growth_pgd)
@@ -63,43 +72,60 @@ class Lyapunov:
 
 
 def label(setting: float) -> str:
-    """What a setting of λ is called in tables and plots."""
+    """Label of a setting of λ in tables and plots."""
     return "λ as trained" if np.isnan(setting) else f"λ = {setting:g}"
 
 
-def through_blocks(growth) -> np.ndarray:
-    """`growth` relative to its first column: what the blocks make of a difference.
+def through_blocks(growth: np.ndarray) -> np.ndarray:
+    """Growth relative to the first block's input.
 
-    nan where nothing of the difference reaches them.
+    Args:
+        growth: result of `growth`, (..., 1 + blocks).
+
+    Returns:
+        Growth divided by its first column; nan where the difference does not reach the
+        blocks.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         return growth / growth[..., :1]
 
 
-def growth(model, images, perturbed, *, batch_size: int = 250) -> np.ndarray:
-    """How far apart two inputs are in front of the blocks and after each of them.
+def growth(
+    model: keras.Model,
+    images: npt.ArrayLike,
+    perturbed: npt.ArrayLike,
+    *,
+    batch_size: int = 250,
+) -> np.ndarray:
+    """Growth of perturbations up to the first block and after each block.
 
     Args:
         model: Keras classifier of pixels in [0, 255] with residual blocks.
         images: pixels in [0, 255], (number, height, width, channels).
-        perturbed: their perturbed copies, of the same shape.
-        batch_size: images at a time; the results do not depend on it.
+        perturbed: perturbed images, of the same shape.
+        batch_size: number of images per batch; results do not depend on it.
 
     Returns:
-        Float32 (number, 1 + blocks): the L2 norm of the difference at the first block's
-        input, then at each block's output, over that of the pixels, in units of the
-        features by 1/255 of the pixel range. nan where the pixels do not differ. What
-        the blocks do to it is `through_blocks` of this.
+        L2 norm of the difference of the features at the first block's input, then at
+        each block's output, divided by that of the pixels, per 1/255 of the pixel
+        range; float32, (number, 1 + blocks). nan where the pixels do not differ.
 
     Raises:
         UserError: if the model has no residual blocks.
         ValueError: if the shapes differ.
+
+    Example:
+        >>> from inres_tf import analysis, data
+        >>> model = zoo.InResNet8(input_shape=(8, 8, 1))
+        >>> images = data.load("digits").test.images[:2]
+        >>> analysis.growth(model, images, 255.0 - images).shape
+        (2, 4)
     """
     images, perturbed = (np.asarray(x, np.float32) for x in (images, perturbed))
     if images.shape != perturbed.shape:
         raise ValueError(
-            "`perturbed` must have the shape of `images`. Received: "
-            f"{perturbed.shape} and {images.shape}"
+            "`perturbed` must have the shape of `images`. Received: perturbed of shape "
+            f"{perturbed.shape}, images of shape {images.shape}"
         )
     chain, function = _compile_growth(
         precision.in_float32(model), tf.distribute.get_strategy()
@@ -109,12 +135,12 @@ def growth(model, images, perturbed, *, batch_size: int = 250) -> np.ndarray:
 
 
 def lyapunov(
-    model,
-    images,
-    labels,
+    model: keras.Model,
+    images: npt.ArrayLike,
+    labels: npt.ArrayLike,
     eps: float,
     *,
-    rates=(),
+    rates: Sequence[float] = (),
     steps: int = 20,
     iterations: int = 50,
     tolerance: float = 1e-3,
@@ -122,25 +148,26 @@ def lyapunov(
     batch_size: int = 250,
     progress: bool = False,
 ) -> Lyapunov:
-    """Growth of perturbations and local exponents, block by block and by λ.
+    """Growth of perturbations and local exponents, by block and by λ.
 
-    λ is put back afterwards, also after an error. The weights were trained for other λ:
-    this shows what λ does to these weights, not what a network trained with it does.
+    Afterwards, even after an error, λ is restored. The weights were trained with other
+    λ: this shows the effect of λ on these weights, not on a network trained with it.
 
     Args:
         model: Keras classifier of pixels in [0, 255] with residual blocks, that ends in
             logits or a softmax.
         images: pixels in [0, 255], uint8 or float, (number, height, width, channels).
         labels: true classes, integers, (number,).
-        eps: L-infinity radius of the perturbations, in 1/255 of the pixel range:
-            random signs of this size, clipped to the pixel range, and PGD.
-        rates: λ >= 0 to set all damped blocks to, beside λ as trained. A model
-            without damped blocks is measured as it is alone.
-        steps: steps of PGD, each of 2.5 eps / steps.
-        iterations: most steps of the power iteration.
-        tolerance: of the power iteration, as in `inres_tf.analysis.lipschitz`.
-        seed: of the signs, PGD's start and the power iteration's.
-        batch_size: images at a time; the results do not depend on it.
+        eps: L-infinity radius of the perturbations, random signs and PGD, in 1/255 of
+            the pixel range. Both are clipped to valid pixels.
+        rates: λ >= 0 to set all damped blocks to, as well as λ as trained. Ignored for
+            a model without damped blocks.
+        steps: number of PGD steps, each of size 2.5 eps / steps.
+        iterations: maximum number of steps of the power iteration.
+        tolerance: relative change of the value in a step at which the power iteration
+            stops.
+        seed: seed of the signs, of PGD's start and of the power iteration's.
+        batch_size: number of images per batch; results do not depend on it.
         progress: whether to show a progress bar.
 
     Returns:
@@ -150,9 +177,26 @@ def lyapunov(
         UserError: if the model has no residual blocks.
         ValueError: if the logits cannot be found or an argument is out of range.
 
+    Example:
+        >>> import keras
+        >>> from inres_tf import analysis, data, layers
+        >>> inputs = keras.Input((8, 8, 1))
+        >>> x = keras.layers.Conv2D(4, 3, padding="same")(inputs)
+        >>> branch = keras.layers.Conv2D(4, 3, padding="same")(x)
+        >>> x = keras.layers.Flatten()(layers.DampedAdd("in")([x, branch]))
+        >>> model = keras.Model(inputs, keras.layers.Dense(10)(x))
+        >>> test = data.load("digits").test.take(slice(2))
+        >>> result = analysis.lyapunov(
+        ...     model, test.images, test.labels, eps=8, rates=(0.5,), steps=2,
+        ...     iterations=5)
+        >>> result.settings
+        array([nan, 0.5])
+        >>> result.growth_pgd.shape, result.exponents.shape
+        ((2, 2, 2), (2, 2, 1))
+
     Reference:
         Exponents: Benettin et al., Lyapunov Characteristic Exponents for Smooth
-        Dynamical Systems, Meccanica 15, 1980; here those of one step each. Damping:
+        Dynamical Systems, Meccanica 15, 1980; here each of a single step. Damping:
         Yang et al., Interpolation between Residual and Non-Residual Networks, ICML
         2020, section 3.
     """
@@ -163,12 +207,14 @@ def lyapunov(
     model, images, labels = compiled.prepare(model, images, labels)
     chain, _ = _compile_growth(model, tf.distribute.get_strategy())
     chain.require()
-    settings = [None]
+    settings: list[float | None] = [None]
     if damped_layers(model):
         settings += rates
-    signs = np.random.default_rng([seed, 2]).choice(np.float32([-1, 1]), images.shape)
+    signs = np.random.default_rng([seed, 2]).choice(
+        np.array([-1, 1], np.float32), images.shape
+    )
     noisy = np.clip(images + np.float32(eps) * signs, 0, 255)
-    found = {"rates": [], "growth_random": [], "growth_pgd": [], "constants": []}
+    damping, random, pgd, all_constants = [], [], [], []
     for setting in bar(settings, "lyapunov", "λ", disable=not progress):
         with damped_at(model, setting):
             adversarial = attacks.pgd(
@@ -181,30 +227,30 @@ def lyapunov(
                 seed=seed,
                 batch_size=batch_size,
             )
-            found["rates"].append([block.rate for block in chain.blocks])
-            for name, other in (("random", noisy), ("pgd", adversarial)):
-                found[f"growth_{name}"].append(
-                    growth(model, images, other, batch_size=batch_size)
-                )
-            _, constants = block_constants(
+            damping.append([block.rate for block in chain.blocks])
+            random.append(growth(model, images, noisy, batch_size=batch_size))
+            pgd.append(growth(model, images, adversarial, batch_size=batch_size))
+            _, values = block_constants(
                 model, images, batch_size, iterations, tolerance, seed
             )
-            found["constants"].append(constants)
-    constants = np.stack(found.pop("constants"))
-    with np.errstate(divide="ignore"):  # a block that is constant: -inf
+            all_constants.append(values)
+    constants = np.stack(all_constants)
+    with np.errstate(divide="ignore"):  # constant blocks: -inf
         exponents = np.log(constants[..., 0])
     return Lyapunov(
         settings=np.array([np.nan if s is None else s for s in settings]),
+        rates=np.array(damping),
         names=tuple(block.name for block in chain.blocks),
+        growth_random=np.array(random),
+        growth_pgd=np.array(pgd),
         exponents=exponents,
         converged=constants[..., 2] > 0,
-        **{name: np.array(values) for name, values in found.items()},
     )
 
 
 @functools.lru_cache(maxsize=4)
 def _compile_growth(model, strategy):
-    del strategy  # the one in scope, for which `compile_rows` compiles
+    del strategy  # a key of the cache: functions are compiled for the one in scope
     chain = Chain(model)
 
     def norm(rows):
@@ -214,8 +260,8 @@ def _compile_growth(model, strategy):
         states, others = chain.states(images), chain.states(perturbed)
         pairs = [(states[0][0], others[0][0])]
         pairs += [(x, y) for (_, x), (_, y) in zip(states, others)]
-        found = tf.stack([norm(x - y) for x, y in pairs], axis=1)
-        return found / norm(images - perturbed)[:, None]
+        norms = tf.stack([norm(x - y) for x, y in pairs], axis=1)
+        return norms / norm(images - perturbed)[:, None]
 
     images = tf.TensorSpec((None, *model.input_shape[1:]))
     return chain, compile_per_example(distances, [images, images])

@@ -1,6 +1,8 @@
-"""The residual blocks of a model as functions, and their λ set for a while."""
+"""The residual blocks of a model as functions, and setting their λ temporarily."""
 
 import contextlib
+from collections.abc import Iterator
+from typing import Any
 
 import keras
 
@@ -12,24 +14,41 @@ from inres_tf.models.graph import graph_calls
 
 
 class Block:
-    """A residual block: the function from x_l, where its ways part, to x_{l+1}.
+    """A residual block: the function from x_l, where its paths split, to x_{l+1}.
 
-    Called on the features x_l, (batch, height, width, channels), it gives x_{l+1}, in
-    evaluation mode.
+    Made by `Chain`. Called on the features x_l, (batch, height, width, channels), it
+    returns x_{l+1}, in inference mode.
 
     Attributes:
-        name: name of the layer that merges shortcut and branch; within a nested model
-            `"nested/name"`.
-        merge: that layer: `DampedAdd`, or the addition of an undamped block.
+        name: name of the layer that merges shortcut and branch; `"nested/name"` within
+            a nested model.
+        merge: the merging layer or operation: `DampedAdd`, or the addition of an
+            undamped block.
+        start: symbolic tensor of x_l.
+        end: symbolic tensor of x_{l+1}.
+
+    Example:
+        >>> from inres_tf import analysis
+        >>> model = inres_tf.damp(zoo.ResNet8(input_shape=(8, 8, 1)), "in", rate=0.25)
+        >>> block = analysis.Chain(model).blocks[0]
+        >>> block.name, block.rate
+        ('stage1_block1_merge', 0.25)
     """
 
-    def __init__(self, name, merge, start, end, calls):
+    def __init__(
+        self,
+        name: str,
+        merge: keras.Operation,
+        start: keras.KerasTensor,
+        end: keras.KerasTensor,
+        calls: list,
+    ) -> None:
         self.name, self.merge = name, merge
         self.start, self.end = start, end
         self._calls = calls
 
-    def __call__(self, inputs):
-        """x_{l+1} of x_l."""
+    def __call__(self, inputs: Any) -> Any:
+        """Computes x_{l+1} from x_l."""
         values = {id(self.start): inputs}
         for call in self._calls:
             _compute(call, values)
@@ -37,7 +56,7 @@ class Block:
 
     @property
     def rate(self) -> float:
-        """λ of the block now; nan for an addition that cannot be damped."""
+        """Current λ of the block; nan for an addition, which is not damped."""
         if not isinstance(self.merge, DampedAdd):
             return float("nan")
         return float(keras.ops.convert_to_numpy(self.merge.rate))
@@ -46,22 +65,31 @@ class Block:
 class Chain:
     """The residual blocks of a model in the order of its graph.
 
-    Blocks are found by their merge: each `DampedAdd`, and each addition that
-    `inres_tf.additions` calls residual. A block begins where all ways from the images
-    to its merge last pass through one tensor. Nested models are searched as well.
+    Each `DampedAdd` and each addition that `inres_tf.additions` considers residual ends
+    a block. The block starts at the last tensor that all paths from the images to its
+    end pass through. Nested models are searched too.
 
     Args:
-        model: functional or built Sequential Keras model of one input.
+        model: functional or built Sequential Keras model with one input.
 
     Attributes:
         blocks: the blocks; empty if the model has none.
-        name: the model's.
+        name: name of the model.
 
     Raises:
-        ValueError: if the model is subclassed: Keras does not know its graph.
+        ValueError: if the model is subclassed, so that Keras does not know its graph.
+
+    Example:
+        >>> from inres_tf import analysis, data
+        >>> chain = analysis.Chain(zoo.InResNet8(input_shape=(8, 8, 1)))
+        >>> [block.name for block in chain.blocks]
+        ['stage1_block1_merge', 'stage2_block1_merge', 'stage3_block1_merge']
+        >>> images = data.load("digits").test.images[:2].astype("float32")
+        >>> [tuple(outputs.shape) for inputs, outputs in chain.states(images)]
+        [(2, 8, 8, 16), (2, 4, 4, 32), (2, 2, 2, 64)]
     """
 
-    def __init__(self, model):
+    def __init__(self, model: keras.Model) -> None:
         residual = {
             id(addition.operation)
             for addition in residuals.additions(model)
@@ -71,8 +99,8 @@ class Chain:
         self._graph = _Graph(model, residual)
         self.blocks = self._graph.blocks
 
-    def states(self, images) -> list:
-        """What each block takes and gives for images, in evaluation mode.
+    def states(self, images: Any) -> list[tuple[Any, Any]]:
+        """Computes the input and output of each block, in inference mode.
 
         Args:
             images: float32 tensor of pixels, (batch, height, width, channels).
@@ -86,13 +114,13 @@ class Chain:
         """Raises UserError if the model has no residual block."""
         if not self.blocks:
             raise UserError(
-                f"model {self.name} has no residual block (DampedAdd or an addition of "
-                "a shortcut), of which the growth by depth is; give --nolyapunov"
+                f"model {self.name} has no residual block (DampedAdd or addition of a "
+                "shortcut), so its growth by depth is undefined; use --nolyapunov"
             )
 
 
 class _Graph:
-    """One functional model's calls, the blocks in it and in models nested in it."""
+    """The calls of a functional model, with the blocks in it and in nested models."""
 
     def __init__(self, model, residual, prefix=""):
         self._inputs, self._outputs = model.inputs, model.outputs
@@ -124,25 +152,25 @@ class _Graph:
                     self.blocks += graph.blocks
 
     def states(self, inputs):
-        """(what each block takes and gives, the model's outputs)."""
+        """(input and output of each block, outputs of the model)."""
         values = {id(self._inputs[0]): inputs}
-        found = []
+        states = []
         for call in self._calls:
             if id(call) in self._nested:
                 graph = self._nested[id(call)]
                 inner, outputs = graph.states(values[id(call.input_tensors[0])])
-                found += inner
+                states += inner
                 values |= {id(t): v for t, v in zip(call.outputs, outputs)}
                 continue
             _compute(call, values)
             if id(call) in self._own:
                 block = self._own[id(call)]
-                found.append((values[id(block.start)], values[id(block.end)]))
-        return found, [values[id(tensor)] for tensor in self._outputs]
+                states.append((values[id(block.start)], values[id(block.end)]))
+        return states, [values[id(tensor)] for tensor in self._outputs]
 
 
 def _compute(call, values):
-    """Adds what a call gives to the values of the tensors, by id."""
+    """Computes a call and adds its outputs to the values, by id of the tensor."""
     if call.is_input:
         return
     args, kwargs = call.arguments.fill_in(values)
@@ -151,21 +179,21 @@ def _compute(call, values):
 
 
 def _relations(calls):
-    """Of each call: its ancestors and itself as bits, and its immediate dominator.
+    """For each call: itself and its ancestors as bits, and its immediate dominator.
 
-    A dominator of a call is one that all ways from the inputs to it pass through.
+    A call is dominated by the calls that all paths from the inputs to it pass through.
     """
-    place = {id(call): i for i, call in enumerate(calls)}
+    index = {id(call): i for i, call in enumerate(calls)}
     ancestors, dominators = [], []
     for i, call in enumerate(calls):
-        parents = [place[id(parent)] for parent in call.parent_nodes]
+        parents = [index[id(parent)] for parent in call.parent_nodes]
         bits = 1 << i
         for parent in parents:
             bits |= ancestors[parent]
         ancestors.append(bits)
         common = parents[0] if parents else 0
         for other in parents[1:]:
-            # Up from the later of two, until the ways meet.
+            # Walk up from the later of the two until they meet.
             while common != other:
                 common, other = min(common, other), dominators[max(common, other)]
         dominators.append(common)
@@ -173,15 +201,22 @@ def _relations(calls):
 
 
 @contextlib.contextmanager
-def damped_at(model, rate: float | None):
-    """Sets λ of all damped blocks within a `with`, then puts back what they had.
+def damped_at(model: keras.Model, rate: float | None) -> Iterator[None]:
+    """Context manager that sets λ of all damped blocks, then restores it.
 
     Args:
         model: any Keras model.
-        rate: λ >= 0; None leaves all as they are.
+        rate: λ >= 0; None leaves λ unchanged.
 
     Raises:
-        ValueError: if λ cannot be that.
+        ValueError: if a block does not accept `rate`.
+
+    Example:
+        >>> from inres_tf import analysis, layers
+        >>> model = inres_tf.damp(zoo.ResNet8(input_shape=(8, 8, 1)), "in", rate=0.25)
+        >>> with analysis.damped_at(model, 0.5):
+        ...     list(layers.damping_rates(model).values())
+        [0.5, 0.5, 0.5]
     """
     scalars = [layer.k for _, layer in layers.damped_layers(model)]
     before = [keras.ops.convert_to_numpy(k) for k in scalars]

@@ -1,8 +1,13 @@
-"""Compiled functions of a classifier, of which several analyses are made."""
+"""Compiled functions of a classifier that several analyses share."""
+
+from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from inres_tf.attacks import losses as attack_losses
@@ -10,9 +15,14 @@ from inres_tf.distribution.per_example import compile_per_example
 from inres_tf.models.logits import logits_fn
 from inres_tf.models.precision import in_float32
 
+if TYPE_CHECKING:
+    import keras
 
-def prepare(model, images, labels):
-    """Checks what every analysis takes, and brings it into its types.
+
+def prepare(
+    model: keras.Model, images: npt.ArrayLike, labels: npt.ArrayLike
+) -> tuple[keras.Model, np.ndarray, np.ndarray]:
+    """Checks the arguments of an analysis and converts them to its types.
 
     Args:
         model: Keras classifier of pixels in [0, 255] that ends in logits or a softmax.
@@ -20,17 +30,17 @@ def prepare(model, images, labels):
         labels: true classes, integers, (number,).
 
     Returns:
-        (model that computes in float32, float32 images, int64 labels).
+        Model that computes in float32, float32 images and int64 labels.
 
     Raises:
-        ValueError: if there are no images, pixels out of range, or not one class of the
-            model for each image.
+        ValueError: if there are no images, if pixels are out of range, or if `labels`
+            are not one class of the model per image.
     """
     images, labels = np.asarray(images), np.asarray(labels)
     if images.ndim != 4 or not len(images):
         raise ValueError(
-            "`images` must be (number, height, width, channels), at least one. "
-            f"Received: images of shape {images.shape}"
+            "`images` must be (number, height, width, channels) with at least one "
+            f"image. Received: images of shape {images.shape}"
         )
     if not (0 <= images.min() and images.max() <= 255):
         raise ValueError(
@@ -39,7 +49,7 @@ def prepare(model, images, labels):
         )
     if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
         raise ValueError(
-            "`labels` must be one integer class an image. Received: labels of shape "
+            "`labels` must be one integer class per image. Received: labels of shape "
             f"{labels.shape} and type {labels.dtype} for {len(images)} images"
         )
     classes = model.output_shape[-1]
@@ -51,8 +61,10 @@ def prepare(model, images, labels):
     return in_float32(model), images.astype(np.float32), labels.astype(np.int64)
 
 
-def check_range(name: str, value, minimum, maximum=float("inf")) -> None:
-    """Raises ValueError unless an argument is a number in [minimum, maximum]."""
+def check_range(
+    name: str, value: float, minimum: float, maximum: float = float("inf")
+) -> None:
+    """Raises ValueError unless an argument is in [minimum, maximum]."""
     if not minimum <= value <= maximum:
         raise ValueError(
             f"`{name}` must be from {minimum:g} to {maximum:g}. Received: "
@@ -60,80 +72,103 @@ def check_range(name: str, value, minimum, maximum=float("inf")) -> None:
         )
 
 
-def in_batches(function, arrays, batch_size: int, *scalars):
-    """A compiled function's rows for any number of images.
+def in_batches(
+    function: Callable[..., np.ndarray],
+    arrays: Sequence[np.ndarray],
+    batch_size: int,
+    *scalars: float,
+) -> np.ndarray:
+    """Calls a compiled function on batches of images and concatenates its rows.
 
     Args:
-        function: what `inres_tf.sharding.compile_rows` gives.
-        arrays: its arguments of one row an image.
-        batch_size: images at a time.
+        function: a function made by
+            `inres_tf.distribution.per_example.compile_per_example`.
+        arrays: its arguments with one row per image.
+        batch_size: number of images per batch.
         *scalars: its other arguments.
 
     Returns:
-        NumPy array of one row an image.
+        Array of one row per image.
 
     Raises:
-        ValueError: if the batch is smaller than 1.
-        RuntimeError: if the function does not give a row for each image.
+        ValueError: if `batch_size` is less than 1.
+        RuntimeError: if the function does not return one row per image.
     """
     check_range("batch_size", batch_size, 1)
     starts = range(0, len(arrays[0]), batch_size)
-    parts = ([a[at : at + batch_size] for a in arrays] for at in starts)
-    rows = np.concatenate([function(*part, *scalars) for part in parts])
-    # TensorFlow 2.21 gives none for a loop around x + 1.0 x, which it optimises away.
+    batches = ([a[start : start + batch_size] for a in arrays] for start in starts)
+    rows = np.concatenate([function(*batch, *scalars) for batch in batches])
+    # TensorFlow 2.21 optimises away a loop around x + 1.0 x and then returns no rows.
     if len(rows) != len(arrays[0]):
-        raise RuntimeError(f"{len(rows)} rows for {len(arrays[0])} images: a defect")
+        raise RuntimeError(
+            f"The compiled function returned {len(rows)} rows for {len(arrays[0])} "
+            "images. This is a bug."
+        )
     return rows
 
 
-def logits(model, images, batch_size: int = 250) -> np.ndarray:
-    """Logits of pixels, float32, (number, classes).
+def logits(
+    model: keras.Model, images: npt.ArrayLike, batch_size: int = 250
+) -> np.ndarray:
+    """Logits of images, float32, (number, classes).
 
     Args:
-        model: as in `prepare`, in float32.
-        images: pixels, (number, height, width, channels).
-        batch_size: images at a time.
+        model: float32 Keras classifier that ends in logits or a softmax.
+        images: pixels in [0, 255], (number, height, width, channels).
+        batch_size: number of images per batch.
     """
     function = _compile(model, "logits", tf.distribute.get_strategy())
     return in_batches(function, [np.asarray(images, np.float32)], batch_size)
 
 
-def losses(model, images, labels, batch_size: int = 250):
-    """Cross-entropy in nats, (number,), and whether the class is right, (number,).
+def losses(
+    model: keras.Model, images: np.ndarray, labels: np.ndarray, batch_size: int = 250
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cross-entropy of images in nats, and whether they are classified correctly.
 
     Args:
-        model: as in `prepare`, in float32.
-        images: pixels, (number, height, width, channels).
+        model: float32 Keras classifier that ends in logits or a softmax.
+        images: pixels in [0, 255], (number, height, width, channels).
         labels: true classes, integers, (number,).
-        batch_size: images at a time.
+        batch_size: number of images per batch.
+
+    Returns:
+        Float32 losses and booleans, each (number,).
     """
     function = _compile(model, "losses", tf.distribute.get_strategy())
     rows = in_batches(function, [images, labels], batch_size)
     return rows[:, 0], rows[:, 1] > 0
 
 
-def input_gradients(model, images, labels, of="loss", batch_size: int = 250):
-    """Gradients with respect to the pixels, like `images`.
+def input_gradients(
+    model: keras.Model,
+    images: np.ndarray,
+    labels: np.ndarray,
+    of: str = "loss",
+    batch_size: int = 250,
+) -> np.ndarray:
+    """Gradients of a loss with respect to the pixels.
 
     Args:
-        model: as in `prepare`, in float32.
-        images: pixels, float32, (number, height, width, channels).
+        model: float32 Keras classifier that ends in logits or a softmax.
+        images: float32 pixels in [0, 255], (number, height, width, channels).
         labels: true classes, int64, (number,).
-        of: the cross-entropy `"loss"`, or the `"margin"`: the logit of the true class
-            less the greatest other one.
-        batch_size: images at a time.
+        of: `"loss"`, the cross-entropy, or `"margin"`, the largest other logit minus
+            the true one.
+        batch_size: number of images per batch.
 
     Returns:
-        Change of it (nats, or units of the logits) by 1/255 of the pixel range.
+        Gradients in nats or logits per 1/255 of the pixel range, of the shape of
+        `images`.
     """
     function = _compile(model, of, tf.distribute.get_strategy())
     return in_batches(function, [images, labels], batch_size)
 
 
-# A trace for each model, kept for as many models as one compares at a time.
+# Cached, so that each function is traced once per model.
 @functools.lru_cache(maxsize=16)
 def _compile(model, kind, strategy):
-    del strategy  # the one in scope, for which `compile_rows` compiles
+    del strategy  # a key of the cache: functions are compiled for the one in scope
     scores = logits_fn(model)
     images = tf.TensorSpec((None, *model.input_shape[1:]))
     labels = tf.TensorSpec((None,), tf.int64)
@@ -144,10 +179,10 @@ def _compile(model, kind, strategy):
     if kind == "losses":
 
         def rows(images, labels):
-            found = scores(images, training=False)
-            right = tf.argmax(found, -1) == labels
-            loss = attack_losses.cross_entropy(found, labels)
-            return tf.stack([loss, tf.cast(right, loss.dtype)], axis=1)
+            outputs = scores(images, training=False)
+            correct = tf.argmax(outputs, -1) == labels
+            loss = attack_losses.cross_entropy(outputs, labels)
+            return tf.stack([loss, tf.cast(correct, loss.dtype)], axis=1)
 
         return compile_per_example(rows, [images, labels])
     function = {

@@ -1,22 +1,35 @@
-"""Plots of the analyses. Each takes what its analysis gives, and gives a figure."""
+"""Plots of the results of the analyses, as matplotlib figures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from inres_tf.analysis._lyapunov import label, through_blocks
 from inres_tf.plotting import color_cycle, make_axes
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def landscape(result):
+    from inres_tf.analysis._calibration import CorruptedCalibration
+    from inres_tf.analysis._landscape import Landscape
+    from inres_tf.analysis._lipschitz import Lipschitz
+    from inres_tf.analysis._lyapunov import Lyapunov
+    from inres_tf.analysis.gradients import GradientNorms
+
+
+def landscape(result: Landscape) -> Figure:
     """Mean loss over the plane, as a surface and as contours with the accuracy.
 
     Args:
-        result: an `inres_tf.analysis.Landscape`.
+        result: result of `inres_tf.analysis.landscape`.
     """
     figure, (left, ax) = make_axes(2)
-    place = left.get_subplotspec()
+    position = left.get_subplotspec()
     left.remove()
-    surface = figure.add_subplot(place, projection="3d")
-    # Rows of the arrays go along the attack direction, rows of a plot upwards.
+    surface: Any = figure.add_subplot(position, projection="3d")
+    # The first axis of the arrays is the attack direction, drawn along x.
     attack, random = np.meshgrid(result.steps, result.steps, indexing="ij")
     surface.plot_surface(attack, random, result.mean_loss, cmap="viridis")
     names = {"sign": "sign of the gradient", "gradient": "gradient", "pgd": "PGD"}
@@ -34,11 +47,11 @@ def landscape(result):
     return figure
 
 
-def lyapunov(result):
-    """Growth over depth, a line a λ, and the exponents by block.
+def lyapunov(result: Lyapunov) -> Figure:
+    """Growth over depth and exponents by block, one line per λ.
 
     Args:
-        result: an `inres_tf.analysis.Lyapunov`.
+        result: result of `inres_tf.analysis.lyapunov`.
     """
     figure, axes = make_axes(4, columns=2)
     depth = np.arange(len(result.names) + 1)
@@ -63,22 +76,22 @@ def lyapunov(result):
     axes[2].set(xlabel="block", ylabel="largest exponent, mean")
     axes[3].sharex(axes[2])
     axes[3].set(xlabel="block", ylabel="λ")
-    axes[3].set_title("gaps: blocks that are not damped", fontsize=9)
+    axes[3].set_title("gaps: undamped blocks", fontsize=9)
     for ax in axes:
         ax.locator_params(axis="x", integer=True)
     return figure
 
 
-def lipschitz(result):
-    """Local constants of the network and the margin over the images, and by block.
+def lipschitz(result: Lipschitz) -> Figure:
+    """Local Lipschitz constants of the logits and the margin, and by block.
 
     Args:
-        result: an `inres_tf.analysis.Lipschitz`.
+        result: result of `inres_tf.analysis.lipschitz`.
     """
     figure, axes = make_axes(2 if result.names else 1)
     for name, values in (("logits", result.network), ("margin", result.margin)):
         _histogram(axes[0], values, name)
-    axes[0].set(xlabel="local Lipschitz constant (L2, by 1/255)", ylabel="images")
+    axes[0].set(xlabel="local Lipschitz constant (L2, per 1/255)", ylabel="images")
     if axes[0].get_legend_handles_labels()[0]:
         axes[0].legend()
     if result.names:
@@ -93,18 +106,18 @@ def lipschitz(result):
     return figure
 
 
-def gradients(result):
+def gradients(result: GradientNorms) -> Figure:
     """Histograms of the norms of the input gradients.
 
     Args:
-        result: an `inres_tf.analysis.GradientNorms`.
+        result: result of `inres_tf.analysis.gradient_norms`.
     """
     figure, axes = make_axes(4, columns=2)
     for ax, (name, norms) in zip(
         axes, (("L1", result.l1), ("L2", result.l2), ("L∞", result.linf))
     ):
         _histogram(ax, norms)
-        ax.set(xlabel=f"{name} norm (nats by 1/255)", ylabel="images")
+        ax.set(xlabel=f"{name} norm (nats per 1/255)", ylabel="images")
         ax.set_title(f"exactly 0: {(norms == 0).sum()} of {len(norms)}", fontsize=9)
     axes[3].hist(100 * result.zeros, bins=np.linspace(0, 100, 21))
     axes[3].set(xlabel="entries that are exactly 0 (%)", ylabel="images")
@@ -112,24 +125,24 @@ def gradients(result):
 
 
 def _histogram(ax, values, name=None):
-    """A histogram over a logarithmic axis, without what is exactly 0."""
+    """Draws a histogram of the positive values over a logarithmic axis."""
     positive = values[values > 0]
     if not len(positive):
         return
     low, high = np.log10([positive.min(), positive.max()])
-    if high - low < 1e-6:  # equal values make a bar too
+    if high - low < 1e-6:  # equal values
         low, high = low - 0.5, high + 0.5
-    # The ends a little outside of the values, which rounding could leave out.
+    # Slightly wider than the values, so that rounding does not leave any out.
     bins = np.logspace(low - 1e-6, high + 1e-6, 25)
     ax.hist(positive, bins=bins, alpha=0.7, label=name)
     ax.set_xscale("log")
 
 
-def calibration(result):
-    """Reliability diagrams, and confidence beside accuracy by severity.
+def calibration(result: CorruptedCalibration) -> Figure:
+    """Reliability diagrams, and confidence and accuracy by severity.
 
     Args:
-        result: an `inres_tf.analysis.CorruptedCalibration`.
+        result: result of `inres_tf.analysis.corrupted_calibration`.
     """
     names = list(dict.fromkeys(name for name, _ in result.corrupted))
     figure, axes = make_axes(3 if names else 1, width=4.4)
@@ -141,11 +154,11 @@ def calibration(result):
         ax.plot([0, 1], [0, 1], "--", color="black", linewidth=0.8)
         ax.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.01))
     for name, color in zip(names, color_cycle()):
-        found = result.corrupted[name, result.severity]
-        full = found.count > 0
+        corrupted = result.corrupted[name, result.severity]
+        filled = corrupted.count > 0
         axes[1].plot(
-            found.confidence_by_bin[full],
-            found.accuracy_by_bin[full],
+            corrupted.confidence_by_bin[filled],
+            corrupted.accuracy_by_bin[filled],
             "o-",
             ms=3,
             color=color,
@@ -154,7 +167,7 @@ def calibration(result):
         severities = [s for n, s in result.corrupted if n == name]
         sets = [result.clean, *(result.corrupted[name, s] for s in severities)]
         for key, line in (("accuracy", "o-"), ("confidence", "s--")):
-            values = [100 * getattr(found, key) for found in sets]
+            values = [100 * getattr(calibration, key) for calibration in sets]
             axes[2].plot([0, *severities], values, line, ms=3, color=color)
     if names:
         axes[1].set_title(f"corrupted, severity {result.severity}", fontsize=9)

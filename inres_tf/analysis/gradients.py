@@ -1,23 +1,32 @@
-"""Norms of the input gradient: how loss and pixels hang together, and masking."""
+"""Norms of the input gradient: sensitivity of the loss, and gradient masking."""
+
+from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from inres_tf.analysis import compiled
+
+if TYPE_CHECKING:
+    import keras
 
 
 @dataclasses.dataclass(frozen=True)
 class GradientNorms:
-    """Of each of n images, the gradient of the cross-entropy by the pixels.
+    """Norms of the cross-entropy's gradient with respect to the pixels of n images.
+
+    Norms are in nats per 1/255 of the pixel range.
 
     Attributes:
-        l1: L1 norm, in nats by 1/255 of the pixel range, (n,): what the loss grows by,
-            to first order, under an L-infinity attack of that size.
+        l1: L1 norm, (n,): to first order, the increase of the loss under an L-infinity
+            attack of radius 1/255.
         l2: L2 norm, (n,).
-        linf: greatest entry without its sign, (n,).
-        zeros: share of the entries that are exactly 0, in [0, 1], (n,). At 1 an attack
-            by gradients sees nothing, which is no robustness.
+        linf: L-infinity norm, (n,).
+        zeros: share of the entries that are exactly 0, in [0, 1], (n,). At 1 a gradient
+            attack cannot work, which does not mean that the network is robust.
     """
 
     l1: np.ndarray
@@ -47,20 +56,33 @@ class GradientNorms:
         }
 
 
-def gradient_norms(model, images, labels, *, batch_size: int = 250) -> GradientNorms:
-    """Norms of the input gradient of the cross-entropy of each image.
+def gradient_norms(
+    model: keras.Model,
+    images: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    *,
+    batch_size: int = 250,
+) -> GradientNorms:
+    """Norms of the cross-entropy's gradient with respect to the pixels.
 
     Args:
         model: Keras classifier of pixels in [0, 255] that ends in logits or a softmax.
         images: pixels in [0, 255], uint8 or float, (number, height, width, channels).
         labels: true classes, integers, (number,).
-        batch_size: images at a time; the results do not depend on it.
+        batch_size: number of images per batch; results do not depend on it.
 
     Returns:
         A `GradientNorms`.
 
     Raises:
-        ValueError: if the logits cannot be found or an argument is wrong.
+        ValueError: if the logits cannot be found or an argument is invalid.
+
+    Example:
+        >>> from inres_tf import analysis, data
+        >>> model = zoo.InResNet8(input_shape=(8, 8, 1))
+        >>> test = data.load("digits").test.take(slice(2))
+        >>> analysis.gradient_norms(model, test.images, test.labels).l1.shape
+        (2,)
 
     Reference:
         Simon-Gabriel et al., First-Order Adversarial Vulnerability of Neural Networks
@@ -70,7 +92,10 @@ def gradient_norms(model, images, labels, *, batch_size: int = 250) -> GradientN
     model, images, labels = compiled.prepare(model, images, labels)
     rows = compiled.input_gradients(model, images, labels, "loss", batch_size)
     rows = rows.reshape(len(rows), -1).astype(np.float64)
-    size = np.abs(rows)
+    magnitudes = np.abs(rows)
     return GradientNorms(
-        size.sum(1), np.sqrt((rows**2).sum(1)), size.max(1), (rows == 0).mean(1)
+        l1=magnitudes.sum(1),
+        l2=np.sqrt((rows**2).sum(1)),
+        linf=magnitudes.max(1),
+        zeros=(rows == 0).mean(1),
     )

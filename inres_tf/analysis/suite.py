@@ -1,10 +1,14 @@
-"""All analyses of one model: their settings, their files and their table."""
+"""Runs all analyses of a model and writes their arrays, plots and tables."""
+
+from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import pathlib
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,17 +29,20 @@ from inres_tf.layers import damping_rates
 from inres_tf.models.logits import check_classifier
 from inres_tf.models.precision import in_float32
 
+if TYPE_CHECKING:
+    import keras
+
 
 @dataclasses.dataclass(frozen=True)
 class Analysis:
-    """An analysis by name.
+    """An analysis that `analyze` runs.
 
     Attributes:
-        function: the analysis, of a model, images and labels.
-        settings: those of `AnalysisConfig` that it takes.
-        figure: the plot of what it gives.
-        title: what its table shows, with units.
-        progress: whether it can show a progress bar.
+        function: function of a model, images and labels.
+        settings: names of the `AnalysisConfig` fields that it takes.
+        figure: function that plots its result.
+        title: title of its table, with units.
+        progress: whether it takes `progress`.
     """
 
     function: Callable
@@ -64,7 +71,7 @@ ANALYSES = {
         lipschitz,
         _ITERATION,
         figures.lipschitz,
-        "Local Lipschitz constants in L2 (logits and margin by 1/255 of the pixel "
+        "Local Lipschitz constants in L2 (logits and margin per 1/255 of the pixel "
         "range), lower bounds of the global ones",
         progress=False,
     ),
@@ -72,44 +79,59 @@ ANALYSES = {
         gradient_norms,
         (),
         figures.gradients,
-        "Input gradients of the cross-entropy (nats by 1/255 of the pixel range)",
+        "Input gradients of the cross-entropy (nats per 1/255 of the pixel range)",
         progress=False,
     ),
     "calibration": Analysis(
         corrupted_calibration,
         ("corruptions", "severity", "bins", "seed"),
         figures.calibration,
-        "Calibration: all in [0, 1], but for the Brier score in [0, 2] and nats",
+        "Calibration: in [0, 1], except brier in [0, 2] and nll in nats",
     ),
 }
 
 
 def analyze(
-    model, dataset: Dataset, config: AnalysisConfig, output_dir, progress=True
+    model: keras.Model,
+    dataset: Dataset,
+    config: AnalysisConfig,
+    output_dir: str | os.PathLike[str],
+    progress: bool = True,
 ) -> dict:
-    """Analyses a model on test images, and writes arrays, plots and numbers.
+    """Analyses a model on test images and writes arrays, plots and numbers.
 
     Each analysis writes `NAME.npz` and `NAME.png` to the folder as soon as it is done;
-    `analysis.json` comes last.
+    `analysis.json` is written last.
 
     Args:
         model: functional Keras classifier of pixels in [0, 255].
-        dataset: whose test images.
-        config: what to analyse.
-        output_dir: the folder, made if need be. What it holds of these names is
-            replaced.
+        dataset: the data set, of which the test images are used.
+        config: which analyses to run, and their settings.
+        output_dir: folder to write to, created if missing. Existing files of these
+            names are replaced.
         progress: whether to show progress bars.
 
     Returns:
-        The dict that `analysis.json` holds: `model`, `dataset`, `num_examples`,
-        `settings`, `lambda`, `analyses` (rows of numbers by name; None for one that is
-        not finite), `versions`, `git_revision`, `processor` and `seconds`.
+        The content of `analysis.json`: `model`, `dataset`, `num_examples`, `settings`,
+        `lambda`, `analyses` (rows of numbers by name, None for non-finite ones),
+        `versions`, `git_revision`, `processor` and `seconds`.
 
     Raises:
-        UserError: if the model is no classifier of these images, has no residual blocks
-            for `lyapunov`, or there are fewer images than `num_examples`.
+        UserError: if the model is not a classifier of these images or has no residual
+            blocks for `lyapunov`, or if there are fewer images than `num_examples`.
+
+    Example:
+        >>> from inres_tf import analysis, data
+        >>> model = zoo.InResNet8(input_shape=(8, 8, 1))
+        >>> config = analysis.AnalysisConfig(
+        ...     landscape=False, lyapunov=False, lipschitz=False, calibration=False,
+        ...     num_examples=2)
+        >>> summary = analysis.analyze(
+        ...     model, data.load("digits"), config, "analysis", progress=False)
+        >>> list(summary["analyses"]["gradients"])
+        ['L1 norm', 'L2 norm', 'L∞ norm', 'share of zeros']
     """
-    began, folder = time.time(), pathlib.Path(output_dir)
+    start, folder = time.time(), pathlib.Path(output_dir)
     chosen = [name for name in ANALYSES if getattr(config, name)]
     check_number(config, dataset.test)
     data = dataset.test
@@ -122,8 +144,8 @@ def analyze(
             Chain(model).require()
     except ValueError as error:
         raise UserError(str(error)) from error
-    model = in_float32(model)  # once for all
-    found = {}
+    model = in_float32(model)  # once for all analyses
+    analyses = {}
     for name in chosen:
         analysis = ANALYSES[name]
         options = {key: getattr(config, key) for key in analysis.settings}
@@ -135,25 +157,25 @@ def analyze(
         with atomic(folder / f"{name}.npz") as temporary:
             np.savez_compressed(temporary, **result.arrays())
         plotting.save(analysis.figure(result), folder / f"{name}.png")
-        found[name] = _plain(result.summary())
+        analyses[name] = _plain(result.summary())
     summary = {
         "model": model.name,
         "dataset": dataset.name,
         "num_examples": len(data),
         "settings": dataclasses.asdict(config),
         "lambda": damping_rates(model),
-        "analyses": found,
+        "analyses": analyses,
         "versions": environment.versions(),
         "git_revision": environment.git_revision(),
         "processor": environment.processor(),
-        "seconds": round(time.time() - began, 1),
+        "seconds": round(time.time() - start, 1),
     }
     write_text(folder / "analysis.json", json.dumps(summary, indent=2) + "\n")
     return summary
 
 
 def _plain(rows):
-    """Rows of numbers for JSON, which knows neither nan nor infinity."""
+    """Rows of numbers for JSON, with None for non-finite ones."""
     return {
         name: {k: float(v) if np.isfinite(v) else None for k, v in row.items()}
         for name, row in rows.items()
@@ -161,10 +183,24 @@ def _plain(rows):
 
 
 def table(summary: dict) -> str:
-    """The numbers of `analyze` as text for a terminal.
+    """The numbers of an analysis as text for a terminal.
 
     Args:
-        summary: what `analyze` gives.
+        summary: the dict that `analyze` returns.
+
+    Example:
+        >>> from inres_tf import analysis
+        >>> summary = {
+        ...     "model": "in_resnet8", "dataset": "digits", "num_examples": 2,
+        ...     "analyses": {"gradients": {"L1 norm": {"mean": 0.125, "max": 0.5}}}}
+        >>> print(analysis.table(summary))
+        in_resnet8 on digits: 2 images
+        <BLANKLINE>
+        Input gradients of the cross-entropy (nats per 1/255 of the pixel range):
+        <BLANKLINE>
+        | gradients | mean  | max |
+        |-----------|-------|-----|
+        | L1 norm   | 0.125 | 0.5 |
     """
     parts = [
         f"{summary['model']} on {summary['dataset']}: {summary['num_examples']} images"

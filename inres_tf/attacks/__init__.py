@@ -1,9 +1,10 @@
-"""Attacks on classifiers of pixels.
+"""Adversarial attacks on image classifiers.
 
-Every attack takes and returns pixels in [0, 255], with `eps` and `step_size` in the same
-units (1/255 of the pixel range), and attacks the true labels in the L-infinity or the
-L2 ball. Models are attacked through their logits, in float32 and in inference mode; no
-variable changes. Under the strategy in scope all devices share each batch.
+All attacks are untargeted: they search an L-infinity or L2 ball around each image for
+one that is misclassified. They take and return pixels in [0, 255], and take `eps` and
+`step_size` in the same units, 1/255 of the pixel range. Models are attacked through
+their logits, in float32 and in inference mode; their variables do not change. All
+devices of the strategy in scope share each batch.
 """
 
 import lazy_loader

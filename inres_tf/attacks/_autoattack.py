@@ -1,60 +1,95 @@
-"""AutoAttack: an ensemble of attacks without parameters, one after the other."""
+"""AutoAttack: a sequence of parameter-free attacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from inres_tf.attacks.registry import ATTACKS
 from inres_tf.attacks.versions import MEMBERS, VERSIONS, check_version
 from inres_tf.distribution.classifier import compiled_classifier
 from inres_tf.models.precision import in_float32
 
+if TYPE_CHECKING:
+    import keras
+
 
 def autoattack(
-    model,
-    images,
-    labels,
-    eps,
+    model: keras.Model,
+    images: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    eps: float,
     *,
-    version="standard",
-    members=(),
-    steps=100,
-    queries=5000,
-    norm="linf",
-    seed=0,
-    early_stop=True,
-    batch_size=256,
-    ids=None,
-    progress="",
-    report=None,
-):
-    """AutoAttack: each member attacks the images that those before it left standing.
+    version: str = "standard",
+    members: Sequence[str] = (),
+    steps: int = 100,
+    queries: int = 5000,
+    norm: str = "linf",
+    seed: int = 0,
+    early_stop: bool = True,
+    batch_size: int = 256,
+    ids: npt.ArrayLike | None = None,
+    progress: str = "",
+    report: Callable[[str, np.ndarray], None] | None = None,
+) -> np.ndarray:
+    """AutoAttack: each member attacks the images that are still classified correctly.
 
     Args:
-        model: as in `fgsm`; the members of `standard` need four classes.
-        images: as in `fgsm`.
-        labels: as in `fgsm`.
-        eps: as in `fgsm`.
+        model: Keras classifier of pixels in [0, 255] that ends in logits or a softmax;
+            `"standard"` needs at least four classes.
+        images: pixels in [0, 255], uint8 or float, (number, height, width, channels).
+        labels: true classes, integers, (number,).
+        eps: radius of the ball, in 1/255 of the pixel range: at most 255 for `"linf"`.
         version: `"standard"` (APGD-CE, targeted APGD-DLR, targeted FAB, Square),
-            `"plus"` (also the untargeted ones, of five restarts), `"rand"` (APGD with
-            20 gradients a step, for networks that are random) or `"custom"`.
-        members: names of a custom version, of `MEMBERS`.
-        steps: steps of every member but Square.
-        queries: queries of Square.
-        norm: as in `fgsm`.
-        seed: as in `fgsm`.
-        early_stop: as in `fgsm`; without it every member attacks every image with all
-            its steps.
-        batch_size: as in `fgsm`.
-        ids: as in `fgsm`.
-        progress: as in `fgsm`.
+            `"plus"` (also the untargeted ones, with five restarts), `"rand"` (APGD with
+            20 gradients per step, for randomised networks) or `"custom"`.
+        members: members of a custom version, keys of
+            `inres_tf.attacks.versions.MEMBERS`.
+        steps: number of steps of every member except Square.
+        queries: number of queries of Square.
+        norm: `"linf"` or `"l2"`.
+        seed: seed of the random numbers.
+        early_stop: whether an image leaves as soon as it is misclassified, even before
+            the first step; if not, every member attacks every image with all its steps.
+        batch_size: number of images attacked at a time.
+        ids: indices of the images in their dataset, from which their random numbers
+            are derived; 0, 1, ... by default.
+        progress: label of a progress bar; empty for none.
         report: called after each member with its name and whether each image is still
-            classified rightly, (number,).
+            classified correctly, (number,).
 
     Returns:
-        Adversarial pixels, float32, of the shape of `images`: for each image that fell
-        the example of the first member that it fell to, and else what the last found.
+        Adversarial pixels, float32, of the shape of `images`: the example of the first
+        member by which an image is misclassified, or else that of the last member.
 
     Raises:
-        As `fgsm`, and ValueError for an unknown version or member.
+        ValueError: if the logits cannot be found, a version or member is unknown, or an
+            argument is out of range.
+        AttackError: if an example lies outside its ball or the pixel range, or a loss
+            or gradient is non-finite. Images with NaN logits count as misclassified.
+
+    Example:
+        >>> from inres_tf import attacks, data
+        >>> test = data.load("digits").test.take(slice(4))
+        >>> model = zoo.InResNet8(input_shape=(8, 8, 1))
+        >>> adversarial = attacks.autoattack(
+        ...     model,
+        ...     test.images,
+        ...     test.labels,
+        ...     eps=8,
+        ...     version="custom",
+        ...     members=("apgd_ce", "square"),
+        ...     steps=5,
+        ...     queries=10,
+        ...     report=lambda name, correct: print(name, correct.shape),
+        ... )
+        apgd_ce (4,)
+        square (4,)
+        >>> adversarial.shape
+        (4, 8, 8, 1)
 
     Reference:
         Croce, Hein: Reliable Evaluation of Adversarial Robustness with an Ensemble of
@@ -63,31 +98,32 @@ def autoattack(
     check_version(version, members)
     chosen = VERSIONS.get(version) or {name: {} for name in members}
     images, labels = np.asarray(images), np.asarray(labels)
-    found = images.astype(np.float32)
+    adversarial = images.astype(np.float32)
     ids = np.arange(len(images)) if ids is None else np.asarray(ids)
-    standing = np.ones(len(images), bool)
+    correct = np.ones(len(images), bool)
     model = in_float32(model)  # one copy, compiled once, for all members
     for name, extra in chosen.items():
         attack, settings = MEMBERS[name]
         budget = {"queries": queries} if name == "square" else {"steps": steps}
-        at = np.flatnonzero(standing) if early_stop else np.arange(len(images))
-        new = ATTACKS[attack](
+        attacked = np.flatnonzero(correct) if early_stop else np.arange(len(images))
+        examples = ATTACKS[attack](
             model,
-            images[at],
-            labels[at],
+            images[attacked],
+            labels[attacked],
             eps,
             norm=norm,
             seed=seed,
             early_stop=early_stop,
             batch_size=batch_size,
-            ids=ids[at],
+            ids=ids[attacked],
             progress=progress and f"{progress} {name}",
             **settings | budget | extra,
         )
-        right = compiled_classifier(model, batch_size).correct(new, labels[at])
-        replaced = standing[at]
-        found[at[replaced]] = new[replaced]
-        standing[at] &= right
+        classifier = compiled_classifier(model, batch_size)
+        still_correct = classifier.correct(examples, labels[attacked])
+        replaced = correct[attacked]
+        adversarial[attacked[replaced]] = examples[replaced]
+        correct[attacked] &= still_correct
         if report:
-            report(name, standing.copy())
-    return found
+            report(name, correct.copy())
+    return adversarial

@@ -1,8 +1,12 @@
-"""FAB: the fast adaptive boundary attack, which looks for the nearest example."""
+"""FAB: the fast adaptive boundary attack, which minimises the perturbation."""
+
+from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from inres_tf.attacks import counter_rng, geometry, losses
@@ -10,32 +14,39 @@ from inres_tf.attacks._pgd import value_and_gradient
 from inres_tf.attacks.apgd import ranks_of
 from inres_tf.attacks.engine import (
     IterativeAttack,
+    ModelFn,
+    RunParams,
+    State,
     is_misclassified,
     restart_runs,
     run_attack,
 )
 from inres_tf.attacks.norms import norm_order
 
-# As published: the most that the clean image weighs, how far beyond the hyperplane a
-# step goes, and how far it goes back once it found an adversarial example.
-_MOST_CLEAN, _BEYOND, _BACK = 0.1, 1.05, 0.9
+if TYPE_CHECKING:
+    import keras
+
+# As published: the largest weight of the clean image, the factor by which steps
+# overshoot the hyperplane, and that by which misclassified images move back.
+_MAX_CLEAN_WEIGHT, _OVERSHOOT, _BACKWARD = 0.1, 1.05, 0.9
 
 
 @dataclasses.dataclass(frozen=True)
 class FAB(IterativeAttack):
-    """Projections to the boundary as it is linearised, pulled towards the image.
+    """Projections to the linearised decision boundary, biased towards the image.
 
     Attributes:
-        targeted: whether the boundary is that to one class of a rank, or the nearest.
+        targeted: whether to approach the boundary to the target class of the run, or
+            the nearest boundary.
     """
 
     targeted: bool = True
 
-    def initialize(self, model_fn, state, params):
-        """At the image, or half-way out in a random direction after the first time."""
+    def initialize(self, model_fn: ModelFn, state: State, params: RunParams) -> State:
+        """Starts at the image, or for later restarts at a random point eps / 2 away."""
         clean = state["clean"]
         logits = model_fn(clean)
-        fallen = is_misclassified(logits, state["labels"])
+        misclassified = is_misclassified(logits, state["labels"])
         keys = counter_rng.key(params.seed, state["ids"], params.restart)
         direction = geometry.random_direction(keys, clean.shape[1:], self.order)
         start = geometry.clip_pixels(clean + params.eps / 2 * direction)
@@ -43,117 +54,141 @@ class FAB(IterativeAttack):
         return state | {
             "images": start,
             "target": losses.target(logits, state["labels"], params.rank),
-            "smallest_norm": tf.where(fallen, 0.0, np.inf),
+            "smallest_norm": tf.where(misclassified, 0.0, np.inf),
             "adversarial": clean,
-            "misclassified": fallen,
+            "misclassified": misclassified,
         }
 
-    def step(self, model_fn, state, number, params):
-        """Goes to the boundary, and back from it where it is passed."""
+    def step(
+        self, model_fn: ModelFn, state: State, number: tf.Tensor, params: RunParams
+    ) -> State:
+        """Moves to the boundary, and back towards the image once beyond it."""
         images, clean = state["images"], state["clean"]
         gap, normal = self._boundary(model_fn, state)
-        from_clean = gap + tf.reduce_sum(normal * (images - clean), axis=(1, 2, 3))
+        clean_gap = gap + tf.reduce_sum(normal * (images - clean), axis=(1, 2, 3))
         changes = geometry.to_hyperplane(
             tf.concat([images, clean], axis=0),
             tf.concat([normal, normal], axis=0),
-            tf.concat([gap, from_clean], axis=0),
+            tf.concat([gap, clean_gap], axis=0),
             self.order,
         )
-        change, change_clean = tf.split(changes, 2)
-        near, far = (
-            tf.maximum(geometry.size(one, self.order), 255e-8)
-            for one in (change, change_clean)
+        change, clean_change = tf.split(changes, 2)
+        distance, clean_distance = (
+            tf.maximum(geometry.size(difference, self.order), 255e-8)
+            for difference in (change, clean_change)
         )
-        share = geometry.per_image(tf.minimum(near / (near + far), _MOST_CLEAN))
-        images = (1 - share) * (images + _BEYOND * change)
-        images += share * (clean + _BEYOND * change_clean)
+        weight = tf.minimum(distance / (distance + clean_distance), _MAX_CLEAN_WEIGHT)
+        weight = geometry.per_image(weight)
+        images = (1 - weight) * (images + _OVERSHOOT * change)
+        images += weight * (clean + _OVERSHOOT * clean_change)
         images = geometry.clip_pixels(images)
 
-        passed = is_misclassified(model_fn(images), state["labels"])
-        distance = geometry.size(images - clean, self.order)
-        nearer = passed & (distance < state["smallest_norm"])
-        nearest = tf.where(nearer, distance, state["smallest_norm"])
-        found = geometry.per_image(nearer & (distance <= params.eps))
-        back = clean + _BACK * (images - clean)
+        misclassified = is_misclassified(model_fn(images), state["labels"])
+        norm = geometry.size(images - clean, self.order)
+        smaller = misclassified & (norm < state["smallest_norm"])
+        smallest_norm = tf.where(smaller, norm, state["smallest_norm"])
+        kept = geometry.per_image(smaller & (norm <= params.eps))
+        back = clean + _BACKWARD * (images - clean)
         return state | {
-            "images": tf.where(geometry.per_image(passed), back, images),
-            "smallest_norm": nearest,
-            "adversarial": tf.where(found, images, state["adversarial"]),
-            "misclassified": nearest <= params.eps,
-            # NaN where the search got lost by a gradient that is none.
-            "score": tf.where(tf.math.is_nan(distance), distance, -nearest),
+            "images": tf.where(geometry.per_image(misclassified), back, images),
+            "smallest_norm": smallest_norm,
+            "adversarial": tf.where(kept, images, state["adversarial"]),
+            "misclassified": smallest_norm <= params.eps,
+            # NaN after a non-finite gradient.
+            "score": tf.where(tf.math.is_nan(norm), norm, -smallest_norm),
         }
 
     def _boundary(self, model_fn, state):
-        """What the logits lack to the boundary, and its normal, where the search is."""
+        """The linearised boundary: how far the logits are from it, and its normal."""
         if self.targeted:
-            return self._towards(model_fn, state, state["target"])
+            return self._boundary_to(model_fn, state, state["target"])
         classes = model_fn(state["images"][:1]).shape[-1]
         gap, normal = tf.zeros_like(state["score"]), tf.zeros_like(state["images"])
-        least = tf.fill(tf.shape(gap), np.inf)
+        smallest = tf.fill(tf.shape(gap), np.inf)
         for number in tf.range(tf.constant(classes, tf.int64)):
             target = tf.fill(tf.shape(state["labels"]), number)
-            new_gap, new_normal = self._towards(model_fn, state, target)
-            dual = geometry.size(new_normal, 2)
+            new_gap, new_normal = self._boundary_to(model_fn, state, target)
+            dual_norm = geometry.size(new_normal, 2)
             if self.order != 2:
-                dual = tf.reduce_sum(tf.abs(new_normal), axis=(1, 2, 3))
-            distance = tf.abs(new_gap) / (dual + 1e-12)
-            nearer = (distance < least) & (target != state["labels"])
-            least = tf.where(nearer, distance, least)
+                dual_norm = tf.reduce_sum(tf.abs(new_normal), axis=(1, 2, 3))
+            distance = tf.abs(new_gap) / (dual_norm + 1e-12)
+            nearer = (distance < smallest) & (target != state["labels"])
+            smallest = tf.where(nearer, distance, smallest)
             gap = tf.where(nearer, new_gap, gap)
             normal = tf.where(geometry.per_image(nearer), new_normal, normal)
         return gap, normal
 
-    def _towards(self, model_fn, state, target):
+    def _boundary_to(self, model_fn, state, target):
         def gap_of(logits, labels):
-            mine, theirs = (
+            true_logit, target_logit = (
                 tf.gather(logits, classes, axis=1, batch_dims=1)
                 for classes in (labels, target)
             )
-            return mine - theirs
+            return true_logit - target_logit
 
-        at = (state["images"], state["labels"])
-        _, gap, gradient = value_and_gradient(model_fn, *at, gap_of)
+        _, gap, gradient = value_and_gradient(
+            model_fn, state["images"], state["labels"], gap_of
+        )
         return gap, -gradient
 
 
 def fab(
-    model,
-    images,
-    labels,
-    eps,
+    model: keras.Model,
+    images: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    eps: float,
     *,
-    steps=100,
-    restarts=1,
-    targets=9,
-    norm="linf",
-    seed=0,
-    early_stop=False,
-    **settings,
-):
-    """Fast adaptive boundary attack, targeted (FAB-T) unless told.
+    steps: int = 100,
+    restarts: int = 1,
+    targets: int = 9,
+    norm: str = "linf",
+    seed: int = 0,
+    early_stop: bool = False,
+    batch_size: int = 256,
+    ids: npt.ArrayLike | None = None,
+    progress: str = "",
+) -> np.ndarray:
+    """Fast adaptive boundary attack, targeted (FAB-T) by default.
 
     Args:
-        model: as in `fgsm`.
-        images: as in `fgsm`.
-        labels: as in `fgsm`.
-        eps: as in `fgsm`.
-        steps: number of steps towards each target.
-        restarts: number of starts for each target: the image, and then random points.
-        targets: number of target classes, the likeliest ones of the clean image beside
-            the true one, at most all others; 0 for the nearest boundary at every step,
-            which takes a gradient for each class.
-        norm: as in `fgsm`.
-        seed: as in `fgsm`.
-        early_stop: as in `fgsm`; without it the search goes on to nearer examples.
-        **settings: as in `fgsm`.
+        model: Keras classifier of pixels in [0, 255] that ends in logits or a softmax.
+        images: pixels in [0, 255], uint8 or float, (number, height, width, channels).
+        labels: true classes, integers, (number,).
+        eps: radius of the ball, in 1/255 of the pixel range: at most 255 for `"linf"`.
+        steps: number of steps for each target.
+        restarts: number of starts for each target: the first from the image, the others
+            from random points.
+        targets: number of target classes, at most all but the true one: those with the
+            largest logits of the clean image. 0 for the nearest boundary at every step,
+            which takes a gradient per class.
+        norm: `"linf"` or `"l2"`.
+        seed: seed of the random starts.
+        early_stop: whether an image leaves the batch as soon as it is misclassified,
+            even before the first step; if not, the search for closer examples
+            continues.
+        batch_size: number of images attacked at a time.
+        ids: indices of the images in their dataset, from which their random numbers
+            are derived; 0, 1, ... by default.
+        progress: label of a progress bar; empty for none.
 
     Returns:
-        Adversarial pixels, float32, of the shape of `images`: the nearest example that
-        was met, and the image itself where that lies beyond `eps`.
+        Adversarial pixels, float32, of the shape of `images`: the closest example that
+        was found, or the image itself if that is farther away than `eps`.
 
     Raises:
-        As `fgsm`.
+        ValueError: if the logits cannot be found, or an argument is out of range.
+        AttackError: if an example lies outside its ball or the pixel range, or a loss
+            or gradient is non-finite. Images with NaN logits count as misclassified.
+
+    Example:
+        >>> from inres_tf import attacks, data
+        >>> test = data.load("digits").test.take(slice(4))
+        >>> model = zoo.InResNet8(input_shape=(8, 8, 1))
+        >>> adversarial = attacks.fab(
+        ...     model, test.images, test.labels, eps=8, steps=3, targets=2
+        ... )
+        >>> adversarial.shape
+        (4, 8, 8, 1)
 
     Reference:
         Croce, Hein: Minimally Distorted Adversarial Examples with a Fast Adaptive
@@ -161,11 +196,21 @@ def fab(
         AutoAttack), and its targeted version in their AutoAttack paper.
     """
     ranks = ranks_of(targets, losses.classes_of(model))
-    attack = FAB(norm_order(norm), targeted=ranks != [0])
     runs = [
-        one
+        run
         for rank in ranks
-        for one in restart_runs(restarts, last_step=steps, rank=rank)
+        for run in restart_runs(restarts, last_step=steps, rank=rank)
     ]
-    settings |= {"seed": seed, "early_stop": early_stop}
-    return run_attack(model, images, labels, eps, attack, runs, **settings)
+    return run_attack(
+        model,
+        images,
+        labels,
+        eps,
+        FAB(norm_order(norm), targeted=ranks != [0]),
+        runs,
+        seed=seed,
+        early_stop=early_stop,
+        batch_size=batch_size,
+        ids=ids,
+        progress=progress,
+    )

@@ -1,32 +1,43 @@
-"""Attacks that climb the cross-entropy by its gradient, with cleverhans' steps.
+"""Attacks by gradient ascent on the cross-entropy, with the steps of cleverhans.
 
-FGSM, I-FGSM, PGD and MIM are one search: where it starts and whether it has momentum
-tells them apart.
+FGSM, I-FGSM, PGD and MIM are the same search, and differ in where it starts and whether
+it has momentum.
 """
 
+from __future__ import annotations
+
 import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from inres_tf.attacks import counter_rng, geometry, losses
 from inres_tf.attacks.engine import (
     AttackRun,
     IterativeAttack,
+    ModelFn,
+    RunParams,
+    State,
     is_misclassified,
     restart_runs,
     run_attack,
 )
 from inres_tf.attacks.norms import norm_order
 
+if TYPE_CHECKING:
+    import keras
+
 
 @dataclasses.dataclass(frozen=True)
 class GradientAscent(IterativeAttack):
-    """Steps up the cross-entropy, projected to the ball.
+    """Projected gradient ascent on the cross-entropy.
 
     Attributes:
         random: whether it starts at a random point of the ball.
-        center: what it projects around, the `"image"` or the random `"start"`.
+        center: what it projects around: the `"image"` or the random `"start"`.
         momentum: the decay of MIM's momentum; None for steps along the gradient.
     """
 
@@ -34,8 +45,8 @@ class GradientAscent(IterativeAttack):
     center: str = "image"
     momentum: float | None = None
 
-    def initialize(self, model_fn, state, params):
-        """At the image or a random point of the ball."""
+    def initialize(self, model_fn: ModelFn, state: State, params: RunParams) -> State:
+        """Starts at the image or at a random point of the ball."""
         start = state["clean"]
         if self.random:
             keys = counter_rng.key(params.seed, state["ids"], params.restart)
@@ -51,12 +62,14 @@ class GradientAscent(IterativeAttack):
             state |= {"momentum": tf.zeros_like(start)}
         return state | {"images": start}
 
-    def step(self, model_fn, state, number, params):
-        """Takes note of where it is, and goes a step up from there."""
+    def step(
+        self, model_fn: ModelFn, state: State, number: tf.Tensor, params: RunParams
+    ) -> State:
+        """Records the current images, and takes a step from there."""
         logits, loss, gradient = value_and_gradient(
             model_fn, state["images"], state["labels"]
         )
-        state = self._seen(state, logits, loss)
+        state = self._record(state, logits, loss)
         if self.momentum is not None:
             mean = tf.reduce_mean(tf.abs(gradient), axis=(1, 2, 3), keepdims=True)
             gradient /= tf.maximum(mean, 1e-12)
@@ -73,61 +86,76 @@ class GradientAscent(IterativeAttack):
         )
         return state | {"images": images}
 
-    def finish(self, model_fn, state, params):
-        """Takes note of where the last step led."""
+    def finish(self, model_fn: ModelFn, state: State, params: RunParams) -> State:
+        """Records the images after the last step."""
         logits = model_fn(state["images"])
-        return self._seen(state, logits, losses.cross_entropy(logits, state["labels"]))
+        loss = losses.cross_entropy(logits, state["labels"])
+        return self._record(state, logits, loss)
 
-    def _seen(self, state, logits, loss):
-        """Rows that take note of the images the search is at."""
+    def _record(self, state, logits, loss):
+        """The state with the current images as the adversarial ones."""
         return state | {
             "adversarial": geometry.clip_pixels(state["images"]),
             "misclassified": is_misclassified(logits, state["labels"]),
             "score": loss,
         }
 
-    def radius(self, eps):
-        """Twice eps around the random start."""
+    def radius(self, eps: float) -> float:
+        """Twice eps when projecting around the random start."""
         return eps if self.center == "image" else 2 * eps
 
 
-def value_and_gradient(model_fn, images, labels, loss_fn=losses.cross_entropy):
-    """Logits, the loss of each image and its gradient.
+def value_and_gradient(
+    model_fn: ModelFn,
+    images: tf.Tensor,
+    labels: tf.Tensor,
+    loss_fn: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] = losses.cross_entropy,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Returns the logits, the loss of each image and its gradient.
 
     Args:
-        model_fn: function of pixels that gives float32 logits, (batch, classes).
+        model_fn: function of pixels that returns float32 logits, (batch, classes).
         images: pixels, float32, (batch, height, width, channels).
         labels: the second argument of `loss_fn`.
         loss_fn: function `(logits, labels)` that returns the loss of each image,
             (batch,).
 
     Returns:
-        Logits (batch, classes), losses (batch,) and gradients like `images`.
+        Logits (batch, classes), losses (batch,), and gradients of the shape of
+        `images`.
     """
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(images)
         logits = model_fn(images)
         loss = loss_fn(logits, labels)
-    # Where nothing of the loss depends on the images, as behind a rounding, it is zero.
+    # The gradient is zero if the loss does not depend on the images, as after rounding.
     zero = tf.UnconnectedGradients.ZERO
     return logits, loss, tape.gradient(loss, images, unconnected_gradients=zero)
 
 
-def advance(images, gradient, center, eps, step_size, order, clip_first=True):
-    """One step of cleverhans' PGD or MIM.
+def advance(
+    images: tf.Tensor,
+    gradient: tf.Tensor,
+    center: tf.Tensor,
+    eps: tf.Tensor,
+    step_size: tf.Tensor,
+    order: float,
+    clip_first: bool = True,
+) -> tf.Tensor:
+    """Takes one step of PGD or MIM as in cleverhans.
 
     Args:
-        images: where the search is, (batch, height, width, channels).
-        gradient: of its loss, like `images`.
-        center: what the ball is around, like `images`.
-        eps: radius of the ball, in 1/255 of the pixel range.
+        images: the current images, (batch, height, width, channels).
+        gradient: gradient of the loss, of the shape of `images`.
+        center: centers of the balls, of the shape of `images`.
+        eps: radius of the balls, in 1/255 of the pixel range.
         step_size: size of a step, in the same units.
-        order: the norm's, `np.inf` or 2.
-        clip_first: whether values are clipped to the pixel range before the projection
-            too, as PGD does and MIM does not.
+        order: order of the norm, `np.inf` or 2.
+        clip_first: whether to clip to the pixel range before the projection as well as
+            after it, as PGD does and MIM does not.
 
     Returns:
-        Pixels in the ball and in [0, 255], like `images`.
+        Pixels in the ball and in [0, 255], of the shape of `images`.
     """
     images += geometry.steepest(gradient, step_size, order)
     if clip_first:
@@ -136,32 +164,47 @@ def advance(images, gradient, center, eps, step_size, order, clip_first=True):
 
 
 def ascend(
-    model_fn,
-    start,
-    center,
-    targets,
-    eps,
-    step_size,
-    steps,
-    loss_fn=losses.cross_entropy,
-):
-    """Signed gradient steps up a loss, projected to the ball and the pixel range.
+    model_fn: ModelFn,
+    start: tf.Tensor,
+    center: tf.Tensor,
+    targets: tf.Tensor,
+    eps: tf.Tensor | float,
+    step_size: tf.Tensor | float,
+    steps: tf.Tensor | int,
+    loss_fn: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] = losses.cross_entropy,
+) -> tf.Tensor:
+    """Maximises a loss by PGD in an L-infinity ball, from a given start.
 
-    PGD of cleverhans, with a start and a center of our own. For use within a
-    `tf.function`, whose graph is of the same size for any number of steps.
+    For use within a `tf.function`, whose graph has the same size for any number of
+    steps.
 
     Args:
-        model_fn: as in `value_and_gradient`.
-        start: pixels to begin at, float32, (batch, height, width, channels).
-        center: pixels that the ball is around, like `start`.
+        model_fn: function of pixels that returns float32 logits, (batch, classes).
+        start: pixels to start from, float32, (batch, height, width, channels).
+        center: centers of the balls, of the shape of `start`.
         targets: the second argument of `loss_fn`.
-        eps: radius of the L-infinity ball, in 1/255 of the pixel range.
+        eps: radius of the balls, in 1/255 of the pixel range.
         step_size: size of a step, in the same units.
         steps: number of steps.
-        loss_fn: as in `value_and_gradient`.
+        loss_fn: function `(logits, targets)` that returns the loss of each image,
+            (batch,).
 
     Returns:
-        Pixels like `start`, in the ball and in [0, 255].
+        Pixels in the ball and in [0, 255], of the shape of `start`.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from inres_tf import attacks
+        >>> def model_fn(images):  # bright or dark
+        ...     mean = tf.reduce_mean(images, axis=(1, 2, 3)) / 255
+        ...     return tf.stack([mean, 1 - mean], axis=1)
+        >>> images = tf.fill((1, 2, 2, 1), 100.0)
+        >>> labels = tf.constant([0], tf.int64)
+        >>> adversarial = attacks.ascend(
+        ...     model_fn, images, images, labels, eps=8, step_size=3, steps=5
+        ... )
+        >>> adversarial.numpy().ravel()
+        array([92., 92., 92., 92.], dtype=float32)
     """
     eps, step_size = tf.cast(eps, tf.float32), tf.cast(step_size, tf.float32)
     adversarial = start
@@ -172,31 +215,47 @@ def ascend(
 
 
 def fgsm(
-    model, images, labels, eps, *, norm="linf", seed=0, early_stop=False, **settings
-):
+    model: keras.Model,
+    images: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    eps: float,
+    *,
+    norm: str = "linf",
+    seed: int = 0,
+    early_stop: bool = False,
+    batch_size: int = 256,
+    ids: npt.ArrayLike | None = None,
+    progress: str = "",
+) -> np.ndarray:
     """Fast gradient sign method: one step of size eps.
 
     Args:
         model: Keras classifier of pixels in [0, 255] that ends in logits or a softmax.
         images: pixels in [0, 255], uint8 or float, (number, height, width, channels).
         labels: true classes, integers, (number,).
-        eps: radius of the ball, in 1/255 of the pixel range: at most 255 for `linf`.
+        eps: radius of the ball, in 1/255 of the pixel range: at most 255 for `"linf"`.
         norm: `"linf"` or `"l2"`.
-        seed: of all that is drawn, an integer; here nothing is.
-        early_stop: whether an image leaves as soon as it is misclassified, before the
-            first step too.
-        **settings: what every attack takes beside: `batch_size` (256), images attacked
-            at a time; `ids`, the images' indices in their data, on which their random
-            numbers depend (0, 1, ...); `progress` (""), label of a progress bar.
+        seed: unused, since nothing is random.
+        early_stop: whether to return misclassified images unchanged.
+        batch_size: number of images attacked at a time.
+        ids: unused, since nothing is random.
+        progress: label of a progress bar; empty for none.
 
     Returns:
-        Adversarial pixels, float32, of the shape of `images`. Without `early_stop`
-        those after the last step, as cleverhans gives them.
+        Adversarial pixels, float32, of the shape of `images`.
 
     Raises:
         ValueError: if the logits cannot be found, or an argument is out of range.
         AttackError: if an example lies outside its ball or the pixel range, or a loss
-            or gradient is not a number. Logits that are none count as misclassified.
+            or gradient is non-finite. Images with NaN logits count as misclassified.
+
+    Example:
+        >>> from inres_tf import attacks, data
+        >>> test = data.load("digits").test.take(slice(4))
+        >>> model = zoo.InResNet8(input_shape=(8, 8, 1))
+        >>> adversarial = attacks.fgsm(model, test.images, test.labels, eps=8)
+        >>> adversarial.shape, adversarial.dtype
+        ((4, 8, 8, 1), dtype('float32'))
 
     Reference:
         Goodfellow, Shlens, Szegedy: Explaining and Harnessing Adversarial Examples,
@@ -212,95 +271,142 @@ def fgsm(
         norm=norm,
         seed=seed,
         early_stop=early_stop,
-        **settings,
+        batch_size=batch_size,
+        ids=ids,
+        progress=progress,
     )
 
 
 def ifgsm(
-    model,
-    images,
-    labels,
-    eps,
+    model: keras.Model,
+    images: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    eps: float,
     *,
-    steps=20,
-    step_size=1.0,
-    norm="linf",
-    seed=0,
-    early_stop=False,
-    **settings,
-):
-    """Iterative FGSM (BIM): steps from the image, projected to the ball.
+    steps: int = 20,
+    step_size: float = 1.0,
+    norm: str = "linf",
+    seed: int = 0,
+    early_stop: bool = False,
+    batch_size: int = 256,
+    ids: npt.ArrayLike | None = None,
+    progress: str = "",
+) -> np.ndarray:
+    """Iterative FGSM (BIM): projected gradient steps from the image.
 
     Args:
-        model: as in `fgsm`.
-        images: as in `fgsm`.
-        labels: as in `fgsm`.
-        eps: as in `fgsm`.
+        model: Keras classifier of pixels in [0, 255] that ends in logits or a softmax.
+        images: pixels in [0, 255], uint8 or float, (number, height, width, channels).
+        labels: true classes, integers, (number,).
+        eps: radius of the ball, in 1/255 of the pixel range: at most 255 for `"linf"`.
         steps: number of steps.
-        step_size: size of a step, in 1/255 of the pixel range. The default is the
-            paper's for `linf`; for `l2` about 2.5 eps / steps is usual.
-        norm: as in `fgsm`.
-        seed: as in `fgsm`.
-        early_stop: as in `fgsm`.
-        **settings: as in `fgsm`.
+        step_size: size of a step, in 1/255 of the pixel range. The default is that of
+            the In-ResNet paper for `"linf"`; 2.5 eps / steps is usual for `"l2"`.
+        norm: `"linf"` or `"l2"`.
+        seed: unused, since nothing is random.
+        early_stop: whether an image leaves the batch as soon as it is misclassified,
+            even before the first step.
+        batch_size: number of images attacked at a time.
+        ids: unused, since nothing is random.
+        progress: label of a progress bar; empty for none.
 
     Returns:
-        As `fgsm`.
+        Adversarial pixels, float32, of the shape of `images`: those after the last
+        step, unless stopped early.
 
     Raises:
-        As `fgsm`.
+        ValueError: if the logits cannot be found, or an argument is out of range.
+        AttackError: if an example lies outside its ball or the pixel range, or a loss
+            or gradient is non-finite. Images with NaN logits count as misclassified.
+
+    Example:
+        >>> from inres_tf import attacks, data
+        >>> test = data.load("digits").test.take(slice(4))
+        >>> model = zoo.InResNet8(input_shape=(8, 8, 1))
+        >>> adversarial = attacks.ifgsm(
+        ...     model, test.images, test.labels, eps=8, steps=5, step_size=2
+        ... )
+        >>> adversarial.shape
+        (4, 8, 8, 1)
 
     Reference:
         Kurakin, Goodfellow, Bengio: Adversarial Examples in the Physical World, 2016.
     """
     del seed
-    settings |= {"step_size": step_size, "early_stop": early_stop}
-    attack = GradientAscent(norm_order(norm))
     return run_attack(
-        model, images, labels, eps, attack, [AttackRun(steps)], **settings
+        model,
+        images,
+        labels,
+        eps,
+        GradientAscent(norm_order(norm)),
+        [AttackRun(steps)],
+        step_size=step_size,
+        early_stop=early_stop,
+        batch_size=batch_size,
+        ids=ids,
+        progress=progress,
     )
 
 
 def pgd(
-    model,
-    images,
-    labels,
-    eps,
+    model: keras.Model,
+    images: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    eps: float,
     *,
-    steps=20,
-    step_size=1.0,
-    restarts=1,
-    norm="linf",
-    center="image",
-    seed=0,
-    early_stop=False,
-    **settings,
-):
-    """Projected gradient descent: as `ifgsm`, from a uniform random point of the ball.
+    steps: int = 20,
+    step_size: float = 1.0,
+    restarts: int = 1,
+    norm: str = "linf",
+    center: str = "image",
+    seed: int = 0,
+    early_stop: bool = False,
+    batch_size: int = 256,
+    ids: npt.ArrayLike | None = None,
+    progress: str = "",
+) -> np.ndarray:
+    """Projected gradient descent: like `ifgsm`, from random points of the ball.
 
     Args:
-        model: as in `fgsm`.
-        images: as in `fgsm`.
-        labels: as in `fgsm`.
-        eps: as in `fgsm`.
+        model: Keras classifier of pixels in [0, 255] that ends in logits or a softmax.
+        images: pixels in [0, 255], uint8 or float, (number, height, width, channels).
+        labels: true classes, integers, (number,).
+        eps: radius of the ball, in 1/255 of the pixel range: at most 255 for `"linf"`.
         steps: number of steps.
-        step_size: size of a step, in 1/255 of the pixel range. The default is the
-            paper's for `linf`; for `l2` about 2.5 eps / steps is usual.
-        restarts: number of random starts. Of several examples one that is misclassified
-            is returned, and of those the one of highest loss.
-        norm: as in `fgsm`.
-        center: what the steps are projected around: the `"image"`, or, as in the
-            official script of In-ResNet, the random `"start"`, by which perturbations
+        step_size: size of a step, in 1/255 of the pixel range. The default is that of
+            the In-ResNet paper for `"linf"`; 2.5 eps / steps is usual for `"l2"`.
+        restarts: number of random starts. Of several examples of an image, a
+            misclassified one is returned, and among these the one of highest loss.
+        norm: `"linf"` or `"l2"`.
+        center: what the steps are projected around: the `"image"`, or the random
+            `"start"`, as in the official script of In-ResNet, so that perturbations
             reach 2 eps.
-        seed: as in `fgsm`.
-        early_stop: as in `fgsm`.
-        **settings: as in `fgsm`.
+        seed: seed of the random starts, which are uniform in the ball.
+        early_stop: whether an image leaves the batch as soon as it is misclassified,
+            even before the first step.
+        batch_size: number of images attacked at a time.
+        ids: indices of the images in their dataset, from which their random numbers
+            are derived; 0, 1, ... by default.
+        progress: label of a progress bar; empty for none.
 
     Returns:
-        As `fgsm`.
+        Adversarial pixels, float32, of the shape of `images`: those after the last
+        step, unless stopped early.
 
     Raises:
-        As `fgsm`.
+        ValueError: if the logits cannot be found, or an argument is out of range.
+        AttackError: if an example lies outside its ball or the pixel range, or a loss
+            or gradient is non-finite. Images with NaN logits count as misclassified.
+
+    Example:
+        >>> from inres_tf import attacks, data
+        >>> test = data.load("digits").test.take(slice(4))
+        >>> model = zoo.InResNet8(input_shape=(8, 8, 1))
+        >>> adversarial = attacks.pgd(
+        ...     model, test.images, test.labels, eps=8, steps=5, step_size=2, restarts=2
+        ... )
+        >>> adversarial.shape
+        (4, 8, 8, 1)
 
     Reference:
         Madry et al.: Towards Deep Learning Models Resistant to Adversarial Attacks,
@@ -310,47 +416,75 @@ def pgd(
         raise ValueError(
             f"`center` must be 'image' or 'start'. Received: center={center!r}"
         )
-    attack = GradientAscent(norm_order(norm), random=True, center=center)
-    runs = restart_runs(restarts, last_step=steps)
-    settings |= {"step_size": step_size, "seed": seed, "early_stop": early_stop}
-    return run_attack(model, images, labels, eps, attack, runs, **settings)
+    return run_attack(
+        model,
+        images,
+        labels,
+        eps,
+        GradientAscent(norm_order(norm), random=True, center=center),
+        restart_runs(restarts, last_step=steps),
+        step_size=step_size,
+        seed=seed,
+        early_stop=early_stop,
+        batch_size=batch_size,
+        ids=ids,
+        progress=progress,
+    )
 
 
 def mim(
-    model,
-    images,
-    labels,
-    eps,
+    model: keras.Model,
+    images: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    eps: float,
     *,
-    steps=20,
-    step_size=1.0,
-    decay=1.0,
-    norm="linf",
-    seed=0,
-    early_stop=False,
-    **settings,
-):
-    """Momentum iterative method (MI-FGSM): as `ifgsm`, along a sum of past gradients.
+    steps: int = 20,
+    step_size: float = 1.0,
+    decay: float = 1.0,
+    norm: str = "linf",
+    seed: int = 0,
+    early_stop: bool = False,
+    batch_size: int = 256,
+    ids: npt.ArrayLike | None = None,
+    progress: str = "",
+) -> np.ndarray:
+    """Momentum iterative method (MI-FGSM): like `ifgsm`, with momentum.
 
     Args:
-        model: as in `fgsm`.
-        images: as in `fgsm`.
-        labels: as in `fgsm`.
-        eps: as in `fgsm`.
+        model: Keras classifier of pixels in [0, 255] that ends in logits or a softmax.
+        images: pixels in [0, 255], uint8 or float, (number, height, width, channels).
+        labels: true classes, integers, (number,).
+        eps: radius of the ball, in 1/255 of the pixel range: at most 255 for `"linf"`.
         steps: number of steps.
-        step_size: size of a step, in 1/255 of the pixel range. The default is the
-            paper's for `linf`; for `l2` about 2.5 eps / steps is usual.
-        decay: of the momentum, in [0, 1].
-        norm: as in `fgsm`.
-        seed: as in `fgsm`.
-        early_stop: as in `fgsm`.
-        **settings: as in `fgsm`.
+        step_size: size of a step, in 1/255 of the pixel range. The default is that of
+            the In-ResNet paper for `"linf"`; 2.5 eps / steps is usual for `"l2"`.
+        decay: decay of the momentum, in [0, 1].
+        norm: `"linf"` or `"l2"`.
+        seed: unused, since nothing is random.
+        early_stop: whether an image leaves the batch as soon as it is misclassified,
+            even before the first step.
+        batch_size: number of images attacked at a time.
+        ids: unused, since nothing is random.
+        progress: label of a progress bar; empty for none.
 
     Returns:
-        As `fgsm`.
+        Adversarial pixels, float32, of the shape of `images`: those after the last
+        step, unless stopped early.
 
     Raises:
-        As `fgsm`.
+        ValueError: if the logits cannot be found, or an argument is out of range.
+        AttackError: if an example lies outside its ball or the pixel range, or a loss
+            or gradient is non-finite. Images with NaN logits count as misclassified.
+
+    Example:
+        >>> from inres_tf import attacks, data
+        >>> test = data.load("digits").test.take(slice(4))
+        >>> model = zoo.InResNet8(input_shape=(8, 8, 1))
+        >>> adversarial = attacks.mim(
+        ...     model, test.images, test.labels, eps=8, steps=5, step_size=2, decay=0.9
+        ... )
+        >>> adversarial.shape
+        (4, 8, 8, 1)
 
     Reference:
         Dong et al.: Boosting Adversarial Attacks with Momentum, CVPR 2018.
@@ -358,8 +492,16 @@ def mim(
     if not 0 <= decay <= 1:
         raise ValueError(f"`decay` must be in [0, 1]. Received: decay={decay}")
     del seed
-    settings |= {"step_size": step_size, "early_stop": early_stop}
-    attack = GradientAscent(norm_order(norm), momentum=float(decay))
     return run_attack(
-        model, images, labels, eps, attack, [AttackRun(steps)], **settings
+        model,
+        images,
+        labels,
+        eps,
+        GradientAscent(norm_order(norm), momentum=float(decay)),
+        [AttackRun(steps)],
+        step_size=step_size,
+        early_stop=early_stop,
+        batch_size=batch_size,
+        ids=ids,
+        progress=progress,
     )

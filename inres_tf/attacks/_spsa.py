@@ -1,7 +1,12 @@
-"""SPSA: gradient descent by differences along random directions."""
+"""SPSA: gradients estimated by finite differences along random directions."""
+
+from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from inres_tf.attacks import counter_rng, geometry, losses
@@ -9,19 +14,25 @@ from inres_tf.attacks.adam import adam
 from inres_tf.attacks.engine import (
     AttackRun,
     IterativeAttack,
+    ModelFn,
+    RunParams,
+    State,
     is_misclassified,
     run_attack,
 )
 from inres_tf.attacks.norms import norm_order
 
+if TYPE_CHECKING:
+    import keras
+
 
 @dataclasses.dataclass(frozen=True)
 class SPSA(IterativeAttack):
-    """Adam on the margin, whose gradient is estimated from logits.
+    """Adam on the margin, with gradients estimated from logits.
 
     Attributes:
-        samples: directions at every step, of two queries each.
-        learning_rate: of Adam, in 1/255 of the pixel range.
+        samples: number of directions per step, with two queries each.
+        learning_rate: learning rate of Adam, in 1/255 of the pixel range.
         delta: half the distance between two queries in every value, in the same units.
     """
 
@@ -29,39 +40,42 @@ class SPSA(IterativeAttack):
     learning_rate: float = 2.55
     delta: float = 2.55
 
-    def initialize(self, model_fn, state, params):
-        """At the image."""
+    def initialize(self, model_fn: ModelFn, state: State, params: RunParams) -> State:
+        """Starts at the image."""
         clean = state["clean"]
         zeros = tf.zeros_like(clean)
         moments = {"first_moment": zeros, "second_moment": zeros}
         return state | {"variables": clean} | moments
 
-    def step(self, model_fn, state, number, params):
-        """Takes note of where it is, and goes a step from there."""
+    def step(
+        self, model_fn: ModelFn, state: State, number: tf.Tensor, params: RunParams
+    ) -> State:
+        """Records the current images, and takes a step from there."""
         images, labels = state["variables"], state["labels"]
-        state = self._seen(model_fn, state)
+        state = self._record(model_fn, state)
         gradient = tf.zeros_like(images)
         for sample in tf.range(self.samples):
             keys = counter_rng.key(params.seed, state["ids"], number, sample)
             direction = counter_rng.signs(keys, images.shape[1:])
             step = self.delta * direction
             queries = tf.concat([images + step, images - step], axis=0)
-            both = losses.margin(model_fn(queries), tf.tile(labels, [2]))
-            above, below = tf.split(both, 2)
+            margins = losses.margin(model_fn(queries), tf.tile(labels, [2]))
+            above, below = tf.split(margins, 2)
             slope = (above - below) / (2 * self.delta * self.samples)
-            # Adam goes down, the margin of the other classes is to go up.
+            # Negative, since Adam minimises and the margin is to be maximised.
             gradient -= geometry.per_image(slope) * direction
         state = adam(state, gradient, number, self.learning_rate)
-        moved = geometry.project(
+        projected = geometry.project(
             state["variables"], state["clean"], params.eps, self.order
         )
-        return state | {"variables": moved}
+        return state | {"variables": projected}
 
-    def finish(self, model_fn, state, params):
-        """Takes note of where the last step led."""
-        return self._seen(model_fn, state)
+    def finish(self, model_fn: ModelFn, state: State, params: RunParams) -> State:
+        """Records the images after the last step."""
+        return self._record(model_fn, state)
 
-    def _seen(self, model_fn, state):
+    def _record(self, model_fn, state):
+        """The state with the current images as the adversarial ones."""
         logits = model_fn(state["variables"])
         return state | {
             "adversarial": state["variables"],
@@ -71,44 +85,62 @@ class SPSA(IterativeAttack):
 
 
 def spsa(
-    model,
-    images,
-    labels,
-    eps,
+    model: keras.Model,
+    images: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    eps: float,
     *,
-    steps=100,
-    samples=32,
-    learning_rate=2.55,
-    delta=2.55,
-    norm="linf",
-    seed=0,
-    early_stop=False,
-    **settings,
-):
-    """Simultaneous perturbation stochastic approximation, which uses logits alone.
+    steps: int = 100,
+    samples: int = 32,
+    learning_rate: float = 2.55,
+    delta: float = 2.55,
+    norm: str = "linf",
+    seed: int = 0,
+    early_stop: bool = False,
+    batch_size: int = 256,
+    ids: npt.ArrayLike | None = None,
+    progress: str = "",
+) -> np.ndarray:
+    """Simultaneous perturbation stochastic approximation, which uses logits only.
 
     Args:
-        model: as in `fgsm`.
-        images: as in `fgsm`.
-        labels: as in `fgsm`.
-        eps: as in `fgsm`.
+        model: Keras classifier of pixels in [0, 255] that ends in logits or a softmax.
+        images: pixels in [0, 255], uint8 or float, (number, height, width, channels).
+        labels: true classes, integers, (number,).
+        eps: radius of the ball, in 1/255 of the pixel range: at most 255 for `"linf"`.
         steps: number of steps.
-        samples: random directions at every step, of two queries each: an image is
-            queried `steps * (2 * samples + 1)` times.
-        learning_rate: of Adam, in 1/255 of the pixel range.
+        samples: number of random directions per step, with two queries each: an image
+            is queried `steps * (2 * samples + 1)` times.
+        learning_rate: learning rate of Adam, in 1/255 of the pixel range.
         delta: half the distance between two queries in every value, in the same units.
             The queries themselves may lie outside the ball and the pixel range.
-        norm: as in `fgsm`.
-        seed: as in `fgsm`.
-        early_stop: as in `fgsm`.
-        **settings: as in `fgsm`.
+        norm: `"linf"` or `"l2"`.
+        seed: seed of the random numbers.
+        early_stop: whether an image leaves the batch as soon as it is misclassified,
+            even before the first step.
+        batch_size: number of images attacked at a time.
+        ids: indices of the images in their dataset, from which their random numbers
+            are derived; 0, 1, ... by default.
+        progress: label of a progress bar; empty for none.
 
     Returns:
-        Adversarial pixels, float32, of the shape of `images`; those after the last step
-        without `early_stop`.
+        Adversarial pixels, float32, of the shape of `images`: those after the last
+        step, unless stopped early.
 
     Raises:
-        As `fgsm`.
+        ValueError: if the logits cannot be found, or an argument is out of range.
+        AttackError: if an example lies outside its ball or the pixel range, or a loss
+            or gradient is non-finite. Images with NaN logits count as misclassified.
+
+    Example:
+        >>> from inres_tf import attacks, data
+        >>> test = data.load("digits").test.take(slice(4))
+        >>> model = zoo.InResNet8(input_shape=(8, 8, 1))
+        >>> adversarial = attacks.spsa(
+        ...     model, test.images, test.labels, eps=8, steps=3, samples=4
+        ... )
+        >>> adversarial.shape
+        (4, 8, 8, 1)
 
     Reference:
         Uesato et al.: Adversarial Risk and the Dangers of Evaluating Against Weak
@@ -121,9 +153,17 @@ def spsa(
     for name, value in (("learning_rate", learning_rate), ("delta", delta)):
         if not value > 0:
             raise ValueError(f"`{name}` must be positive. Received: {name}={value}")
-    numbers = (int(samples), float(learning_rate), float(delta))
-    attack = SPSA(norm_order(norm), *numbers)
-    settings |= {"seed": seed, "early_stop": early_stop}
+    settings = (int(samples), float(learning_rate), float(delta))
     return run_attack(
-        model, images, labels, eps, attack, [AttackRun(steps)], **settings
+        model,
+        images,
+        labels,
+        eps,
+        SPSA(norm_order(norm), *settings),
+        [AttackRun(steps)],
+        seed=seed,
+        early_stop=early_stop,
+        batch_size=batch_size,
+        ids=ids,
+        progress=progress,
     )

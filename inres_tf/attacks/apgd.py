@@ -1,68 +1,79 @@
-"""Auto-PGD: projected gradient descent that finds its step size by itself."""
+"""Auto-PGD: projected gradient descent with an adaptive step size."""
+
+from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from inres_tf.attacks import counter_rng, geometry, losses
 from inres_tf.attacks._pgd import value_and_gradient
 from inres_tf.attacks.engine import (
     IterativeAttack,
+    ModelFn,
+    RunParams,
+    State,
     is_misclassified,
     restart_runs,
     run_attack,
 )
 from inres_tf.attacks.norms import norm_order
 
+if TYPE_CHECKING:
+    import keras
+
 _LOSSES = {
     "ce": losses.cross_entropy,
     "dlr": losses.dlr,
     "dlr_targeted": losses.dlr_targeted,
 }
-# Share of steps that must gain between two checks for the step size to stay.
-_GAINING = 0.75
-# Weight of the gradient step beside the momentum.
-_STEP = 0.75
+# The step size is halved unless the loss increases in more than this share of the steps
+# between two checkpoints.
+_INCREASING = 0.75
+# Weight of the gradient step; the rest is that of the momentum.
+_GRADIENT_WEIGHT = 0.75
 
 
 def checkpoints(steps: int) -> list[int]:
-    """The numbers of steps after which step sizes are checked.
+    """Returns the numbers of steps after which the step size is checked.
 
-    The first after 22% of the steps; every further interval is shorter by 3% of them,
-    down to 6%.
+    The first after 22% of the steps; each interval is shorter than the one before it by
+    3% of the steps, down to 6%.
 
     Reference:
         Croce, Hein: Reliable Evaluation of Adversarial Robustness with an Ensemble of
         Diverse Parameter-free Attacks, ICML 2020, section 3.1.
     """
-    interval, shortest, less = (
+    interval, shortest, decrease = (
         max(int(share * steps), 1) for share in (0.22, 0.06, 0.03)
     )
-    found, at = [], interval
-    while at <= steps:
-        found.append(at)
-        interval = max(interval - less, shortest)
-        at += interval
-    return found
+    result, checkpoint = [], interval
+    while checkpoint <= steps:
+        result.append(checkpoint)
+        interval = max(interval - decrease, shortest)
+        checkpoint += interval
+    return result
 
 
 @dataclasses.dataclass(frozen=True)
 class AutoPGD(IterativeAttack):
-    """Algorithm 1 of Croce & Hein, with the step-size rule of their code.
+    """Algorithm 1 of Croce & Hein, with the step size rule of their code.
 
     Attributes:
-        loss: what it climbs, `"ce"`, `"dlr"` or `"dlr_targeted"`.
-        steps: number of steps, which decides when step sizes are checked.
-        samples: gradients averaged at every point, for networks that are random.
+        loss: the loss to maximise: `"ce"`, `"dlr"` or `"dlr_targeted"`.
+        steps: number of steps, on which the checkpoints depend.
+        samples: number of gradients averaged at every point, for randomised networks.
     """
 
     loss: str = "ce"
     steps: int = 100
     samples: int = 1
 
-    def initialize(self, model_fn, state, params):
-        """At a random point of the ball's surface."""
+    def initialize(self, model_fn: ModelFn, state: State, params: RunParams) -> State:
+        """Starts at a random point on the surface of the ball."""
         clean = state["clean"]
         keys = counter_rng.key(params.seed, state["ids"], params.restart)
         direction = geometry.random_direction(keys, clean.shape[1:], self.order)
@@ -71,7 +82,7 @@ class AutoPGD(IterativeAttack):
         if self.loss == "dlr_targeted":
             target = losses.target(model_fn(clean), state["labels"], params.rank)
             state |= {"target": target}
-        logits, loss, gradient = self._at(model_fn, state)
+        logits, loss, gradient = self._evaluate(model_fn, state)
         step_size = tf.fill(tf.shape(loss), 2 * params.eps)
         zeros = tf.zeros_like(loss)
         return state | {
@@ -83,199 +94,267 @@ class AutoPGD(IterativeAttack):
             "best_gradient": gradient,
             "loss": loss,
             "step_size": step_size,
-            "gains": zeros,
-            "checked": loss,
-            # The authors' code starts so, and its first check asks for gains alone.
+            "increases": zeros,
+            "checked_score": loss,
+            # As in the authors' code, so that the first check only counts increases.
             "halved": tf.ones_like(zeros, tf.bool),
         }
 
-    def step(self, model_fn, state, number, params):
-        """Moves, and halves step sizes where a check finds that it should."""
+    def step(
+        self, model_fn: ModelFn, state: State, number: tf.Tensor, params: RunParams
+    ) -> State:
+        """Takes a step with momentum, and adapts the step size at checkpoints."""
         images, before = state["images"], state["before"]
         step_size = geometry.per_image(state["step_size"])
         moved = images + step_size * self._direction(state["gradient"])
         moved = geometry.project(moved, state["clean"], params.eps, self.order)
-        share = tf.where(number > 0, _STEP, 1.0)
-        moved = images + share * (moved - images) + (1 - share) * (images - before)
+        weight = tf.where(number > 0, _GRADIENT_WEIGHT, 1.0)
+        moved = images + weight * (moved - images) + (1 - weight) * (images - before)
         moved = geometry.project(moved, state["clean"], params.eps, self.order)
         state |= {"images": moved, "before": images}
-        logits, loss, gradient = self._at(model_fn, state)
-        fallen = is_misclassified(logits, state["labels"])
+        logits, loss, gradient = self._evaluate(model_fn, state)
+        misclassified = is_misclassified(logits, state["labels"])
         better = loss > state["score"]
-        gained = tf.cast(loss > state["loss"], tf.float32)
+        increased = tf.cast(loss > state["loss"], tf.float32)
         state |= {
             "gradient": gradient,
-            "best": _chosen(better, moved, state["best"]),
-            "best_gradient": _chosen(better, gradient, state["best_gradient"]),
+            "best": _where(better, moved, state["best"]),
+            "best_gradient": _where(better, gradient, state["best_gradient"]),
             "score": tf.where(better, loss, state["score"]),
             "loss": loss,
-            "gains": state["gains"] + gained,
+            "increases": state["increases"] + increased,
         }
-        every = _chosen(state["misclassified"], state["adversarial"], state["best"])
+        adversarial = _where(
+            state["misclassified"], state["adversarial"], state["best"]
+        )
         state |= {
-            "adversarial": _chosen(fallen, moved, every),
-            "misclassified": state["misclassified"] | fallen,
+            "adversarial": _where(misclassified, moved, adversarial),
+            "misclassified": state["misclassified"] | misclassified,
         }
         return self._check(state, number + 1)
 
     def _direction(self, gradient):
-        """Steps of norm 1, however small the gradient of a confident network is."""
+        """Direction of norm 1, even for the tiny gradients of confident networks."""
         if self.order == np.inf:
             return tf.sign(gradient)
         return geometry.unit(gradient, self.order)
 
     def _check(self, state, done):
-        """Step sizes after so many steps, halved where the search did not gain."""
-        at = checkpoints(self.steps)
-        intervals = [b - a for a, b in zip([0, *at], at)]
-        here = tf.constant(at) == done
+        """The state after `done` steps, with step sizes halved where there is need."""
+        numbers = checkpoints(self.steps)
+        intervals = [b - a for a, b in zip([0, *numbers], numbers)]
+        here = tf.constant(numbers) == done
         checking = tf.reduce_any(here)
         interval = tf.reduce_sum(tf.where(here, tf.constant(intervals), 0))
-        few = state["gains"] <= _GAINING * tf.cast(interval, tf.float32)
-        stuck = ~state["halved"] & (state["checked"] >= state["score"])
+        few = state["increases"] <= _INCREASING * tf.cast(interval, tf.float32)
+        stuck = ~state["halved"] & (state["checked_score"] >= state["score"])
         halve = checking & (few | stuck)
+        checked_score = tf.where(checking, state["score"], state["checked_score"])
         return state | {
             "step_size": tf.where(halve, state["step_size"] / 2, state["step_size"]),
-            "images": _chosen(halve, state["best"], state["images"]),
-            "gradient": _chosen(halve, state["best_gradient"], state["gradient"]),
+            "images": _where(halve, state["best"], state["images"]),
+            "gradient": _where(halve, state["best_gradient"], state["gradient"]),
             "halved": tf.where(checking, halve, state["halved"]),
-            "checked": tf.where(checking, state["score"], state["checked"]),
-            "gains": tf.where(checking, 0.0, state["gains"]),
+            "checked_score": checked_score,
+            "increases": tf.where(checking, 0.0, state["increases"]),
         }
 
-    def _at(self, model_fn, state):
-        """Logits, loss and gradient where the search is, over all samples."""
+    def _evaluate(self, model_fn, state):
+        """Logits, loss and mean gradient at the current images."""
 
         def loss_fn(logits, labels):
             return _LOSSES[self.loss](logits, labels, state["target"])
 
-        at = (model_fn, state["images"], state["labels"], loss_fn)
-        logits, loss, gradient = value_and_gradient(*at)
+        arguments = (model_fn, state["images"], state["labels"], loss_fn)
+        logits, loss, gradient = value_and_gradient(*arguments)
         for _ in tf.range(self.samples - 1):
-            logits, loss, more = value_and_gradient(*at)
-            gradient += more
+            logits, loss, sample = value_and_gradient(*arguments)
+            gradient += sample
         return logits, loss, gradient / self.samples
 
 
-def _chosen(which, yes, no):
-    """Images `yes` where `which`, (batch,), holds, and else `no`."""
-    return tf.where(geometry.per_image(which), yes, no)
+def _where(condition, images, others):
+    """Selects whole images by a condition of shape (batch,)."""
+    return tf.where(geometry.per_image(condition), images, others)
 
 
 def apgd_ce(
-    model,
-    images,
-    labels,
-    eps,
+    model: keras.Model,
+    images: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    eps: float,
     *,
-    steps=100,
-    restarts=1,
-    samples=1,
-    norm="linf",
-    seed=0,
-    early_stop=False,
-    **settings,
-):
+    steps: int = 100,
+    restarts: int = 1,
+    samples: int = 1,
+    norm: str = "linf",
+    seed: int = 0,
+    early_stop: bool = False,
+    batch_size: int = 256,
+    ids: npt.ArrayLike | None = None,
+    progress: str = "",
+) -> np.ndarray:
     """Auto-PGD on the cross-entropy.
 
     Args:
-        model: as in `fgsm`.
-        images: as in `fgsm`.
-        labels: as in `fgsm`.
-        eps: as in `fgsm`.
+        model: Keras classifier of pixels in [0, 255] that ends in logits or a softmax.
+        images: pixels in [0, 255], uint8 or float, (number, height, width, channels).
+        labels: true classes, integers, (number,).
+        eps: radius of the ball, in 1/255 of the pixel range: at most 255 for `"linf"`.
         steps: number of steps.
         restarts: number of random starts.
-        samples: gradients averaged at every point (expectation over transformation),
-            for networks that are random; 20 in AutoAttack's `rand`.
-        norm: as in `fgsm`.
-        seed: as in `fgsm`.
-        early_stop: as in `fgsm`.
-        **settings: as in `fgsm`.
+        samples: number of gradients averaged at every point (expectation over
+            transformation), for randomised networks; 20 in AutoAttack's `"rand"`.
+        norm: `"linf"` or `"l2"`.
+        seed: seed of the random starts.
+        early_stop: whether an image leaves the batch as soon as it is misclassified,
+            even before the first step.
+        batch_size: number of images attacked at a time.
+        ids: indices of the images in their dataset, from which their random numbers
+            are derived; 0, 1, ... by default.
+        progress: label of a progress bar; empty for none.
 
     Returns:
         Adversarial pixels, float32, of the shape of `images`: a misclassified point if
-        one was met, and else the one of highest loss.
+        one was found, and otherwise that of highest loss.
 
     Raises:
-        As `fgsm`.
+        ValueError: if the logits cannot be found, or an argument is out of range.
+        AttackError: if an example lies outside its ball or the pixel range, or a loss
+            or gradient is non-finite. Images with NaN logits count as misclassified.
+
+    Example:
+        >>> from inres_tf import attacks, data
+        >>> test = data.load("digits").test.take(slice(4))
+        >>> model = zoo.InResNet8(input_shape=(8, 8, 1))
+        >>> adversarial = attacks.apgd_ce(
+        ...     model, test.images, test.labels, eps=64, norm="l2", steps=5
+        ... )
+        >>> adversarial.shape
+        (4, 8, 8, 1)
 
     Reference:
         Croce, Hein: Reliable Evaluation of Adversarial Robustness with an Ensemble of
         Diverse Parameter-free Attacks, ICML 2020, section 3. The intervals between
-        checks and the rule by which step sizes are halved are those of the authors'
-        code, but that the first step too counts as a gain only if it is one.
+        checkpoints and the rule for halving step sizes are those of the authors' code,
+        except that the first step counts as an increase only if it is one.
     """
-    attack = AutoPGD(norm_order(norm), "ce", int(steps), _positive(samples))
-    runs = restart_runs(restarts, last_step=steps)
-    settings |= {"seed": seed, "early_stop": early_stop}
-    return run_attack(model, images, labels, eps, attack, runs, **settings)
+    return run_attack(
+        model,
+        images,
+        labels,
+        eps,
+        AutoPGD(norm_order(norm), "ce", int(steps), _positive(samples)),
+        restart_runs(restarts, last_step=steps),
+        seed=seed,
+        early_stop=early_stop,
+        batch_size=batch_size,
+        ids=ids,
+        progress=progress,
+    )
 
 
 def apgd_dlr(
-    model,
-    images,
-    labels,
-    eps,
+    model: keras.Model,
+    images: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    eps: float,
     *,
-    steps=100,
-    restarts=1,
-    targets=9,
-    samples=1,
-    norm="linf",
-    seed=0,
-    early_stop=False,
-    **settings,
-):
-    """Auto-PGD on the difference of logits ratio, targeted (APGD-T) unless told.
+    steps: int = 100,
+    restarts: int = 1,
+    targets: int = 9,
+    samples: int = 1,
+    norm: str = "linf",
+    seed: int = 0,
+    early_stop: bool = False,
+    batch_size: int = 256,
+    ids: npt.ArrayLike | None = None,
+    progress: str = "",
+) -> np.ndarray:
+    """Auto-PGD on the difference of logits ratio, targeted (APGD-T) by default.
 
     Args:
-        model: as in `fgsm`, of at least four classes, or three if `targets` is 0.
-        images: as in `fgsm`.
-        labels: as in `fgsm`.
-        eps: as in `fgsm`.
-        steps: number of steps towards each target.
+        model: Keras classifier of pixels in [0, 255] that ends in logits or a softmax,
+            with at least four classes, or three if `targets` is 0.
+        images: pixels in [0, 255], uint8 or float, (number, height, width, channels).
+        labels: true classes, integers, (number,).
+        eps: radius of the ball, in 1/255 of the pixel range: at most 255 for `"linf"`.
+        steps: number of steps for each target.
         restarts: number of random starts for each target.
-        targets: number of target classes, the likeliest ones of the clean image beside
-            the true one, at most all others; 0 for no targets.
-        samples: as in `apgd_ce`.
-        norm: as in `fgsm`.
-        seed: as in `fgsm`.
-        early_stop: as in `fgsm`.
-        **settings: as in `fgsm`.
+        targets: number of target classes, at most all but the true one: those with the
+            largest logits of the clean image. 0 for the untargeted attack.
+        samples: number of gradients averaged at every point (expectation over
+            transformation), for randomised networks; 20 in AutoAttack's `"rand"`.
+        norm: `"linf"` or `"l2"`.
+        seed: seed of the random starts.
+        early_stop: whether an image leaves the batch as soon as it is misclassified,
+            even before the first step.
+        batch_size: number of images attacked at a time.
+        ids: indices of the images in their dataset, from which their random numbers
+            are derived; 0, 1, ... by default.
+        progress: label of a progress bar; empty for none.
 
     Returns:
-        As `apgd_ce`.
+        Adversarial pixels, float32, of the shape of `images`: a misclassified point if
+        one was found, and otherwise that of highest loss.
 
     Raises:
-        ValueError: as `fgsm`, and if there are too few classes.
-        AttackError: as `fgsm`.
+        ValueError: if the logits cannot be found, there are too few classes, or an
+            argument is out of range.
+        AttackError: if an example lies outside its ball or the pixel range, or a loss
+            or gradient is non-finite. Images with NaN logits count as misclassified.
+
+    Example:
+        >>> from inres_tf import attacks, data
+        >>> test = data.load("digits").test.take(slice(4))
+        >>> model = zoo.InResNet8(input_shape=(8, 8, 1))
+        >>> adversarial = attacks.apgd_dlr(
+        ...     model, test.images, test.labels, eps=8, steps=5, targets=2
+        ... )
+        >>> adversarial.shape
+        (4, 8, 8, 1)
 
     Reference:
-        As `apgd_ce`, section 4.
+        Croce, Hein: Reliable Evaluation of Adversarial Robustness with an Ensemble of
+        Diverse Parameter-free Attacks, ICML 2020, section 4.
     """
-    classes, least = losses.classes_of(model), 4 if targets else 3
-    if classes < least:
+    classes, needed = losses.classes_of(model), 4 if targets else 3
+    if classes < needed:
         raise ValueError(
             f"the {'targeted ' if targets else ''}difference of logits ratio needs "
-            f"{least} classes and the model has {classes}; use apgd_ce, fab and square"
+            f"{needed} classes and the model has {classes}; use apgd_ce, fab and square"
         )
     ranks = ranks_of(targets, classes)
     loss = "dlr_targeted" if targets else "dlr"
-    attack = AutoPGD(norm_order(norm), loss, int(steps), _positive(samples))
     runs = [
-        one
+        run
         for rank in ranks
-        for one in restart_runs(restarts, last_step=steps, rank=rank)
+        for run in restart_runs(restarts, last_step=steps, rank=rank)
     ]
-    settings |= {"seed": seed, "early_stop": early_stop}
-    return run_attack(model, images, labels, eps, attack, runs, **settings)
+    return run_attack(
+        model,
+        images,
+        labels,
+        eps,
+        AutoPGD(norm_order(norm), loss, int(steps), _positive(samples)),
+        runs,
+        seed=seed,
+        early_stop=early_stop,
+        batch_size=batch_size,
+        ids=ids,
+        progress=progress,
+    )
 
 
 def ranks_of(targets: int, classes: int) -> list[int]:
-    """Ranks of the target classes of that many runs; 0 alone for no targets.
+    """Returns the ranks of target classes, or only 0 for an untargeted attack.
+
+    Args:
+        targets: number of targets wanted.
+        classes: number of classes, all but one of which can be targets.
 
     Raises:
-        ValueError: if it is no number of targets.
+        ValueError: if `targets` is not 0 or a positive integer.
     """
     if int(targets) != targets or targets < 0:
         raise ValueError(

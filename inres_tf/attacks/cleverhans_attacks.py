@@ -1,12 +1,16 @@
-"""The attacks of cleverhans, called as they are: a second opinion.
+"""The attacks of cleverhans themselves, as a second opinion.
 
-They take all their steps, and draw the random starts of a batch together, so that an
-image's start depends on its batch.
+They always take all steps, and draw the random starts of a batch together, so that the
+start of an image depends on its batch.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 from cleverhans.tf2.attacks.fast_gradient_method import fast_gradient_method
 from cleverhans.tf2.attacks.momentum_iterative_method import momentum_iterative_method
@@ -14,25 +18,29 @@ from cleverhans.tf2.attacks.projected_gradient_descent import (
     projected_gradient_descent,
 )
 
+from inres_tf.attacks.engine import check_scalars, checked_images
 from inres_tf.attacks.norms import norm_order
 from inres_tf.models.logits import logits_fn
 from inres_tf.models.precision import in_float32
 from inres_tf.progress import bar
 
+if TYPE_CHECKING:
+    import keras
+
 
 def cleverhans_fgsm(
-    model,
-    images,
-    labels,
-    eps,
+    model: keras.Model,
+    images: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    eps: float,
     *,
-    norm="linf",
-    seed=0,
-    batch_size=256,
-    ids=None,
-    progress="",
+    norm: str = "linf",
+    seed: int = 0,
+    batch_size: int = 256,
+    ids: npt.ArrayLike | None = None,
+    progress: str = "",
 ) -> np.ndarray:
-    """`fast_gradient_method` of cleverhans.
+    """Fast gradient sign method: `fast_gradient_method` of cleverhans.
 
     Args:
         model: Keras classifier of pixels in [0, 255] that ends in logits or a softmax.
@@ -40,22 +48,33 @@ def cleverhans_fgsm(
         labels: true classes, integers, (number,).
         eps: radius of the ball, in 1/255 of the pixel range.
         norm: `"linf"` or `"l2"`.
-        seed: not used, as nothing is random.
-        batch_size: images attacked at a time.
-        ids: not used.
+        seed: unused, since nothing is random.
+        batch_size: number of images attacked at a time.
+        ids: unused.
         progress: label of a progress bar; empty for none.
 
     Returns:
         Adversarial pixels, float32, of the shape of `images`.
 
     Raises:
-        ValueError: if the logits cannot be found, or the norm is unknown.
+        ValueError: if the logits cannot be found, or an argument is out of range.
+
+    Example:
+        >>> from inres_tf import attacks, data
+        >>> test = data.load("digits").test.take(slice(4))
+        >>> model = zoo.InResNet8(input_shape=(8, 8, 1))
+        >>> adversarial = attacks.cleverhans_fgsm(
+        ...     model, test.images, test.labels, eps=8
+        ... )
+        >>> adversarial.shape
+        (4, 8, 8, 1)
 
     Reference:
         Papernot et al.: Technical Report on the CleverHans v2.1.0 Adversarial Examples
         Library, 2018.
     """
     order, eps = norm_order(norm), float(eps)
+    check_scalars(order, eps, 1, eps)
 
     def attack(model_fn, images, labels):
         return fast_gradient_method(
@@ -73,41 +92,52 @@ def cleverhans_fgsm(
 
 
 def cleverhans_pgd(
-    model,
-    images,
-    labels,
-    eps,
+    model: keras.Model,
+    images: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    eps: float,
     *,
-    steps=20,
-    step_size=1.0,
-    norm="linf",
-    seed=0,
-    batch_size=256,
-    ids=None,
-    progress="",
+    steps: int = 20,
+    step_size: float = 1.0,
+    norm: str = "linf",
+    seed: int = 0,
+    batch_size: int = 256,
+    ids: npt.ArrayLike | None = None,
+    progress: str = "",
 ) -> np.ndarray:
-    """`projected_gradient_descent` of cleverhans, from a random start.
+    """PGD from a random start: `projected_gradient_descent` of cleverhans.
 
     Args:
-        model: as in `cleverhans_fgsm`.
-        images: as in `cleverhans_fgsm`.
-        labels: as in `cleverhans_fgsm`.
-        eps: as in `cleverhans_fgsm`.
+        model: Keras classifier of pixels in [0, 255] that ends in logits or a softmax.
+        images: pixels in [0, 255], uint8 or float, (number, height, width, channels).
+        labels: true classes, integers, (number,).
+        eps: radius of the ball, in 1/255 of the pixel range.
         steps: number of steps.
         step_size: size of a step, in 1/255 of the pixel range.
         norm: `"linf"` or `"l2"`.
         seed: seed of the random starts.
-        batch_size: as in `cleverhans_fgsm`.
-        ids: not used.
-        progress: as in `cleverhans_fgsm`.
+        batch_size: number of images attacked at a time.
+        ids: unused.
+        progress: label of a progress bar; empty for none.
 
     Returns:
-        As `cleverhans_fgsm`.
+        Adversarial pixels, float32, of the shape of `images`.
 
     Raises:
-        As `cleverhans_fgsm`.
+        ValueError: if the logits cannot be found, or an argument is out of range.
+
+    Example:
+        >>> from inres_tf import attacks, data
+        >>> test = data.load("digits").test.take(slice(4))
+        >>> model = zoo.InResNet8(input_shape=(8, 8, 1))
+        >>> adversarial = attacks.cleverhans_pgd(
+        ...     model, test.images, test.labels, eps=8, steps=3, step_size=4.0, seed=1
+        ... )
+        >>> adversarial.shape
+        (4, 8, 8, 1)
     """
-    order, eps = norm_order(norm), float(eps)
+    order, eps, step_size = norm_order(norm), float(eps), float(step_size)
+    check_scalars(order, eps, steps, step_size)
 
     def attack(model_fn, images, labels):
         return projected_gradient_descent(
@@ -128,41 +158,52 @@ def cleverhans_pgd(
 
 
 def cleverhans_mim(
-    model,
-    images,
-    labels,
-    eps,
+    model: keras.Model,
+    images: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    eps: float,
     *,
-    steps=20,
-    step_size=1.0,
-    norm="linf",
-    seed=0,
-    batch_size=256,
-    ids=None,
-    progress="",
+    steps: int = 20,
+    step_size: float = 1.0,
+    norm: str = "linf",
+    seed: int = 0,
+    batch_size: int = 256,
+    ids: npt.ArrayLike | None = None,
+    progress: str = "",
 ) -> np.ndarray:
-    """`momentum_iterative_method` of cleverhans.
+    """Momentum iterative method: `momentum_iterative_method` of cleverhans.
 
     Args:
-        model: as in `cleverhans_fgsm`.
-        images: as in `cleverhans_fgsm`.
-        labels: as in `cleverhans_fgsm`.
-        eps: as in `cleverhans_fgsm`.
+        model: Keras classifier of pixels in [0, 255] that ends in logits or a softmax.
+        images: pixels in [0, 255], uint8 or float, (number, height, width, channels).
+        labels: true classes, integers, (number,).
+        eps: radius of the ball, in 1/255 of the pixel range.
         steps: number of steps.
         step_size: size of a step, in 1/255 of the pixel range.
         norm: `"linf"` or `"l2"`.
-        seed: not used, as nothing is random.
-        batch_size: as in `cleverhans_fgsm`.
-        ids: not used.
-        progress: as in `cleverhans_fgsm`.
+        seed: unused, since nothing is random.
+        batch_size: number of images attacked at a time.
+        ids: unused.
+        progress: label of a progress bar; empty for none.
 
     Returns:
-        As `cleverhans_fgsm`.
+        Adversarial pixels, float32, of the shape of `images`.
 
     Raises:
-        As `cleverhans_fgsm`.
+        ValueError: if the logits cannot be found, or an argument is out of range.
+
+    Example:
+        >>> from inres_tf import attacks, data
+        >>> test = data.load("digits").test.take(slice(4))
+        >>> model = zoo.InResNet8(input_shape=(8, 8, 1))
+        >>> adversarial = attacks.cleverhans_mim(
+        ...     model, test.images, test.labels, eps=8, steps=3, step_size=4.0
+        ... )
+        >>> adversarial.shape
+        (4, 8, 8, 1)
     """
-    order, eps = norm_order(norm), float(eps)
+    order, eps, step_size = norm_order(norm), float(eps), float(step_size)
+    check_scalars(order, eps, steps, step_size)
 
     def attack(model_fn, images, labels):
         return momentum_iterative_method(
@@ -182,8 +223,8 @@ def cleverhans_mim(
 
 
 def _run(attack: Callable, model, images, labels, seed, batch_size, progress):
-    """Attacks batch by batch, in one graph."""
-    images, labels = np.asarray(images, np.float32), np.asarray(labels, np.int64)
+    """Attacks the images batch by batch, in one graph."""
+    images, labels = checked_images(images, labels, batch_size)
     logits = logits_fn(in_float32(model))
 
     def model_fn(images):
@@ -196,12 +237,14 @@ def _run(attack: Callable, model, images, labels, seed, batch_size, progress):
         ]
     )
     def compiled(images, labels):
-        tf.random.set_seed(seed)  # of this graph alone
+        tf.random.set_seed(seed)  # within a graph, of that graph only
         return attack(model_fn, images, labels)
 
+    # Every call is a function of its own, traced once.
+    compiled._omit_frequent_tracing_warning = True
     adversarial = np.empty_like(images)
     starts = range(0, len(images), batch_size)
     for start in bar(starts, progress, "batch", disable=not progress):
-        rows = slice(start, start + batch_size)
-        adversarial[rows] = compiled(images[rows], labels[rows]).numpy()
+        batch = slice(start, start + batch_size)
+        adversarial[batch] = compiled(images[batch], labels[batch]).numpy()
     return adversarial

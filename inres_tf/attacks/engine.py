@@ -1,4 +1,4 @@
-"""How every attack runs: one compiled loop over a batch.
+"""The engine of every attack: one compiled loop over a batch.
 
 An `IterativeAttack` defines how an attack starts, steps and ends on a state of one row
 per image. `run_attack` applies it to any number of images in one or several runs: each
@@ -6,13 +6,16 @@ restart, each target class and each slice of a long search is an `AttackRun`. Wi
 stopping, images leave the batch as soon as they are misclassified.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from inres_tf.attacks import losses
@@ -23,13 +26,21 @@ from inres_tf.models.logits import logits_fn
 from inres_tf.models.precision import in_float32
 from inres_tf.progress import bar
 
-# Rounding of float32 pixels when a perturbation is added and subtracted again, by the
-# size of the terms.
+if TYPE_CHECKING:
+    import keras
+
+# Function of pixels, (batch, height, width, channels), that returns float32 logits,
+# (batch, classes).
+ModelFn = Callable[[tf.Tensor], tf.Tensor]
+# See `IterativeAttack`.
+State = dict[str, tf.Tensor]
+
+# Rounding error of float32 pixels when a perturbation is added and subtracted again.
 _TOLERANCE = 1e-3
 
 
 class AttackError(RuntimeError):
-    """An adversarial example outside its ball or the pixel range: a defect."""
+    """An adversarial example outside its ball or the pixel range: a bug."""
 
 
 class NotANumberError(AttackError, UserError):
@@ -37,15 +48,15 @@ class NotANumberError(AttackError, UserError):
 
 
 class RunParams(NamedTuple):
-    """The scalar arguments of a compiled attack; other values do not recompile it.
+    """The scalar arguments of a compiled attack; new values do not recompile it.
 
     Attributes:
         eps: radius of the ball, in 1/255 of the pixel range.
         step_size: step size of attacks that have one, in the same units.
         seed: seed of every random number.
         restart: index of the restart, from 0.
-        rank: the target class is the one that the clean image's logits rank this many
-            places below the true class; 0 for no target.
+        rank: the target is the class with the `rank`-th largest logit of the clean
+            image, the true class not counted; 0 for no target.
         first_step: index of the run's first step.
         last_step: one more than the index of its last step.
     """
@@ -63,10 +74,12 @@ class AttackRun(NamedTuple):
     """One run of an attack over the remaining images; see `RunParams`.
 
     Attributes:
-        last_step: as in `RunParams`: the number of steps, if `first_step` is 0.
-        restart: as in `RunParams`.
-        rank: as in `RunParams`.
-        first_step: as in `RunParams`; unless it is 0, the run resumes the previous one.
+        last_step: one more than the index of the last step: the number of steps, if
+            `first_step` is 0.
+        restart: index of the restart, from 0.
+        rank: rank of the target class; 0 for no target.
+        first_step: index of the first step; unless it is 0, the run resumes the
+            previous one.
     """
 
     last_step: int
@@ -83,7 +96,7 @@ class IterativeAttack:
 
     - `clean`, the pixels; `labels`, int64; `ids`, indices of the images, int64;
     - `adversarial`, the pixels to return; `misclassified`, whether these are
-      misclassified and in the ball; `score`, the higher the better the example.
+      misclassified and in the ball; `score`, which is higher for better examples.
 
     An attack adds what else it needs in `initialize`. Its settings are fields of the
     dataclass; each new value compiles the attack again.
@@ -94,59 +107,64 @@ class IterativeAttack:
 
     order: float = np.inf
 
-    def initialize(self, model_fn: Callable, state: dict, params: RunParams) -> dict:
-        """The state before the first step.
+    def initialize(self, model_fn: ModelFn, state: State, params: RunParams) -> State:
+        """Returns the state before the first step.
 
         `state["adversarial"]` holds the clean images or, if the run resumes another,
         that run's examples.
         """
         raise NotImplementedError
 
-    def step(self, model_fn: Callable, state: dict, number, params: RunParams) -> dict:
-        """The state after step `number`; misclassified images may have left it."""
+    def step(
+        self, model_fn: ModelFn, state: State, number: tf.Tensor, params: RunParams
+    ) -> State:
+        """Returns the state after step `number`.
+
+        With early stopping, misclassified images have left the state.
+        """
         raise NotImplementedError
 
-    def finish(self, model_fn: Callable, state: dict, params: RunParams) -> dict:
-        """The state of the remaining images after the last step."""
+    def finish(self, model_fn: ModelFn, state: State, params: RunParams) -> State:
+        """Returns the state of the remaining images after the last step."""
         return state
 
     def radius(self, eps: float) -> float:
-        """How far examples may lie from their images."""
+        """Returns the largest distance of examples from their images."""
         return eps
 
 
 def run_attack(
-    model,
-    images,
-    labels,
-    eps,
+    model: keras.Model,
+    images: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    eps: float,
     attack: IterativeAttack,
     runs: Sequence[AttackRun],
     *,
-    step_size=1.0,
-    seed=0,
-    early_stop=False,
-    batch_size=256,
-    ids=None,
-    progress="",
+    step_size: float = 1.0,
+    seed: int = 0,
+    early_stop: bool = False,
+    batch_size: int = 256,
+    ids: npt.ArrayLike | None = None,
+    progress: str = "",
 ) -> np.ndarray:
-    """Attacks images.
+    """Attacks images in one or several runs.
 
     Args:
-        model: Keras classifier of pixels; see `inres_tf.attacks.fgsm`.
-        images: pixels in [0, 255], (number, height, width, channels).
+        model: Keras classifier of pixels in [0, 255] that ends in logits or a softmax.
+        images: pixels in [0, 255], uint8 or float, (number, height, width, channels).
         labels: true classes, integers, (number,).
         eps: radius of the ball, in 1/255 of the pixel range.
         attack: the attack.
         runs: its runs, in this order. Of several examples of an image, a misclassified
             one is kept, and among these the one with the highest score.
         step_size: step size of attacks that have one, in 1/255 of the pixel range.
-        seed: seed of every random number, an integer.
-        early_stop: whether images leave once they are misclassified. Those that are
-            misclassified from the start are then returned unchanged.
-        batch_size: images attacked at a time.
-        ids: the images' indices in their dataset, on which their random numbers depend;
-            0, 1, ... by default.
+        seed: seed of every random number.
+        early_stop: whether an image leaves the batch as soon as it is misclassified.
+            Images that are misclassified from the start are returned unchanged.
+        batch_size: number of images attacked at a time.
+        ids: indices of the images in their dataset, from which their random numbers
+            are derived; 0, 1, ... by default.
         progress: label of a progress bar; empty for none.
 
     Returns:
@@ -155,13 +173,11 @@ def run_attack(
     Raises:
         ValueError: if the logits cannot be found, or an argument is out of range.
         AttackError: if an example lies outside its ball or the pixel range, or a loss
-            or gradient is non-finite.
+            or gradient is non-finite (`NotANumberError`).
     """
-    images, labels = _checked(images, labels, eps, attack, runs, step_size)
-    if batch_size < 1:
-        raise ValueError(
-            f"`batch_size` must be positive. Received: batch_size={batch_size}"
-        )
+    steps = max(run.last_step for run in runs)
+    check_scalars(attack.order, eps, steps, step_size)
+    images, labels = checked_images(images, labels, batch_size)
     ids = np.arange(len(images)) if ids is None else np.asarray(ids, np.int64)
     if ids.shape != labels.shape:
         raise ValueError(
@@ -184,23 +200,24 @@ def run_attack(
         label = progress if len(runs) == 1 else f"{progress} {number}/{len(runs)}"
         starts = range(0, len(remaining), batch_size)
         for start in bar(starts, label, "batch", disable=not progress):
-            rows = remaining[start : start + batch_size]
+            batch = remaining[start : start + batch_size]
             adversarial, misclassified, score = compiled(
-                images[rows],
-                best.latest[rows] if run.first_step else images[rows],
-                labels[rows],
-                ids[rows],
+                images[batch],
+                best.latest[batch] if run.first_step else images[batch],
+                labels[batch],
+                ids[batch],
                 *(float(eps), float(step_size), int(seed) % 2**63),
                 *(run.restart, run.rank, run.first_step, run.last_step),
                 bool(early_stop),
             )
-            check(adversarial, images[rows], attack.radius(eps), attack.order)
+            check(adversarial, images[batch], attack.radius(eps), attack.order)
             if np.isnan(score).any():
                 raise NotANumberError(
-                    f"the loss or its gradient is non-finite for {np.isnan(score).sum()} "
-                    f"of {len(rows)} images, which cannot be attacked"
+                    "the loss or its gradient is non-finite for "
+                    f"{np.isnan(score).sum()} of {len(batch)} images, which cannot be "
+                    "attacked"
                 )
-            best.update(rows, adversarial, misclassified > 0, score)
+            best.update(batch, adversarial, misclassified > 0, score)
     return best.adversarial
 
 
@@ -208,8 +225,8 @@ class _BestExamples:
     """The best adversarial example of each image so far.
 
     Attributes:
-        adversarial: its pixels; those of the image before any run.
-        latest: the pixels that the latest run found.
+        adversarial: its pixels; initially the image itself.
+        latest: the pixels that the latest run returned.
         misclassified: whether it is misclassified.
         score: its score.
     """
@@ -219,19 +236,19 @@ class _BestExamples:
         self.misclassified = np.zeros(len(images), bool)
         self.score = np.full(len(images), -np.inf)
 
-    def update(self, rows, adversarial, misclassified, score):
-        """Takes the examples of some rows where they are better."""
-        self.latest[rows] = adversarial
-        before = self.misclassified[rows]
+    def update(self, indices, adversarial, misclassified, score):
+        """Replaces the examples of some images by better ones."""
+        self.latest[indices] = adversarial
+        before = self.misclassified[indices]
         better = (misclassified & ~before) | (
-            (misclassified == before) & (score >= self.score[rows])
+            (misclassified == before) & (score >= self.score[indices])
         )
-        self.adversarial[rows[better]] = adversarial[better]
-        self.score[rows[better]] = score[better]
-        self.misclassified[rows] |= misclassified
+        self.adversarial[indices[better]] = adversarial[better]
+        self.score[indices[better]] = score[better]
+        self.misclassified[indices] |= misclassified
 
 
-# One trace per attack, kept for as many as are compared at a time.
+# Enough for all the attacks of one evaluation.
 @functools.lru_cache(maxsize=24)
 def _compile(model, strategy, attack, shape):
     """Compiles an attack on a model, for images of one shape."""
@@ -250,20 +267,20 @@ def _compile(model, strategy, attack, shape):
         loop = _BatchLoop(attack, model_fn, RunParams(*params), early_stop)
         return loop.run(clean, adversarial, labels, ids)
 
-    # A signature, since every new batch size would trace the network again.
+    # Without a signature, every new batch size would trace the network again.
     signature = [images, images, integers, integers, real, real, seed]
     return compile_per_example(function, [*signature, *[count] * 4, flag])
 
 
-# What is recorded of each image of a batch.
+# The part of the state that is recorded for every image of a batch.
 _RECORDED = ("adversarial", "misclassified", "score")
 
 
 class _BatchLoop:
     """One run over a batch, as a graph, from which misclassified images are removed.
 
-    `index` holds the batch's indices of the images that remain; `records` what is
-    recorded of all images.
+    `index` holds the indices in the batch of the images that remain; `records` the
+    latest adversarial example of every image.
     """
 
     def __init__(self, attack, model_fn, params, early_stop):
@@ -271,7 +288,7 @@ class _BatchLoop:
         self.params, self.early_stop = params, early_stop
 
     def run(self, clean, adversarial, labels, ids):
-        """Adversarial pixels, whether each is misclassified (1.0 or 0.0), its score."""
+        """Returns pixels, whether each is misclassified (1.0 or 0.0), and scores."""
         state = {"clean": clean, "labels": labels, "ids": ids}
         state["adversarial"] = adversarial
         state["misclassified"] = tf.zeros_like(labels, bool)
@@ -280,7 +297,7 @@ class _BatchLoop:
         index = tf.range(tf.shape(labels)[0])
         records = {name: state[name] for name in _RECORDED}
         index, state = self._remaining(index, state)
-        # Lambdas, since AutoGraph converts them and what they call, but no methods.
+        # Lambdas, since AutoGraph converts them, and what they call, but not methods.
         _, index, state, records = tf.while_loop(
             lambda number, index, *_: self._continues(number, index),
             lambda *variables: self._step(*variables),
@@ -288,7 +305,7 @@ class _BatchLoop:
             shape_invariants=(
                 tf.TensorShape([]),
                 tf.TensorShape([None]),
-                tf.nest.map_structure(_any_rows, state),
+                tf.nest.map_structure(_any_batch_size, state),
                 tf.nest.map_structure(lambda values: values.shape, records),
             ),
         )
@@ -298,7 +315,7 @@ class _BatchLoop:
             lambda: records,
         )
         misclassified, score = records["misclassified"], records["score"]
-        # Non-finite logits have no score; all such examples are equally good.
+        # Examples with non-finite logits are misclassified, and all equally good.
         score = tf.where(misclassified & tf.math.is_nan(score), math.inf, score)
         return records["adversarial"], tf.cast(misclassified, tf.float32), score
 
@@ -316,23 +333,23 @@ class _BatchLoop:
 
     def _remaining(self, index, state):
         stays = ~(state["misclassified"] & self.early_stop)
-        state = {name: tf.boolean_mask(rows, stays) for name, rows in state.items()}
+        state = {name: tf.boolean_mask(value, stays) for name, value in state.items()}
         return tf.boolean_mask(index, stays), state
 
 
 def _record(records, index, state):
     return {
-        name: tf.tensor_scatter_nd_update(rows, index[:, None], state[name])
-        for name, rows in records.items()
+        name: tf.tensor_scatter_nd_update(value, index[:, None], state[name])
+        for name, value in records.items()
     }
 
 
-def _any_rows(values):
-    return tf.TensorShape([None, *values.shape[1:]])
+def _any_batch_size(value):
+    return tf.TensorShape([None, *value.shape[1:]])
 
 
-def is_misclassified(logits, labels):
-    """Whether images are misclassified: booleans, (batch,); non-finite logits are."""
+def is_misclassified(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """Whether each image is misclassified, or has NaN logits: booleans, (batch,)."""
     nan = tf.reduce_any(tf.math.is_nan(logits), axis=-1)
     return (tf.argmax(logits, axis=-1) != labels) | nan
 
@@ -345,17 +362,35 @@ def _check_labels(labels, classes):
         )
 
 
-def _checked(images, labels, eps, attack, runs, step_size):
-    """The images and labels as arrays, after all arguments are checked."""
-    largest = 255 if attack.order == np.inf else 10**9
-    steps = max(run.last_step for run in runs)
-    for name, value, passed, accepted in (
+def check_scalars(order: float, eps: float, steps: int, step_size: float) -> None:
+    """Checks the radius, the number of steps and their size.
+
+    Raises:
+        ValueError: if one of them is out of range.
+    """
+    largest = 255 if order == np.inf else 10**9
+    for name, value, valid, expected in (
         ("eps", eps, 0 < eps <= largest, f"in (0, {largest}]"),
         ("steps", steps, int(steps) == steps and 1 <= steps <= 10**6, "from 1 to 10^6"),
         ("step_size", step_size, 0 < step_size < math.inf, "positive"),
     ):
-        if not passed:
-            raise ValueError(f"`{name}` must be {accepted}. Received: {name}={value}")
+        if not valid:
+            raise ValueError(f"`{name}` must be {expected}. Received: {name}={value}")
+
+
+def checked_images(
+    images: npt.ArrayLike, labels: npt.ArrayLike, batch_size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The images as float32 and the labels as int64 arrays, after a check.
+
+    Raises:
+        ValueError: if the images are not pixels in [0, 255], the labels not one integer
+            per image, or the batch size not positive.
+    """
+    if batch_size < 1:
+        raise ValueError(
+            f"`batch_size` must be positive. Received: batch_size={batch_size}"
+        )
     labels = np.asarray(labels)
     images = np.asarray(images)
     if labels.ndim != 1 or labels.dtype.kind not in "iu" or len(labels) != len(images):
@@ -373,17 +408,30 @@ def _checked(images, labels, eps, attack, runs, step_size):
     return images, labels
 
 
-def check(adversarial, images, radius: float, order: float = np.inf) -> None:
+def check(
+    adversarial: np.ndarray, images: np.ndarray, radius: float, order: float = np.inf
+) -> None:
     """Checks that adversarial examples lie in their ball and in the pixel range.
 
     Args:
         adversarial: adversarial pixels, (number, height, width, channels).
-        images: the clean pixels.
+        images: the clean pixels, of the same shape.
         radius: radius of the ball, in 1/255 of the pixel range.
         order: order of the norm, `np.inf` or 2.
 
     Raises:
-        AttackError: if one does not, or is non-finite.
+        AttackError: if an example does not, or is non-finite (`NotANumberError`).
+
+    Example:
+        >>> import numpy as np
+        >>> from inres_tf import attacks
+        >>> images = np.full((2, 8, 8, 1), 100.0)
+        >>> attacks.check(images + 8, images, radius=8)
+        >>> attacks.check(images + 8, images, radius=8, order=2)
+        Traceback (most recent call last):
+            ...
+        inres_tf.attacks.engine.AttackError: an adversarial example lies 64/255 from its
+        image, outside the ball of radius 8/255
     """
     if not np.isfinite(adversarial).all():
         raise NotANumberError(
@@ -406,11 +454,15 @@ def check(adversarial, images, radius: float, order: float = np.inf) -> None:
         )
 
 
-def restart_runs(number: int, **settings) -> list[AttackRun]:
-    """One run per restart.
+def restart_runs(number: int, **settings: int) -> list[AttackRun]:
+    """Returns one run per restart.
+
+    Args:
+        number: number of restarts.
+        **settings: other fields of the runs.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if the number is not a positive integer.
     """
     if int(number) != number or number < 1:
         raise ValueError(

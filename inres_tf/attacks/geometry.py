@@ -1,4 +1,6 @@
-"""Balls of the L-infinity and the L2 norm around images of pixels in [0, 255]."""
+"""Balls of the L-infinity and L2 norms around images of pixels in [0, 255]."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -7,50 +9,62 @@ from cleverhans.tf2.utils import clip_eta, optimize_linear
 from inres_tf.attacks import counter_rng
 
 
-def size(difference, order):
-    """The norm of each image of a difference: float32, (batch,)."""
+def size(difference: tf.Tensor, order: float) -> tf.Tensor:
+    """Returns the norm of each image of a difference: float32, (batch,)."""
     if order == np.inf:
         return tf.reduce_max(tf.abs(difference), axis=(1, 2, 3))
     return tf.sqrt(tf.reduce_sum(tf.square(difference), axis=(1, 2, 3)))
 
 
-def per_image(values):
-    """Values (batch,) in a shape that multiplies images (batch, h, w, channels)."""
+def per_image(values: tf.Tensor) -> tf.Tensor:
+    """Reshapes (batch,) to (batch, 1, 1, 1), to broadcast with images."""
     return values[:, None, None, None]
 
 
-def unit(difference, order):
-    """Each image scaled to norm 1; one of zeros stays so."""
+def unit(difference: tf.Tensor, order: float) -> tf.Tensor:
+    """Scales each image to norm 1; zero stays zero."""
     return difference / per_image(tf.maximum(size(difference, order), 1e-15))
 
 
-# cleverhans' guard against divisions by zero, of sizes. The L2 steps below are its own,
-# written so that a graph gives its bits: in one, TensorFlow replaces a division by a
-# root, as cleverhans writes it, by a product with the inverse root.
+# cleverhans' bound of norms that are divided by. The L2 steps below are cleverhans'
+# too, rewritten to give the same bits in a graph, where TensorFlow replaces a division
+# by a square root, as in cleverhans, by a product with the inverse square root.
 _SMALLEST = 1e-6
 
 
-def steepest(gradient, length, order):
-    """The step of a given length that gains most: cleverhans' `optimize_linear`.
+def steepest(gradient: tf.Tensor, length: tf.Tensor, order: float) -> tf.Tensor:
+    """Returns steps of steepest ascent: `optimize_linear` of cleverhans.
 
     Args:
-        gradient: of what is to be gained, (batch, height, width, channels).
-        length: norm of the step, in pixels. L2 gradients below 1e-6 give shorter ones.
-        order: the norm's.
+        gradient: gradient of the loss, (batch, height, width, channels).
+        length: norm of the steps, in pixels. L2 gradients of norm below 1e-6 lead to
+            shorter ones.
+        order: order of the norm, `np.inf` or 2.
 
     Returns:
-        Steps, like `gradient`.
+        Steps, of the shape of `gradient`.
     """
     if order == np.inf:
         return optimize_linear(gradient, length, order)
     return length * (gradient / per_image(tf.maximum(size(gradient, order), _SMALLEST)))
 
 
-def project(images, center, eps, order):
-    """Images moved into the balls of radius eps around the center, and into [0, 255].
+def project(
+    images: tf.Tensor, center: tf.Tensor, eps: tf.Tensor, order: float
+) -> tf.Tensor:
+    """Projects images to the balls around the center, and then clips the pixels.
 
-    The first is cleverhans' `clip_eta`. For the L2 norm the two are no projection to
-    the intersection, but stay in it.
+    The first is `clip_eta` of cleverhans. For the L2 norm, the two together are not the
+    projection to the intersection, but the result lies in it.
+
+    Args:
+        images: images, (batch, height, width, channels).
+        center: centers of the balls, of the shape of `images`.
+        eps: radius of the balls, in pixels.
+        order: order of the norm, `np.inf` or 2.
+
+    Returns:
+        Pixels in [0, 255], of the shape of `images`.
     """
     difference = images - center
     if order == np.inf:
@@ -61,22 +75,24 @@ def project(images, center, eps, order):
     return clip_pixels(center + difference)
 
 
-def clip_pixels(images):
-    """Images with every value in [0, 255]."""
+def clip_pixels(images: tf.Tensor) -> tf.Tensor:
+    """Clips every value to [0, 255]."""
     return tf.clip_by_value(images, 0.0, 255.0)
 
 
-def random_in_ball(keys, shape, eps, order):
-    """Points drawn uniformly from the ball of radius eps around 0.
+def random_in_ball(
+    keys: tf.Tensor, shape: Sequence[int], eps: tf.Tensor, order: float
+) -> tf.Tensor:
+    """Draws points uniformly from the ball around 0.
 
     Args:
-        keys: as `draws.key` gives them, (batch,).
-        shape: of an image.
-        eps: radius, in pixels.
-        order: the norm's.
+        keys: random keys of `counter_rng.key`, (batch,).
+        shape: shape of an image.
+        eps: radius of the ball, in pixels.
+        order: order of the norm, `np.inf` or 2.
 
     Returns:
-        Float32, (batch, *shape).
+        Points, float32, (batch, *shape).
     """
     if order == np.inf:
         return eps * (2 * counter_rng.uniform(keys, shape) - 1)
@@ -86,10 +102,16 @@ def random_in_ball(keys, shape, eps, order):
     return eps * per_image(radii) * direction
 
 
-def random_direction(keys, shape, order):
-    """Changes of norm 1 drawn as AutoAttack draws them: float32, (batch, *shape).
+def random_direction(keys: tf.Tensor, shape: Sequence[int], order: float) -> tf.Tensor:
+    """Draws directions of norm 1 as AutoAttack does: float32, (batch, *shape).
 
-    Uniform values over their largest (L-infinity), or normal ones over their norm (L2).
+    Uniform values divided by their maximum (L-infinity), or normal values divided by
+    their norm (L2).
+
+    Args:
+        keys: random keys of `counter_rng.key`, (batch,).
+        shape: shape of an image.
+        order: order of the norm, `np.inf` or 2.
     """
     values = counter_rng.normal(keys, shape)
     if order == np.inf:
@@ -97,26 +119,29 @@ def random_direction(keys, shape, order):
     return unit(values, order)
 
 
-def to_hyperplane(points, normals, gaps, order):
-    """The smallest changes that bring points in the pixel range to a hyperplane.
+def to_hyperplane(
+    points: tf.Tensor, normals: tf.Tensor, gaps: tf.Tensor, order: float
+) -> tf.Tensor:
+    """Returns the smallest changes that move pixels to a hyperplane.
 
-    Changes d of least norm with `sum(normals * d) = gaps` and `points + d` in [0, 255];
-    where the hyperplane cannot be reached in the range, those that come nearest.
+    These are the changes d of least norm with `sum(normals * d) = gaps` and
+    `points + d` in [0, 255], or, if the hyperplane does not intersect that range, those
+    that come closest to it.
 
-    The changes of a given size that gain most move every value with its normal, by the
-    same amount (L-infinity) or in proportion to it (L2), until the range ends. What
-    they gain is a concave, piecewise linear function of that size, so Newton's method
-    from zero climbs to the solution without passing it, in as many steps as it crosses
-    pieces.
+    For a given size, the best change moves every value along its normal by the same
+    amount (L-infinity) or in proportion to it (L2), until the pixel range ends. The
+    gain, `sum(normals * d)`, is a concave, piecewise linear function of the size, so
+    Newton's method from zero converges without overshooting, in at most as many steps
+    as there are pieces.
 
     Args:
         points: pixels in [0, 255], (batch, height, width, channels).
-        normals: of the hyperplanes, like `points`.
-        gaps: what is to be gained, of either sign, (batch,).
-        order: the norm's.
+        normals: normals of the hyperplanes, of the shape of `points`.
+        gaps: the gains wanted, of either sign, (batch,).
+        order: order of the norm, `np.inf` or 2.
 
     Returns:
-        The changes d, like `points`.
+        The changes d, of the shape of `points`.
 
     Reference:
         Croce, Hein: Minimally Distorted Adversarial Examples with a Fast Adaptive
@@ -137,14 +162,14 @@ def to_hyperplane(points, normals, gaps, order):
         return gaps - gained
 
     sizes = tf.zeros_like(gaps)
-    going = tf.ones_like(gaps, bool)
-    # A piece is left at every step; more than some tens were never seen.
+    searching = tf.ones_like(gaps, bool)
+    # In practice, a few tens of steps suffice.
     for _ in tf.range(100):
-        if not tf.reduce_any(going):
+        if not tf.reduce_any(searching):
             break
         free = tf.cast(room > per_image(sizes) * speeds, tf.float32)
         slope = tf.reduce_sum(weights * speeds * free, axis=(1, 2, 3))
-        left = missing(sizes)
-        going = (slope > 0) & (left > 1e-6 * gaps)
-        sizes += tf.where(going, left / tf.where(going, slope, 1.0), 0.0)
+        remaining = missing(sizes)
+        searching = (slope > 0) & (remaining > 1e-6 * gaps)
+        sizes += tf.where(searching, remaining / tf.where(searching, slope, 1.0), 0.0)
     return tf.sign(normals) * moved(sizes)

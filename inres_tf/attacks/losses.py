@@ -1,31 +1,43 @@
-"""Losses that attacks climb: functions of logits, one value an image.
+"""Losses that attacks maximise: functions of logits, one value per image.
 
-All take `logits` (batch, classes), `labels` and `targets` (batch,), int64, and give
-float32 (batch,); only the targeted one uses `targets`.
+All take `logits` (batch, classes), `labels` and `targets` (batch,), int64, and return
+float32 (batch,). Only the targeted loss uses `targets`.
 """
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
 from inres_tf.models.logits import check_classifier
 
-# Guard of ratios of equal logits. The authors add it, which a graph does to one of the
-# logits, where it is lost.
+if TYPE_CHECKING:
+    import keras
+
+# Bounds the denominators of ratios from below. The authors add such a number, which a
+# graph may reorder into a sum with a logit, where it is lost to rounding.
 _SMALLEST = 1e-12
 
 
-def cross_entropy(logits, labels, targets=None):
+def cross_entropy(
+    logits: tf.Tensor, labels: tf.Tensor, targets: tf.Tensor | None = None
+) -> tf.Tensor:
     """Cross-entropy of the true class."""
     return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
 
 
-def margin(logits, labels, targets=None):
-    """Largest other logit minus the true one: above 0 for misclassified images."""
-    return tf.reduce_max(_others(logits, labels), axis=-1) - _of(logits, labels)
+def margin(
+    logits: tf.Tensor, labels: tf.Tensor, targets: tf.Tensor | None = None
+) -> tf.Tensor:
+    """Largest other logit minus the true one: positive for misclassified images."""
+    return tf.reduce_max(_others(logits, labels), axis=-1) - _logit(logits, labels)
 
 
-def dlr(logits, labels, targets=None):
+def dlr(
+    logits: tf.Tensor, labels: tf.Tensor, targets: tf.Tensor | None = None
+) -> tf.Tensor:
     """Difference of logits ratio: the margin over the gap from first to third logit.
 
     Needs three classes.
@@ -38,38 +50,47 @@ def dlr(logits, labels, targets=None):
     return margin(logits, labels) / tf.maximum(best[:, 0] - best[:, 2], _SMALLEST)
 
 
-def dlr_targeted(logits, labels, targets):
+def dlr_targeted(logits: tf.Tensor, labels: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
     """Targeted difference of logits ratio. Needs four classes.
 
     Reference:
-        Croce, Hein, as `dlr`, equation (7).
+        Croce, Hein, as in `dlr`, equation (7).
     """
     best = tf.sort(logits, direction="DESCENDING")
     scale = best[:, 0] - (best[:, 2] + best[:, 3]) / 2
-    return (_of(logits, targets) - _of(logits, labels)) / tf.maximum(scale, _SMALLEST)
+    difference = _logit(logits, targets) - _logit(logits, labels)
+    return difference / tf.maximum(scale, _SMALLEST)
 
 
-def target(logits, labels, rank):
-    """The other class with the `rank`-th largest logit, from 1: int64, (batch,)."""
+def target(logits: tf.Tensor, labels: tf.Tensor, rank: tf.Tensor | int) -> tf.Tensor:
+    """Class with the `rank`-th largest logit, the true one excluded: int64, (batch,).
+
+    Args:
+        logits: logits, (batch, classes).
+        labels: true classes, int64, (batch,).
+        rank: 1 for the largest logit; 0 is the same as 1.
+    """
     order = tf.argsort(_others(logits, labels), direction="DESCENDING")
     return tf.cast(tf.gather(order, tf.maximum(rank - 1, 0), axis=1), tf.int64)
 
 
-def _of(logits, classes):
+def _logit(logits, classes):
+    """The logit of one class for each image."""
     return tf.gather(logits, classes, axis=1, batch_dims=1)
 
 
 def _others(logits, labels):
-    """Logits with that of the true class at minus infinity."""
-    mine = tf.one_hot(labels, logits.shape[-1], on_value=True, off_value=False)
-    return tf.where(mine, -math.inf, logits)
+    """The logits, with minus infinity for the true class."""
+    is_label = tf.one_hot(labels, logits.shape[-1], on_value=True, off_value=False)
+    return tf.where(is_label, -math.inf, logits)
 
 
-def classes_of(model) -> int:
-    """Number of classes of a classifier.
+def classes_of(model: keras.Model) -> int:
+    """Returns the number of classes of a classifier.
 
     Raises:
-        ValueError: if it is no classifier of images whose logits can be found.
+        ValueError: if the model is not an image classifier, or its logits cannot be
+            found.
     """
     check_classifier(model)
     return int(model.output_shape[-1])

@@ -1,33 +1,63 @@
-"""Attacks by name, with the settings that an evaluation gives them.
+"""Attacks by name, with their settings in evaluations.
 
-Nothing here imports TensorFlow: an attack's function is imported when it is called.
+This module does not import TensorFlow: the function of an attack is imported when it
+is called.
 """
+
+from __future__ import annotations
 
 import dataclasses
 import importlib
 import inspect
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from inres_tf.attacks.versions import least_classes
 from inres_tf.errors import UserError
 
+if TYPE_CHECKING:
+    import keras
+
 
 class Options(Protocol):
-    """What a row needs to know of an evaluation; see `EvaluationConfig`."""
+    """The options of an evaluation that settings of attacks depend on.
 
-    norm: str
-    steps: int
-    restarts: int
-    early_stop: bool
-    apgd_steps: int
-    queries: int
-    protocol: str
+    See `inres_tf.evaluation.EvaluationConfig`, which has them.
+    """
+
+    @property
+    def norm(self) -> str:
+        """The norm of the balls."""
+
+    @property
+    def steps(self) -> int:
+        """Steps of ifgsm, pgd and mim."""
+
+    @property
+    def restarts(self) -> int:
+        """Random starts."""
+
+    @property
+    def early_stop(self) -> bool:
+        """Whether misclassified images leave an attack."""
+
+    @property
+    def apgd_steps(self) -> int:
+        """Steps of APGD and FAB."""
+
+    @property
+    def queries(self) -> int:
+        """Queries of Square."""
+
+    @property
+    def protocol(self) -> str:
+        """The protocol, `"standard"` or `"paper"`."""
 
     def step_of(self, eps: float) -> float:
-        """The step size in a ball of radius `eps`."""
+        """Returns the step size in a ball of radius `eps`."""
 
     @property
     def version(self) -> str:
@@ -46,10 +76,28 @@ class Attack:
         name: its name.
         settings: function of an evaluation's options and the radius that returns the
             attack's keyword arguments, which are recorded in the result.
-        norms: the norms of the balls that it searches.
+        norms: the norms that it supports.
         gradients: whether it uses gradients (white-box) or logits only (black-box).
-        classes: function of the options: how many classes the model must have.
-        function: the attack itself; None: `inres_tf.attacks.NAME`.
+        classes: function of the options that returns how many classes the model must
+            have.
+        function: the attack itself; None for `inres_tf.attacks.NAME`.
+
+    Example:
+        >>> import numpy as np
+        >>> from inres_tf import attacks, data
+        >>> def grey(model, images, labels, eps, **settings):
+        ...     return np.clip(np.full(images.shape, 128.0), images - eps, images + eps)
+        >>> attack = attacks.Attack(
+        ...     "grey",
+        ...     settings=lambda options, eps: {"norm": options.norm},
+        ...     norms=("linf",),
+        ...     gradients=False,
+        ...     function=grey,
+        ... )
+        >>> test = data.load("digits").test.take(slice(4))
+        >>> model = zoo.InResNet8(input_shape=(8, 8, 1))
+        >>> attack(model, test.images, test.labels, eps=8).shape
+        (4, 8, 8, 1)
     """
 
     name: str
@@ -59,24 +107,44 @@ class Attack:
     classes: Callable[[Options], int] = lambda options: 2
     function: Callable | None = None
 
-    def __call__(self, model, images, labels, eps, **settings) -> np.ndarray:
-        """Attacks images; see `inres_tf.attacks.fgsm`."""
+    def __call__(
+        self,
+        model: keras.Model,
+        images: npt.ArrayLike,
+        labels: npt.ArrayLike,
+        eps: float,
+        **settings: Any,
+    ) -> np.ndarray:
+        """Attacks images.
+
+        Args:
+            model: Keras classifier of pixels in [0, 255].
+            images: pixels in [0, 255], (number, height, width, channels).
+            labels: true classes, integers, (number,).
+            eps: radius of the ball, in 1/255 of the pixel range.
+            **settings: keyword arguments of the attack.
+
+        Returns:
+            Adversarial pixels, of the shape of `images`.
+        """
         function = self.function
         if function is None:
             function = getattr(importlib.import_module("inres_tf.attacks"), self.name)
         return function(model, images, labels, eps, **settings)
 
 
-def _all_steps(options):
-    """The official scripts take all steps."""
-    return {
-        "norm": options.norm,
-        "early_stop": options.early_stop and options.protocol != "paper",
-    }
+def _norm(options, eps=None):
+    return {"norm": options.norm}
 
 
 def _early(options):
-    return {"norm": options.norm, "early_stop": options.early_stop}
+    return _norm(options) | {"early_stop": options.early_stop}
+
+
+def _early_unless_paper(options):
+    """The official scripts, which the paper's protocol follows, take all steps."""
+    stop = options.early_stop and options.protocol != "paper"
+    return _norm(options) | {"early_stop": stop}
 
 
 def _steps(options, eps):
@@ -84,17 +152,17 @@ def _steps(options, eps):
 
 
 def _fgsm(options, eps):
-    return _all_steps(options)
+    return _early_unless_paper(options)
 
 
 def _ifgsm(options, eps):
-    return _steps(options, eps) | _all_steps(options)
+    return _steps(options, eps) | _early_unless_paper(options)
 
 
 def _pgd(options, eps):
     center = "start" if options.protocol == "paper" else "image"
     own = {"restarts": options.restarts, "center": center}
-    return _steps(options, eps) | own | _all_steps(options)
+    return _steps(options, eps) | own | _early_unless_paper(options)
 
 
 def _mim(options, eps):
@@ -111,20 +179,20 @@ def _spsa(options, eps):
     return own | _early(options)
 
 
-def _automatic(options):
+def _apgd_steps(options):
     return {"steps": options.apgd_steps, "restarts": options.restarts}
 
 
 def _apgd_ce(options, eps):
-    return _automatic(options) | {"samples": 1} | _early(options)
+    return _apgd_steps(options) | {"samples": 1} | _early(options)
 
 
 def _apgd_dlr(options, eps):
-    return _automatic(options) | {"targets": 9, "samples": 1} | _early(options)
+    return _apgd_steps(options) | {"targets": 9, "samples": 1} | _early(options)
 
 
 def _fab(options, eps):
-    return _automatic(options) | {"targets": 9} | _early(options)
+    return _apgd_steps(options) | {"targets": 9} | _early(options)
 
 
 def _square(options, eps):
@@ -138,12 +206,8 @@ def _autoattack(options, eps):
     return own | _early(options)
 
 
-def _cleverhans_fgsm(options, eps):
-    return {"norm": options.norm}
-
-
 def _cleverhans_steps(options, eps):
-    return _steps(options, eps) | {"norm": options.norm}
+    return _steps(options, eps) | _norm(options)
 
 
 def _autoattack_classes(options):
@@ -164,7 +228,7 @@ ATTACKS: dict[str, Attack] = {
         Attack("fab", _fab),
         Attack("square", _square, gradients=False),
         Attack("autoattack", _autoattack, classes=_autoattack_classes),
-        Attack("cleverhans_fgsm", _cleverhans_fgsm),
+        Attack("cleverhans_fgsm", _norm),
         Attack("cleverhans_pgd", _cleverhans_steps),
         Attack("cleverhans_mim", _cleverhans_steps),
     )
@@ -172,45 +236,60 @@ ATTACKS: dict[str, Attack] = {
 
 
 def find(name: str) -> Attack:
-    """The attack of a name, or a user's own named `MODULE:FUNCTION`.
+    """Returns the attack with a name, which may be your own: `"MODULE:FUNCTION"`.
 
-    The function of a user's own attack takes `(model, images, labels, eps)`, pixels in
-    [0, 255] and the radius in 1/255 of the pixel range, and returns adversarial pixels
-    of the shape of `images`. Where it has parameters called `norm`, `seed`,
-    `batch_size`, `ids` or `progress`, or takes any keyword argument, it gets these too.
-    MODULE may also hold an `Attack` by that name.
+    A function of your own takes `(model, images, labels, eps)`, with pixels in [0, 255]
+    and the radius in 1/255 of the pixel range, and returns adversarial pixels of the
+    shape of `images`. Evaluations also pass it those of the keyword arguments `norm`,
+    `seed`, `batch_size`, `ids` and `progress` that it has parameters for, or all of
+    them if it takes any keyword argument. Instead of a function, MODULE may hold an
+    `Attack`, whose function must take all of these and its own `settings`.
 
     Args:
         name: a key of `ATTACKS`, or `"MODULE:FUNCTION"`.
 
     Raises:
-        UserError: if there is no such attack, or its module cannot be imported.
+        UserError: if there is no such attack, its module cannot be imported, or it is
+            not callable.
+
+    Example:
+        >>> from inres_tf.attacks import registry
+        >>> registry.find("square").gradients
+        False
+        >>> registry.find("inres_tf.attacks:fgsm").norms
+        ('linf', 'l2')
     """
     if name in ATTACKS:
         return ATTACKS[name]
-    module, colon, function = name.partition(":")
+    module, colon, attribute = name.partition(":")
     if not colon:
         raise UserError(
             f"--attacks does not know {name!r}; known: {', '.join(ATTACKS)}, or "
             "MODULE:FUNCTION for an attack of your own"
         )
     try:
-        found = getattr(importlib.import_module(module), function)
+        attack = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(
-            f"--attacks={name}: {error}; MODULE must be importable from here, and hold "
-            f"{function or 'FUNCTION'}"
+            f"--attacks={name}: {error}; MODULE must be importable and define "
+            f"{attribute or 'FUNCTION'}"
         ) from error
-    if isinstance(found, Attack):
-        return dataclasses.replace(found, name=name)
-    if not callable(found):
-        raise UserError(f"--attacks={name}: {function} is not a function")
-    return Attack(name, _cleverhans_fgsm, function=_own_function(found))
+    if isinstance(attack, Attack):
+        return dataclasses.replace(attack, name=name, function=attack)
+    if not callable(attack):
+        raise UserError(
+            f"--attacks={name}: {attribute} must be a function or an Attack; got "
+            f"{type(attack).__name__}"
+        )
+    return Attack(name, _norm, function=_with_known_arguments(attack))
 
 
-def _own_function(function):
-    """A user's function, called with those keyword arguments that it takes."""
-    parameters = inspect.signature(function).parameters.values()
+def _with_known_arguments(function):
+    """The function, called with only those keyword arguments that it takes."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:  # some functions written in C
+        parameters = ()
     takes_any = any(p.kind == p.VAR_KEYWORD for p in parameters)
     names = {p.name for p in parameters}
 

@@ -1,7 +1,10 @@
 """The versions of AutoAttack, and the attacks that they consist of."""
 
-# Each member: the attack, and its settings besides the steps or queries.
-MEMBERS: dict[str, tuple[str, dict]] = {
+from collections.abc import Sequence
+from typing import Any
+
+# The attack of each member, and its settings other than steps and queries.
+MEMBERS: dict[str, tuple[str, dict[str, Any]]] = {
     "apgd_ce": ("apgd_ce", {}),
     "apgd_dlr": ("apgd_dlr", {}),
     "fab": ("fab", {}),
@@ -9,8 +12,8 @@ MEMBERS: dict[str, tuple[str, dict]] = {
     "apgd_dlr_untargeted": ("apgd_dlr", {"targets": 0}),
     "fab_untargeted": ("fab", {"targets": 0}),
 }
-# Each version: its members, in order, and what is added to their settings.
-VERSIONS: dict[str, dict[str, dict]] = {
+# The members of each version, in order, and further settings of theirs.
+VERSIONS: dict[str, dict[str, dict[str, Any]]] = {
     "standard": {"apgd_ce": {}, "apgd_dlr": {}, "fab": {}, "square": {}},
     "plus": {
         "apgd_ce": {"restarts": 5},
@@ -24,12 +27,16 @@ VERSIONS: dict[str, dict[str, dict]] = {
 }
 
 
-def check_version(version: str, members=()) -> None:
-    """Checks the name of a version, and of the members of a custom one.
+def check_version(version: str, members: Sequence[str] = ()) -> None:
+    """Checks the name of a version, and those of the members of a custom one.
+
+    Args:
+        version: a key of `VERSIONS`, or `"custom"`.
+        members: the members of a custom version, keys of `MEMBERS`.
 
     Raises:
-        ValueError: if there is no such version or member, or members are given for
-            another version than `"custom"`, or missing for that.
+        ValueError: if the version or a member is unknown, members are missing for
+            `"custom"` or given for another version, or one is repeated.
     """
     if version not in (*VERSIONS, "custom"):
         raise ValueError(
@@ -38,19 +45,24 @@ def check_version(version: str, members=()) -> None:
         )
     if (version == "custom") != bool(members):
         raise ValueError(
-            "`members` are given for version 'custom' and for no other. Received: "
+            "`members` must be given for version 'custom' and for no other. Received: "
             f"version={version!r}, members={members!r}"
         )
     if len(set(members)) < len(members):
-        raise ValueError(f"`members` must each be named once. Received: {members!r}")
+        raise ValueError(f"`members` must not repeat. Received: members={members!r}")
     for name in members:
         if name not in MEMBERS:
             raise ValueError(
-                f"`members` must be of {', '.join(MEMBERS)}. Received: {name!r}"
+                f"`members` must be among {', '.join(MEMBERS)}. Received: {name!r}"
             )
 
 
-def least_classes(version: str, members=()) -> int:
-    """The number of classes that a version of AutoAttack needs."""
+def least_classes(version: str, members: Sequence[str] = ()) -> int:
+    """Returns the number of classes that a version of AutoAttack needs.
+
+    Args:
+        version: a key of `VERSIONS`, or `"custom"`.
+        members: the members of a custom version.
+    """
     needs = {"apgd_dlr": 4, "apgd_dlr_untargeted": 3}
     return max(needs.get(name, 2) for name in VERSIONS.get(version, members))

@@ -1,4 +1,4 @@
-"""Corruptions of CIFAR-10-C: generated on the fly, or from ready-made sets."""
+"""Corruptions of CIFAR-10-C: generated on the fly or read from ready-made sets."""
 
 import lazy_loader
 

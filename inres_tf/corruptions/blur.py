@@ -1,4 +1,4 @@
-"""Blur: defocus, frosted glass, motion, zoom, and gaussian of the extra ones."""
+"""Blur corruptions: defocus, frosted glass, motion, zoom and Gaussian blur."""
 
 import numpy as np
 from scipy import ndimage
@@ -6,12 +6,20 @@ from scipy import ndimage
 from inres_tf.corruptions import filters
 
 
-def gaussian_blur(rng, x, sigma):
-    """Gaussian blur; `sigma` in pixels."""
+def gaussian_blur(rng: np.random.Generator, x: np.ndarray, sigma: float) -> np.ndarray:
+    """Convolves with a Gaussian.
+
+    Args:
+        rng: not used.
+        x: images in [0, 1].
+        sigma: standard deviation in pixels.
+    """
     return filters.gaussian(x, sigma)
 
 
-def defocus_blur(rng, x, c):
+def defocus_blur(
+    rng: np.random.Generator, x: np.ndarray, c: tuple[float, float]
+) -> np.ndarray:
     """Convolves with a disk.
 
     Args:
@@ -23,29 +31,36 @@ def defocus_blur(rng, x, c):
     return ndimage.correlate(x, disk(*c)[None, :, :, None], mode="mirror")
 
 
-def disk(radius, sigma):
-    """The kernel of `defocus_blur`, of sum 1; its side is odd."""
-    reach = int(radius) + 1
-    line = np.arange(-reach, reach + 1)
-    inside = (line[:, None] ** 2 + line**2 <= radius**2).astype(float)
-    soft = np.exp(-0.5 * (np.arange(-1, 2) / sigma) ** 2)
-    soft /= soft.sum()
-    for axis in (0, 1):
-        inside = ndimage.correlate1d(inside, soft, axis, mode="constant")
-    return inside / inside.sum()
-
-
-def glass_blur(rng, x, c):
-    """Blurs, lets pixels change places with near ones, and blurs again.
-
-    In the published code the change of places, of two views of one array, copies: the
-    pixel takes the value of the other, which stays. The offsets are -1 or 0 in each
-    direction (random integers in [-1, 1)), and pixels are visited from the lower right,
-    so that each takes its value from before the round. The first two rows and columns
-    are not visited.
+def disk(radius: float, sigma: float) -> np.ndarray:
+    """Returns the kernel of `defocus_blur`, a square of odd size that sums to 1.
 
     Args:
-        rng: `numpy.random.Generator` of the offsets.
+        radius: radius of the disk, in pixels.
+        sigma: standard deviation of the 3x3 Gaussian that softens its edge, in pixels.
+    """
+    reach = int(radius) + 1
+    line = np.arange(-reach, reach + 1)
+    kernel = (line[:, None] ** 2 + line**2 <= radius**2).astype(float)
+    gaussian = np.exp(-0.5 * (np.arange(-1, 2) / sigma) ** 2)
+    gaussian /= gaussian.sum()
+    for axis in (0, 1):
+        kernel = ndimage.correlate1d(kernel, gaussian, axis, mode="constant")
+    return kernel / kernel.sum()
+
+
+def glass_blur(
+    rng: np.random.Generator, x: np.ndarray, c: tuple[float, int]
+) -> np.ndarray:
+    """Blurs, replaces pixels by neighbours, and blurs again.
+
+    The published code means to swap pixels, but swaps views of an array, and so copies
+    the neighbour to the pixel. The offsets are -1 or 0 in each direction (random
+    integers in [-1, 1)), and pixels are visited from the lower right, so that the
+    neighbour has its value from before the round. The first two rows and columns are
+    not visited.
+
+    Args:
+        rng: generator of the offsets.
         x: images in [0, 1].
         c: (standard deviation of the blur in pixels, rounds of copying).
     """
@@ -61,11 +76,13 @@ def glass_blur(rng, x, c):
     return filters.gaussian(x, sigma)
 
 
-def motion_blur(rng, x, c):
-    """Motion blur in a direction drawn from -45 to 45 degrees; see `filters.motion`.
+def motion_blur(
+    rng: np.random.Generator, x: np.ndarray, c: tuple[int, float]
+) -> np.ndarray:
+    """Blurs along a random direction between -45 and 45 degrees; see `filters.motion`.
 
     Args:
-        rng: `numpy.random.Generator` of the directions.
+        rng: generator of the directions.
         x: images in [0, 1].
         c: (radius, standard deviation), in pixels.
     """
@@ -73,11 +90,14 @@ def motion_blur(rng, x, c):
     return filters.motion(filters.to_pixels(x), *c, degrees) / 255
 
 
-def zoom_blur(rng, x, stop):
-    """Mean of the image and its magnifications by 1, 1.01, ... up to `stop`.
+def zoom_blur(rng: np.random.Generator, x: np.ndarray, stop: float) -> np.ndarray:
+    """Returns the mean of the image and its magnifications by 1, 1.01, ... to `stop`.
 
-    The factors are those that NumPy's `arange(1, stop, 0.01)` gives: of `stop` itself,
-    rounding decides.
+    Args:
+        rng: not used.
+        x: images in [0, 1].
+        stop: largest magnification. Rounding in NumPy's `arange(1, stop, 0.01)` decides
+            whether it is included.
     """
     factors = np.arange(1, stop, 0.01)
     x = x.astype(np.float32)

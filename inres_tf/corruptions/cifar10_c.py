@@ -1,6 +1,7 @@
 """Ready-made corrupted test sets: CIFAR-10-C from TensorFlow Datasets or its files."""
 
 import difflib
+import os
 import pathlib
 
 import numpy as np
@@ -12,31 +13,50 @@ from inres_tf.errors import UserError
 
 TFDS = "cifar10_corrupted"
 _NAMES = (*STANDARD, *EXTRA)
-# Where TensorFlow Datasets calls a corruption otherwise.
+# Corruptions that have another name in TensorFlow Datasets.
 _TFDS_NAMES = {"glass_blur": "frosted_glass_blur", "elastic_transform": "elastic"}
 
 
-def load(source, name, severity, data_dir=None, download=False) -> Images:
+def load(
+    source: str,
+    name: str,
+    severity: int,
+    data_dir: str | os.PathLike[str] | None = None,
+    download: bool = False,
+) -> Images:
     """Loads the test images of one corruption at one severity.
 
     Args:
         source: `"cifar10_corrupted"` of TensorFlow Datasets, or `"folder:PATH"` with
-            the files of CIFAR-10-C (Hendrycks & Dietterich 2019,
-            https://zenodo.org/records/2535967) or such: for each corruption `NAME.npy`
-            of uint8 pixels, (5 N, height, width, channels), the N images of severity 1
-            first, and `labels.npy` of 5 N integers, or of N for all severities. The
-            files are mapped into memory, so that only what is used is read.
-        name: of the corruption: one of `inres_tf.corruptions.STANDARD` and `EXTRA`.
-        severity: 1 to 5.
+            files in the format of CIFAR-10-C: `NAME.npy` of uint8 pixels, (5 N, height,
+            width, channels), for each corruption, the N images of severity 1 first, and
+            `labels.npy` of 5 N integers, or of N for all severities. The files are
+            memory-mapped.
+        name: name of the corruption, from `inres_tf.corruptions.STANDARD` or `EXTRA`.
+        severity: its severity, 1 to 5.
         data_dir: folder of the prepared TensorFlow Datasets; None for their default.
-        download: whether a set not in `data_dir` is downloaded (2.7 GiB) and prepared.
+        download: whether to download (2.7 GiB) and prepare a set that is missing in
+            `data_dir`.
 
     Returns:
         The N images, whose pixels may be a read-only view of the file.
 
     Raises:
-        UserError: for an unknown source, name or severity, a set that is not there,
-            and files that are not as above.
+        UserError: if the source, name or severity is unknown, or the set is missing or
+            damaged.
+
+    Example:
+        >>> import numpy as np
+        >>> from inres_tf.corruptions import cifar10_c
+        >>> np.save("fog.npy", np.zeros((10, 32, 32, 3), np.uint8))
+        >>> np.save("labels.npy", [3, 8])
+        >>> images = cifar10_c.load("folder:.", "fog", severity=5)
+        >>> images.images.shape, images.labels
+        ((2, 32, 32, 3), array([3, 8]))
+
+    Reference:
+        Hendrycks, Dietterich: Benchmarking Neural Network Robustness to Common
+        Corruptions and Perturbations, ICLR 2019; https://zenodo.org/records/2535967.
     """
     if name not in _NAMES:
         close = difflib.get_close_matches(str(name), _NAMES, 3, 0.5)
@@ -58,13 +78,13 @@ def load(source, name, severity, data_dir=None, download=False) -> Images:
 
 
 def _from_tfds(name, severity, data_dir, download) -> Images:
-    # Without a configuration it would be brightness_1, whatever was asked.
-    full = f"{TFDS}/{_TFDS_NAMES.get(name, name)}_{severity}"
+    # Without a configuration, TensorFlow Datasets would load brightness_1.
+    full_name = f"{TFDS}/{_TFDS_NAMES.get(name, name)}_{severity}"
     return tfds.read_tfds(
-        full,
+        full_name,
         data_dir,
         download,
-        lambda builder: tfds.read_split(builder, "test", ("image", "label"), full),
+        lambda builder: tfds.read_split(builder, "test", ("image", "label"), full_name),
         "give another --data_dir, 'folder:PATH' with the .npy files of CIFAR-10-C, or "
         "--download to fetch it (2.7 GiB) from TensorFlow Datasets",
     )
@@ -73,15 +93,15 @@ def _from_tfds(name, severity, data_dir, download) -> Images:
 def _from_folder(root, name, severity) -> Images:
     if not root.is_dir():
         raise UserError(
-            f"{root} is not a folder; folder:PATH takes one with the .npy files of "
+            f"{root} is not a folder; folder:PATH must be one with the .npy files of "
             "CIFAR-10-C"
         )
     path = root / f"{name}.npy"
     if not path.is_file():
-        found = [n for n in _NAMES if (root / f"{n}.npy").is_file()]
+        available = [n for n in _NAMES if (root / f"{n}.npy").is_file()]
         raise UserError(
             f"{root} has no {path.name} (corruptions found there: "
-            f"{', '.join(found) or 'none'}); give a folder with the .npy files of "
+            f"{', '.join(available) or 'none'}); give a folder with the .npy files of "
             "CIFAR-10-C"
         )
     images = _map(path)
@@ -94,8 +114,8 @@ def _from_folder(root, name, severity) -> Images:
         )
     if not len(images) or len(images) % len(SEVERITIES):
         raise UserError(
-            f"{path} holds {len(images)} images, which is no multiple of 5; it must "
-            "hold as many of each severity, 1 to 5 in order"
+            f"{path} holds {len(images)} images; the number must be a multiple of 5, "
+            "with the same number of each severity, from 1 to 5"
         )
     number = len(images) // len(SEVERITIES)
     part = slice((severity - 1) * number, severity * number)
@@ -103,22 +123,22 @@ def _from_folder(root, name, severity) -> Images:
 
 
 def _labels(path, number, part, images_path) -> np.ndarray:
-    """The labels of the images of one severity."""
+    """Reads the labels of the images of one severity."""
     if not path.is_file():
         raise UserError(
-            f"{path.parent} has no labels.npy; put that of CIFAR-10-C beside "
+            f"{path.parent} has no labels.npy; copy that of CIFAR-10-C next to "
             f"{images_path.name}"
         )
     labels = _map(path)
     if not np.issubdtype(labels.dtype, np.integer):
         raise UserError(f"{path} holds {labels.dtype}; it must hold integer classes")
-    whole = number * len(SEVERITIES)
-    if labels.shape not in ((number,), (whole,)):
+    total = number * len(SEVERITIES)
+    if labels.shape not in ((number,), (total,)):
         raise UserError(
             f"{path} has the shape {labels.shape}; for {images_path.name} it must be "
-            f"({whole},), or ({number},) for all severities"
+            f"({total},), or ({number},) for all severities"
         )
-    labels = labels[part] if len(labels) == whole else labels
+    labels = labels[part] if len(labels) == total else labels
     if labels.min() < 0:
         raise UserError(f"{path} holds {labels.min()}; classes must be at least 0")
     return np.array(labels, np.int64)

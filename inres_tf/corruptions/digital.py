@@ -1,6 +1,7 @@
-"""Digital: contrast, elastic, pixelate, JPEG, and saturate of the extra ones."""
+"""Digital corruptions: contrast, saturation, elastic maps, pixelation and JPEG."""
 
 import io
+from collections.abc import Callable
 
 import numpy as np
 import PIL.Image
@@ -8,93 +9,119 @@ import PIL.Image
 from inres_tf.corruptions import filters
 
 
-def contrast(rng, x, factor):
-    """Scales the distance from the image's mean, a channel at a time."""
-    mean = x.mean((1, 2), keepdims=True)
-    return (x - mean) * factor + mean
-
-
-def saturate(rng, x, c):
-    """Makes the saturation of HSV c[0] times as large plus c[1], within [0, 1].
-
-    At constant hue and value the distance from the value scales with the saturation.
-    Grey pixels have hue 0, red, so that c[1] reddens them, as published. Images of one
-    channel stay as they are.
+def contrast(rng: np.random.Generator, x: np.ndarray, factor: float) -> np.ndarray:
+    """Scales the differences from the mean of each image and channel.
 
     Args:
         rng: not used.
         x: images in [0, 1].
-        c: (factor, summand).
+        factor: the factor.
+    """
+    mean = x.mean((1, 2), keepdims=True)
+    return (x - mean) * factor + mean
+
+
+def saturate(
+    rng: np.random.Generator, x: np.ndarray, c: tuple[float, float]
+) -> np.ndarray:
+    """Scales and shifts the saturation of HSV, and clips it to [0, 1].
+
+    Grey pixels have hue 0, red, so that the offset reddens them, as in the published
+    code. Images of one channel do not change.
+
+    Args:
+        rng: not used.
+        x: images in [0, 1].
+        c: (factor, offset).
     """
     if x.shape[-1] == 1:
         return x
-    factor, summand = c
+    factor, offset = c
     value = x.max(-1, keepdims=True)
     span = value - x.min(-1, keepdims=True)
     saturation = np.divide(span, value, out=np.zeros_like(span), where=value > 0)
-    wanted = np.clip(saturation * factor + summand, 0, 1)
-    # How far below the value each channel lies, as a share of the largest such.
+    saturation = np.clip(saturation * factor + offset, 0, 1)
+    # At constant hue and value, this share of the span of each channel is constant.
     red = np.broadcast_to(np.array([0.0, 1.0, 1.0]), x.shape).copy()
     share = np.divide(value - x, span, out=red, where=span > 0)
-    return value * (1 - wanted * share)
+    return value * (1 - saturation * share)
 
 
-def elastic_transform(rng, x, c):
-    """Distorts by a random affine map, then by a smooth random field.
+def elastic_transform(
+    rng: np.random.Generator, x: np.ndarray, c: tuple[float, float, float]
+) -> np.ndarray:
+    """Distorts by a random affine map, then by a smooth random displacement field.
 
-    The affine map moves three corners of a square in the middle, whose half side is a
-    third of the image, by up to c[2] pixels. The published one, OpenCV's, rounds its
-    coordinates to 1/32 pixel; here they are exact.
+    The affine map moves three corners of a central square, whose half side is a third
+    of the image. The published code uses OpenCV, which rounds coordinates to 1/32
+    pixel; here they are exact.
 
     Args:
-        rng: `numpy.random.Generator` of the distortions.
+        rng: generator of the distortions.
         x: images in [0, 1].
-        c: (strength of the field, standard deviation of its smoothing, reach of the
-            affine map), in pixels.
+        c: (strength of the field, standard deviation of its smoothing, largest
+            displacement of a corner), in pixels.
     """
     strength, sigma, reach = c
     number, height, width, _ = x.shape
-    drawn = rng.uniform(-1, 1, (number, 6 + 2 * height * width))
+    uniform = rng.uniform(-1, 1, (number, 6 + 2 * height * width))
     rows, columns = np.mgrid[:height, :width].astype(float)
 
-    center = np.array([height, width]) // 2  # as published: (x, y) of height and width
+    # (x, y) of height and width, as in the published code.
+    center = np.array([height, width]) // 2
     half = min(height, width) // 3
     corners = center + half * np.array([[1, 1], [1, -1], [-1, -1]])
-    moved = corners + reach * drawn[:, :6].reshape(number, 3, 2)
+    moved = corners + reach * uniform[:, :6].reshape(number, 3, 2)
     ones = np.ones((number, 3, 1))
-    # Where each pixel comes from: the map that takes `moved` to `corners`.
-    back = np.linalg.solve(np.concatenate([moved, ones], -1), corners[None])
-    places = np.stack([columns, rows, np.ones_like(rows)], -1) @ back[:, None]
-    x = filters.sample(x, places[..., 1], places[..., 0], "mirror")
+    # The inverse map, from `moved` to `corners`: where each pixel comes from.
+    inverse = np.linalg.solve(np.concatenate([moved, ones], -1), corners[None])
+    sources = np.stack([columns, rows, np.ones_like(rows)], -1) @ inverse[:, None]
+    x = filters.sample(x, sources[..., 1], sources[..., 0], "mirror")
     if not strength:
         return x
-    field = drawn[:, 6:].reshape(2 * number, height, width)
+    field = uniform[:, 6:].reshape(2 * number, height, width)
     field = filters.gaussian(field, sigma, "reflect", truncate=3.0)
     right, down = strength * field.reshape(number, 2, height, width).swapaxes(0, 1)
     return filters.sample(x, rows + down, columns + right, "reflect")
 
 
-def pixelate(rng, x, factor):
-    """Resizes with a box filter to `factor` times the size, rounded down, and back."""
+def pixelate(rng: np.random.Generator, x: np.ndarray, factor: float) -> np.ndarray:
+    """Resizes with a box filter to a smaller size and back.
+
+    Args:
+        rng: not used.
+        x: images in [0, 1].
+        factor: ratio of the sizes, of which the smaller one is rounded down.
+    """
     height, width = x.shape[1:3]
     small = max(1, int(width * factor)), max(1, int(height * factor))
     box = PIL.Image.Resampling.BOX
-    return _each(x, lambda image: image.resize(small, box).resize((width, height), box))
+    return _map(x, lambda image: image.resize(small, box).resize((width, height), box))
 
 
-def jpeg_compression(rng, x, quality):
-    """Encodes as JPEG in Pillow's `quality` and decodes."""
+def jpeg_compression(
+    rng: np.random.Generator, x: np.ndarray, quality: int
+) -> np.ndarray:
+    """Compresses as JPEG and decodes.
 
-    def through(image):
+    Args:
+        rng: not used.
+        x: images in [0, 1].
+        quality: Pillow's quality, 1 to 95.
+    """
+
+    def compress(image):
         file = io.BytesIO()
         image.save(file, "JPEG", quality=quality)
         return PIL.Image.open(file)
 
-    return _each(x, through)
+    return _map(x, compress)
 
 
-def _each(x, function):
-    """What a function of a Pillow image makes of every image."""
+def _map(
+    x: np.ndarray, function: Callable[[PIL.Image.Image], PIL.Image.Image]
+) -> np.ndarray:
+    """Applies a function of Pillow images to every image."""
     pixels = filters.to_pixels(x)
     if x.shape[-1] == 1:
         pixels = pixels[..., 0]

@@ -1,59 +1,63 @@
-"""Edges and what OpenCV computes from them, for `weather.spatter`.
+"""Edge detection, distances and histogram equalisation as in OpenCV.
 
-All take many grey images, (number, height, width), at once.
+All take several grey images, (number, height, width); `weather.spatter` uses them.
 """
 
 import numpy as np
 from scipy import ndimage
 
-# Weights of a step to a side, over a corner and of a knight's move (Borgefors 1986),
-# with OpenCV's values.
+# OpenCV's lengths of a horizontal or vertical step, a diagonal one and a knight's move
+# (Borgefors 1986).
 _SIDE, _CORNER, _KNIGHT = 1.0, 1.4, 2.1969
 # The neighbourhood of a pixel within its own image.
-_AROUND = np.zeros((3, 3, 3))
-_AROUND[1] = 1
+_NEIGHBOURS = np.zeros((3, 3, 3))
+_NEIGHBOURS[1] = 1
 
 
-def canny(pixels, low, high):
-    """Canny's edges (1986) of uint8 images: booleans.
+def canny(pixels: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Detects edges as Canny (1986) does.
 
-    Sobel gradients in the L1 norm, beyond the borders the outermost pixels going on;
-    a pixel is kept that exceeds its two neighbours along the gradient, rounded to 45
-    degrees, and is an edge if it is joined to one of more than `high`.
+    Gradients are Sobel's in the L1 norm, with the outermost pixels repeated beyond the
+    borders. A pixel is a candidate if its gradient exceeds `low` and those of its two
+    neighbours along the gradient, rounded to 45 degrees. It is an edge if candidates
+    connect it to one whose gradient exceeds `high`.
 
     Args:
         pixels: uint8, (number, height, width).
-        low: what an edge's gradient exceeds.
-        high: what the gradient exceeds somewhere on every edge.
+        low: threshold that the gradient exceeds on every pixel of an edge.
+        high: threshold that it exceeds on at least one pixel of every edge.
+
+    Returns:
+        Whether each pixel is an edge: booleans, (number, height, width).
     """
     x = pixels.astype(np.int32)
     right, down = (_sobel(x, axis) for axis in (2, 1))
     size = np.abs(right) + np.abs(down)
     padded = np.pad(size, ((0, 0), (1, 1), (1, 1)))
 
-    def beside(rows, columns):
+    def shifted(rows, columns):
         height, width = size.shape[1:]
         return padded[:, 1 + rows :, 1 + columns :][:, :height, :width]
 
     tan = np.tan(np.pi / 8)
-    level = np.abs(down) < tan * np.abs(right)
-    upright = np.abs(down) > (tan + 2) * np.abs(right)
+    horizontal = np.abs(down) < tan * np.abs(right)
+    vertical = np.abs(down) > (tan + 2) * np.abs(right)
     rising = (right < 0) ^ (down < 0)
-    # Of two equal neighbours in a row or column the first is kept.
-    largest = np.select(
-        [level, upright, rising],
+    # Of equal neighbours in a row or column, the first is the maximum.
+    maximum = np.select(
+        [horizontal, vertical, rising],
         [
-            (size > beside(0, -1)) & (size >= beside(0, 1)),
-            (size > beside(-1, 0)) & (size >= beside(1, 0)),
-            (size > beside(-1, 1)) & (size > beside(1, -1)),
+            (size > shifted(0, -1)) & (size >= shifted(0, 1)),
+            (size > shifted(-1, 0)) & (size >= shifted(1, 0)),
+            (size > shifted(-1, 1)) & (size > shifted(1, -1)),
         ],
-        (size > beside(-1, -1)) & (size > beside(1, 1)),
+        (size > shifted(-1, -1)) & (size > shifted(1, 1)),
     )
-    kept = largest & (size > low)
-    parts, count = ndimage.label(kept, _AROUND)
+    candidates = maximum & (size > low)
+    components, count = ndimage.label(candidates, _NEIGHBOURS)
     strong = np.zeros(count + 1, bool)
-    strong[parts[kept & (size > high)]] = True
-    return strong[parts]
+    strong[components[candidates & (size > high)]] = True
+    return strong[components]
 
 
 def _sobel(x, axis):
@@ -61,18 +65,22 @@ def _sobel(x, axis):
     return ndimage.correlate1d(smooth, [-1, 0, 1], axis, mode="nearest")
 
 
-def chamfer(edges):
-    """Distance to the nearest edge, infinite without one: floats.
+def chamfer(edges: np.ndarray) -> np.ndarray:
+    """Returns the distance of each pixel to the nearest edge.
 
-    The length of the shortest way by steps to the 8 neighbours and knight's moves,
-    found in a pass from the upper left and one from the lower right (Borgefors 1986).
+    It is the length of the shortest path of steps to the 8 neighbours and knight's
+    moves, found by one pass from the upper left and one from the lower right (Borgefors
+    1986).
 
     Args:
-        edges: booleans, (number, height, width).
+        edges: whether each pixel is an edge: booleans, (number, height, width).
+
+    Returns:
+        Distances in pixels, infinite in images without edges: (number, height, width).
     """
     distances = np.where(edges, 0.0, np.inf)
     height, width = edges.shape[1:]
-    ahead = _SIDE * np.arange(width)
+    offsets = _SIDE * np.arange(width)
     moves = [
         (1, 0, _SIDE),
         *((1, side, _CORNER) for side in (-1, 1)),
@@ -81,24 +89,27 @@ def chamfer(edges):
     ]
     for _ in range(2):
         for row in range(height):
-            here = distances[:, row]
+            line = distances[:, row]
             for up, side, length in moves:
                 if up <= row and abs(side) < width:
-                    to = slice(max(0, side), width + min(0, side))
-                    by = slice(max(0, -side), width + min(0, -side))
-                    there = distances[:, row - up, by] + length
-                    here[:, to] = np.minimum(here[:, to], there)
-            here[:] = np.minimum.accumulate(here - ahead, 1) + ahead
+                    target = slice(max(0, side), width + min(0, side))
+                    source = slice(max(0, -side), width + min(0, -side))
+                    path = distances[:, row - up, source] + length
+                    line[:, target] = np.minimum(line[:, target], path)
+            line[:] = np.minimum.accumulate(line - offsets, 1) + offsets
         distances = distances[:, ::-1, ::-1]
     return distances
 
 
-def equalize(pixels, levels):
-    """Equalises the histogram of each image to [0, 255]; constant ones stay.
+def equalize(pixels: np.ndarray, levels: int) -> np.ndarray:
+    """Equalises the histogram of each image; constant images do not change.
 
     Args:
         pixels: uint8 below `levels`, (number, height, width).
-        levels: how many values there can be.
+        levels: number of possible values.
+
+    Returns:
+        uint8 pixels in [0, 255], of the same shape.
     """
     counts = np.stack([(pixels == value).sum((1, 2)) for value in range(levels)], 1)
     below = counts.cumsum(1)

@@ -1,62 +1,81 @@
-"""What several corruptions are made of: filters of many images at once.
+"""Filters that the corruptions share.
 
-All take images of shape (number, height, width, channels).
+All take several images, (number, height, width, channels).
 """
 
 import functools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import ndimage, sparse
 
-# Rec. 601, as in OpenCV's conversion to grey.
+# Rec. 601, as in OpenCV.
 _LUMA = np.array([0.299, 0.587, 0.114])
 
 
-def luminance(x):
-    """Grey value of RGB images, (..., 1); images of one channel as they are."""
+def luminance(x: np.ndarray) -> np.ndarray:
+    """Converts images to grey.
+
+    Args:
+        x: images, (..., 1 or 3).
+
+    Returns:
+        Grey images, (..., 1).
+    """
     return x if x.shape[-1] == 1 else x @ _LUMA[:, None]
 
 
-def color(red, green, blue, channels):
-    """A colour given in [0, 255] as one in [0, 1] of 3 channels, or its luminance."""
+def color(red: float, green: float, blue: float, channels: int) -> np.ndarray:
+    """Returns a colour in [0, 1] with 3 channels, or its luminance for 1 channel.
+
+    Args:
+        red: red in [0, 255].
+        green: green in [0, 255].
+        blue: blue in [0, 255].
+        channels: 1 or 3.
+    """
     rgb = np.array([red, green, blue]) / 255
     return rgb if channels == 3 else luminance(rgb)
 
 
-def to_pixels(x):
-    """The uint8 pixels of values k / 255."""
+def to_pixels(x: np.ndarray) -> np.ndarray:
+    """Converts images in [0, 1] to uint8 pixels, rounded to the nearest."""
     return np.rint(255 * x).astype(np.uint8)
 
 
-def gaussian(x, sigma, mode="nearest", truncate=4.0):
-    """Gaussian blur along height and width.
+def gaussian(
+    x: np.ndarray, sigma: float, mode: str = "nearest", truncate: float = 4.0
+) -> np.ndarray:
+    """Convolves with a Gaussian along height and width.
 
     Args:
-        x: floats, (number, height, width, channels) or without the last.
+        x: floats, (number, height, width, channels) or (number, height, width).
         sigma: standard deviation in pixels.
-        mode: how the image goes on beyond its borders, in SciPy's words.
-        truncate: where the kernel ends, in standard deviations.
+        mode: SciPy's name of the padding.
+        truncate: radius of the kernel, in standard deviations.
     """
     sigmas = (0, sigma, sigma, 0)[: x.ndim]
     return ndimage.gaussian_filter(x, sigmas, mode=mode, truncate=truncate)
 
 
-def motion(pixels, radius, sigma, degrees):
-    """Motion blur as ImageMagick's `MotionBlurImage` defines it.
+def motion(
+    pixels: np.ndarray, radius: int, sigma: float, degrees: np.ndarray
+) -> np.ndarray:
+    """Blurs along a direction, as `MotionBlurImage` of ImageMagick does.
 
-    A pixel becomes the mean of those that lie in one direction from it, at distances 0
-    to 2 * radius rounded to whole pixels, weighted with one half of a Gaussian. Beyond
-    the borders the outermost pixels go on.
+    A pixel becomes the mean of those in one direction from it, at distances from 0 to
+    2 * radius, rounded to whole pixels, with the weights of one half of a Gaussian.
+    Beyond the borders, the outermost pixels are repeated.
 
     Args:
-        pixels: uint8.
+        pixels: uint8, (number, height, width, channels).
         radius: half the length of the line, in whole pixels.
         sigma: standard deviation of the Gaussian in pixels.
         degrees: direction for each image, (number,): 0 is right and 90 down.
 
     Returns:
-        uint8 pixels: rounded to 16 bits and cut to 8, as ImageMagick writes them.
+        uint8 pixels: rounded to 16 bits and truncated to 8, as ImageMagick writes them.
     """
     steps = np.arange(2 * radius + 1)
     weights = np.exp(-0.5 * (steps / sigma) ** 2)
@@ -70,23 +89,23 @@ def motion(pixels, radius, sigma, degrees):
     shape = pixels.shape[1:3]
     windows = np.lib.stride_tricks.sliding_window_view(padded, shape, (1, 2))
     windows = np.moveaxis(windows, 3, 5)  # number, down, right, height, width, channels
-    each = np.arange(len(pixels))
+    image = np.arange(len(pixels))
     total = np.zeros(pixels.shape, np.float32)
     for step, weight in enumerate(weights):
-        moved = windows[each, reach + down[:, step], reach + right[:, step]]
+        moved = windows[image, reach + down[:, step], reach + right[:, step]]
         total += np.multiply(moved, weight, dtype=np.float32)
     return (np.rint(257 * total).astype(np.uint16) // 257).astype(np.uint8)
 
 
-def sum_of_zooms(x, factors):
-    """Sum of magnifications, each cropped to the image's size.
+def sum_of_zooms(x: np.ndarray, factors: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Returns the sum of magnifications, each cropped to the size of the image.
 
-    As the published `clipped_zoom`: the middle of the image, of 1 / factor its size
+    As in the published `clipped_zoom`, the middle of the image, 1 / factor of its size
     rounded up, is interpolated bilinearly from corner to corner, and the middle of the
-    result kept. Here each axis by its own size; there the image is square.
+    result is kept. Here each axis has its own size; there images are square.
 
     Args:
-        x: floats.
+        x: floats, (number, height, width, channels).
         factors: magnifications, at least 1.
     """
     number, height, width, channels = x.shape
@@ -97,7 +116,7 @@ def sum_of_zooms(x, factors):
 
 @functools.lru_cache(maxsize=8)
 def _zooms(height, width, factors):
-    """Sparse linear map of an image's pixels under several magnifications, added up."""
+    """Returns a sparse matrix that maps an image to the sum of its magnifications."""
     return sum(
         sparse.kron(*(sparse.csr_array(_zoom_matrix(s, f)) for s in (height, width)))
         for f in factors
@@ -105,7 +124,7 @@ def _zooms(height, width, factors):
 
 
 def _zoom_matrix(size, factor):
-    """Linear map of one axis under a magnification: (size, size)."""
+    """Returns the matrix of a magnification along one axis: (size, size)."""
     crop = math.ceil(size / factor)
     zoomed = round(crop * factor)
     trim = (zoomed - size) // 2
@@ -114,34 +133,36 @@ def _zoom_matrix(size, factor):
     return np.maximum(0, 1 - np.abs(positions[:, None] - np.arange(size)))
 
 
-def sample(x, rows, columns, mode):
-    """Bilinear interpolation of each image at its own places.
+def sample(
+    x: np.ndarray, rows: np.ndarray, columns: np.ndarray, mode: str
+) -> np.ndarray:
+    """Interpolates each image bilinearly at its own coordinates.
 
     Args:
-        x: floats.
+        x: floats, (number, height, width, channels).
         rows: vertical coordinates in pixels, (number, height, width).
-        columns: horizontal ones, of the same shape.
-        mode: how the image goes on beyond its borders, in SciPy's words: `"mirror"` at
-            the centres of the outermost pixels or `"reflect"` at their edges.
+        columns: horizontal coordinates in pixels, of the same shape.
+        mode: SciPy's name of the padding: `"mirror"` at the centres of the outermost
+            pixels, or `"reflect"` at their edges.
     """
     number, height, width, channels = x.shape
     flat = x.reshape(-1, channels)
     top, down = _split(rows, height, mode)
     left, right = _split(columns, width, mode)
     first = np.arange(number)[:, None, None] * (height * width) + top * width + left
-    below, beside = width * (height > 1), int(width > 1)
+    next_row, next_column = width * (height > 1), int(width > 1)
     down, right = (f[..., None].astype(x.dtype) for f in (down, right))
 
-    def along(at):
-        start = flat[at]
-        return start + right * (flat[at + beside] - start)
+    def along_row(indices):
+        start = flat[indices]
+        return start + right * (flat[indices + next_column] - start)
 
-    upper = along(first)
-    return upper + down * (along(first + below) - upper)
+    upper = along_row(first)
+    return upper + down * (along_row(first + next_row) - upper)
 
 
 def _split(positions, size, mode):
-    """Whole and fractional part of positions folded back into [0, size - 1]."""
+    """Splits positions, reflected into [0, size - 1], into integers and fractions."""
     edge, half = (0.0, size - 1) if mode == "mirror" else (0.5, size)
     half = max(half, 1)
     folded = np.abs((positions + edge + half) % (2 * half) - half) - edge

@@ -1,28 +1,35 @@
-"""Corruptions of CIFAR-10-C, generated on the fly and deterministic.
+"""Corruptions of CIFAR-10-C, generated on the fly.
 
-Definitions and severities are those of Hendrycks & Dietterich, "Benchmarking Neural
-Network Robustness to Common Corruptions and Perturbations", ICLR 2019, for CIFAR-10-C:
-of the published `make_cifar_c.py`, whose constants are not ImageNet-C's (those of noise
-are 2 to 6 times as large). Sizes in pixels are meant for images of 32x32 and are not
-rescaled for others. What differs from the published code is said at each function.
+Definitions and constants are those of the published `make_cifar_c.py` for CIFAR-10-C,
+not those of ImageNet-C (whose noise is 2 to 6 times as strong). Sizes in pixels are
+meant for 32x32 images and are not rescaled for others. docs/corruptions.md lists the
+differences from the published code.
 
-Frost pastes photographs that are not at hand; see `inres_tf.corruptions.cifar10_c`.
+Frost is not generated, since it requires third-party photographs; see
+`inres_tf.corruptions.cifar10_c`.
+
+Reference:
+    Hendrycks, Dietterich: Benchmarking Neural Network Robustness to Common Corruptions
+    and Perturbations, ICLR 2019.
 """
 
 import difflib
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from inres_tf.corruptions import blur, digital, noise, weather
 
 SEVERITIES = (1, 2, 3, 4, 5)
 
-# Values at a time: bounds the memory of the float64 copies, and fits caches.
+# Number of values at a time, which limits the memory of float64 copies and fits caches.
 _CHUNK = 2**19
 
-# name: (function of (generator, x in [0, 1], parameter), parameter by severity). The
-# position of a name is part of its seed: new ones come last.
-CORRUPTIONS = {
+# The function of each corruption, of a generator, images in [0, 1] and a parameter, and
+# its parameter by severity. The seed depends on the position: append new ones.
+CORRUPTIONS: dict[str, tuple[Callable[..., np.ndarray], tuple[Any, ...]]] = {
     "gaussian_noise": (noise.gaussian_noise, (0.04, 0.06, 0.08, 0.09, 0.10)),
     "shot_noise": (noise.shot_noise, (500, 250, 100, 75, 50)),
     "impulse_noise": (noise.impulse_noise, (0.01, 0.02, 0.03, 0.05, 0.07)),
@@ -79,7 +86,7 @@ CORRUPTIONS = {
     ),
 }
 
-# The 15 over which the mean corruption error is defined, in the paper's order.
+# The 15 corruptions of the mean corruption error, in the order of the paper.
 STANDARD = (
     "gaussian_noise",
     "shot_noise",
@@ -97,11 +104,11 @@ STANDARD = (
     "pixelate",
     "jpeg_compression",
 )
-# Those for tuning, not for the score.
+# Corruptions for tuning, which the mean corruption error does not include.
 EXTRA = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
 
-# Names for several corruptions at once; all members are generated.
-GROUPS = {
+# Groups of generated corruptions.
+GROUPS: dict[str, tuple[str, ...]] = {
     "noise": ("gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise"),
     "blur": ("defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
     "weather": ("snow", "fog", "brightness"),
@@ -111,19 +118,24 @@ GROUPS = {
 }
 
 
-def expand(names) -> tuple[str, ...]:
+def expand(names: Iterable[str]) -> tuple[str, ...]:
     """Replaces the names of groups by their members.
 
     Args:
-        names: of corruptions (`STANDARD` and `EXTRA`) and of `GROUPS`.
+        names: names of corruptions (`STANDARD` and `EXTRA`) and of `GROUPS`.
 
     Returns:
-        Names of corruptions, each once, where it came first.
+        Names of corruptions, without repetitions.
 
     Raises:
-        ValueError: for unknown names; the message says which are close.
+        ValueError: if a name is unknown; the message suggests similar ones.
+
+    Example:
+        >>> from inres_tf import corruptions
+        >>> corruptions.expand(["fog", "weather"])
+        ('fog', 'snow', 'brightness')
     """
-    known = (*STANDARD, *EXTRA)
+    names, known = tuple(names), (*STANDARD, *EXTRA)
     for name in names:
         if name not in known and name not in GROUPS:
             raise ValueError(
@@ -133,28 +145,38 @@ def expand(names) -> tuple[str, ...]:
     return tuple(dict.fromkeys(members))
 
 
-def corrupt(images, name, severity, seed=0):
+def corrupt(
+    images: npt.ArrayLike, name: str, severity: int, seed: int = 0
+) -> np.ndarray:
     """Corrupts images.
 
-    The same arguments give the same result, and the first images of a longer array are
-    corrupted as if they were alone.
+    The result is deterministic, and an image is corrupted in the same way whichever
+    images follow it.
 
     Args:
         images: uint8 pixels, (number, height, width, channels) with 1 or 3 channels.
-        name: a key of `CORRUPTIONS`, such as `"gaussian_noise"`.
-        severity: 1 to 5.
-        seed: of the randomness; non-negative.
+        name: name of the corruption, a key of `CORRUPTIONS`.
+        severity: its severity, 1 to 5.
+        seed: seed of the random numbers; non-negative.
 
     Returns:
         uint8 pixels of the same shape: clipped to [0, 1], times 255, truncated.
 
     Raises:
-        ValueError: for an unknown name, another severity, or other images.
+        ValueError: if the name or severity is unknown, or `images` has another type or
+            shape.
+
+    Example:
+        >>> from inres_tf import corruptions, data
+        >>> images = data.load("digits").test.images[:4]
+        >>> noisy = corruptions.corrupt(images, "gaussian_noise", severity=3)
+        >>> noisy.shape, noisy.dtype
+        ((4, 8, 8, 1), dtype('uint8'))
     """
     if name == "frost":
         raise ValueError(
-            "'frost' is not generated: it pastes photographs from files. The "
-            "ready-made sets have it; see `inres_tf.corruptions.cifar10_c.load`"
+            "'frost' cannot be generated, since it requires third-party photographs. "
+            "Load a ready-made set with `inres_tf.corruptions.cifar10_c.load`."
         )
     if name not in CORRUPTIONS:
         raise ValueError(
@@ -180,14 +202,14 @@ def corrupt(images, name, severity, seed=0):
     rng = np.random.default_rng([seed, list(CORRUPTIONS).index(name), severity])
     result = np.empty_like(images)
     chunk = max(1, _CHUNK // images[:1].size) if len(images) else 1
-    for at in range(0, len(images), chunk):
-        x = images[at : at + chunk] / 255.0
+    for start in range(0, len(images), chunk):
+        x = images[start : start + chunk] / 255.0
         x = np.clip(function(rng, x, parameters[severity - 1]), 0.0, 1.0)
-        result[at : at + chunk] = (x * 255.0).astype(np.uint8)
+        result[start : start + chunk] = (x * 255.0).astype(np.uint8)
     return result
 
 
-def _suggest(name, known):
+def _suggest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, known, 3, 0.5)
     if close:
         return f"did you mean {' or '.join(map(repr, close))}?"

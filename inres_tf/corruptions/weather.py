@@ -1,4 +1,4 @@
-"""Weather: snow, fog, brightness, and spatter of the extra ones."""
+"""Weather corruptions: snow, fog, brightness and spatter."""
 
 import numpy as np
 from scipy import ndimage
@@ -7,19 +7,23 @@ from scipy.special import ndtr
 from inres_tf.corruptions import edges, filters
 
 
-def snow(rng, x, c):
-    """Whitens the image and lays blurred flakes over it, twice: as drawn and turned.
+def snow(
+    rng: np.random.Generator,
+    x: np.ndarray,
+    c: tuple[float, float, float, float, int, float, float],
+) -> np.ndarray:
+    """Whitens the image and adds a layer of blurred flakes and its copy turned by 180°.
 
     Args:
-        rng: `numpy.random.Generator` of the flakes and their direction.
+        rng: generator of the flakes and their direction.
         x: images in [0, 1].
-        c: (mean and standard deviation of the layer, its magnification, the value below
+        c: (mean and standard deviation of the layer, its magnification, threshold below
             which there is no flake, radius and standard deviation of the motion blur in
-            pixels, weight of the image against its whitened self).
+            pixels, weight of the original against the whitened image).
     """
     mean, std, zoom, threshold, radius, sigma, weight = c
     number, height, width, _ = x.shape
-    # Per image: a layer and, last, what its direction is drawn from.
+    # The last value of each image determines the direction.
     normal = rng.standard_normal((number, height * width + 1))
     degrees = -135 + 90 * ndtr(normal[:, -1])
     layer = mean + std * normal[:, :-1].reshape(number, height, width, 1)
@@ -32,13 +36,13 @@ def snow(rng, x, c):
     return x + layer + np.rot90(layer, 2, (1, 2))
 
 
-def fog(rng, x, c):
-    """Adds a cloud and scales back to the image's own maximum.
+def fog(rng: np.random.Generator, x: np.ndarray, c: tuple[float, float]) -> np.ndarray:
+    """Adds a cloud and rescales by the maximum of the image.
 
     Args:
-        rng: `numpy.random.Generator` of the clouds.
+        rng: generator of the clouds.
         x: images in [0, 1].
-        c: (strength, decay of the cloud's detail from one scale to the next).
+        c: (strength, factor by which the cloud's detail decays from scale to scale).
     """
     strength, decay = c
     _, height, width, _ = x.shape
@@ -49,20 +53,20 @@ def fog(rng, x, c):
     return x * x_max / (x_max + strength)
 
 
-def plasma(uniform, decay):
-    """Clouds by the diamond-square algorithm on a torus.
+def plasma(uniform: np.ndarray, decay: float) -> np.ndarray:
+    """Makes clouds by the diamond-square algorithm on a torus.
 
-    From scale to scale the centres of squares, then those of their sides, become the
-    mean of their four neighbours plus noise in +-a^2, where a is 100 at first and is
-    divided by `decay`.
+    At each scale, the centres of squares, then those of their sides, become the mean of
+    their four neighbours plus noise in [-a², a²], where a is 100 at first and is
+    divided by `decay` at each scale.
 
     Args:
-        uniform: random numbers in [0, 1), (number, side * side - 1); the side is a
+        uniform: random numbers in [0, 1), (number, side * side - 1); the side must be a
             power of two.
-        decay: what a is divided by.
+        decay: divisor of a.
 
     Returns:
-        Clouds that reach from 0 to 1 each, (number, side, side).
+        Clouds, each with minimum 0 and maximum 1: (number, side, side).
     """
     number, count = uniform.shape
     side = int(np.sqrt(count + 1))
@@ -72,9 +76,9 @@ def plasma(uniform, decay):
     def mean_and_noise(total):
         nonlocal used
         size = total[0].size
-        drawn = uniform[:, used : used + size].reshape(total.shape)
+        noise = 2 * uniform[:, used : used + size].reshape(total.shape) - 1
         used += size
-        return total / 4 + amplitude**2 * (2 * drawn - 1)
+        return total / 4 + amplitude**2 * noise
 
     while step >= 2:
         half = step // 2
@@ -93,31 +97,38 @@ def plasma(uniform, decay):
     return cloud / cloud.max((1, 2), keepdims=True)
 
 
-def brightness(rng, x, amount):
-    """Adds `amount` to the value of HSV, at most to 1.
+def brightness(rng: np.random.Generator, x: np.ndarray, amount: float) -> np.ndarray:
+    """Adds to the value of HSV, and clips it to 1; black becomes grey.
 
-    At constant hue and saturation the pixel is scaled with its value, the largest of
-    its channels; black becomes grey.
+    Args:
+        rng: not used.
+        x: images in [0, 1].
+        amount: amount to add.
     """
     value = x.max(-1, keepdims=True)
+    # At constant hue and saturation, all channels scale with the value.
     ratio = np.divide(x, value, out=np.ones_like(x), where=value > 0)
     return ratio * np.minimum(value + amount, 1)
 
 
-def spatter(rng, x, c):
+def spatter(
+    rng: np.random.Generator,
+    x: np.ndarray,
+    c: tuple[float, float, float, float, float, bool],
+) -> np.ndarray:
     """Covers parts of the image with pale turquoise water or brown mud.
 
-    Where smoothed noise exceeds a threshold there is liquid. Water adds colour by the
-    amount of liquid and the distance from its edge, embossed, relative to the image's
-    largest; mud covers. Without any liquid the image stays as it is; the published
-    code then divides by zero.
+    There is liquid where smoothed noise exceeds a threshold. Water adds its colour in
+    proportion to the amount of liquid and to the embossed distance from its edge,
+    relative to the largest product in the image; mud replaces the image. Without any
+    liquid, the image does not change; the published code divides by zero.
 
     Args:
-        rng: `numpy.random.Generator` of the noise.
+        rng: generator of the noise.
         x: images in [0, 1].
         c: (mean and standard deviation of the noise, standard deviation of its
-            smoothing in pixels, threshold; the strength of water, or the standard
-            deviation in pixels of the smoothing of mud; whether it is mud).
+            smoothing in pixels, threshold, strength of water or standard deviation of
+            the smoothing of mud in pixels, whether it is mud).
     """
     mean, std, sigma, threshold, last, mud = c
     channels = x.shape[-1]
@@ -127,25 +138,27 @@ def spatter(rng, x, c):
         cover = np.where(cover < 0.8, 0, cover)[..., None]
         return x * (1 - cover) + filters.color(63, 42, 20, channels) * cover
     liquid = np.where(liquid < threshold, 0, liquid)
-    # As published, what exceeds 1 starts again from 0.
+    # Values above 1 wrap around to 0, as in the published code.
     liquid = (255 * liquid).astype(np.int64).astype(np.uint8)
-    amount = liquid * _relief(edges.canny(liquid, 50, 150))
-    most = amount.max((1, 2), keepdims=True)
-    amount = np.divide(last * amount, most, out=np.zeros_like(amount), where=most > 0)
-    return x + filters.color(175, 238, 238, channels) * amount[..., None]
+    water = liquid * _relief(edges.canny(liquid, 50, 150))
+    largest = water.max((1, 2), keepdims=True)
+    water = np.divide(
+        last * water, largest, out=np.zeros_like(water), where=largest > 0
+    )
+    return x + filters.color(175, 238, 238, channels) * water[..., None]
 
 
-def _relief(outline):
-    """Distance from the edges, up to 20, evened out and embossed: [0, 255]."""
+def _relief(outline: np.ndarray) -> np.ndarray:
+    """Equalises and embosses the distance from the edges, up to 20: [0, 255]."""
     distance = np.minimum(edges.chamfer(outline), 20)
     distance = _mean(distance)
-    # What is whole but for rounding stays so.
+    # The margin keeps rounding errors from lowering integers by 1.
     distance = edges.equalize(np.floor(distance + 1e-6).astype(np.uint8), 21)
     emboss = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]])
     raised = ndimage.correlate(distance.astype(float), emboss[None], mode="mirror")
     return np.rint(_mean(np.clip(raised, 0, 255)))
 
 
-def _mean(x):
-    """Mean over 3x3 pixels of images (number, height, width)."""
+def _mean(x: np.ndarray) -> np.ndarray:
+    """Averages over 3x3 pixels of images (number, height, width)."""
     return ndimage.uniform_filter(x, (0, 3, 3), mode="mirror")

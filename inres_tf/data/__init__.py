@@ -1,4 +1,4 @@
-"""Labelled images, and the batches that training sees of them."""
+"""Labelled images, and the augmented batches for training."""
 
 import lazy_loader
 

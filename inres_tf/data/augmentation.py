@@ -1,5 +1,6 @@
 """Random order, crops and flips as functions of (seed, epoch, index)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,12 +9,13 @@ import tensorflow as tf
 
 @dataclass(frozen=True)
 class EpochPlan:
-    """What happens to every image in one epoch, by index of the image.
+    """The order and augmentation of all images in one epoch.
 
     Attributes:
-        order: permutation of the indices.
-        shift: (number, 2) offsets of the crop, down and right, in [-pad, pad] pixels.
-        flip: whether the image is mirrored.
+        order: permutation of the image indices.
+        shift: (number, 2) crop offsets by image index, down and right, in [-pad, pad]
+            pixels.
+        flip: (number,) booleans by image index: whether the image is mirrored.
     """
 
     order: np.ndarray
@@ -21,20 +23,25 @@ class EpochPlan:
     flip: np.ndarray
 
 
-def crop_pad(shape) -> int:
-    """Pixels of reflection padding before the random crop: 2 for images of 32."""
+def crop_pad(shape: Sequence[int]) -> int:
+    """Pixels of reflection padding before the random crop: 2 for 32x32 images."""
     return max(1, round(min(shape[:2]) / 16))
 
 
-def plan_epoch(number, shape, augmentation, seed, epoch) -> EpochPlan:
+def plan_epoch(
+    number: int, shape: Sequence[int], augmentation: str, seed: int, epoch: int
+) -> EpochPlan:
     """Draws the order and the augmentation of one epoch.
 
     Args:
-        number: how many images there are.
+        number: number of images.
         shape: (height, width, channels) of an image.
         augmentation: one of `AUGMENTATIONS`.
         seed: the run's seed.
         epoch: index of the epoch, from 0.
+
+    Returns:
+        The plan, a function of the arguments only.
     """
     rng = np.random.default_rng([seed, epoch])
     order = rng.permutation(number)
@@ -44,22 +51,16 @@ def plan_epoch(number, shape, augmentation, seed, epoch) -> EpochPlan:
     return EpochPlan(order, shift.astype(np.int32), flip)
 
 
-def _reflect(index, size):
-    """Index into an axis of `size` under reflection that does not repeat the edge."""
-    index = tf.abs(index)
-    return tf.where(index >= size, 2 * (size - 1) - index, index)
-
-
-def augment(images, shift, flip):
-    """Reflect-padded random crop and mirroring of a batch, as one gather an axis.
+def augment(images: tf.Tensor, shift: tf.Tensor, flip: tf.Tensor) -> tf.Tensor:
+    """Crops reflect-padded images and mirrors them, with one gather per axis.
 
     Args:
-        images: (batch, height, width, channels) of any type.
-        shift: (batch, 2) integer offsets of the crop.
-        flip: (batch,) booleans.
+        images: (batch, height, width, channels), of any dtype.
+        shift: (batch, 2) integer crop offsets, down and right.
+        flip: (batch,) booleans: whether the image is mirrored.
 
     Returns:
-        A tensor like `images`.
+        A tensor of the shape and dtype of `images`.
     """
     height, width = images.shape[1], images.shape[2]
     rows = _reflect(shift[:, :1] + tf.range(height), height)
@@ -68,3 +69,9 @@ def augment(images, shift, flip):
     columns = _reflect(shift[:, 1:] + columns, width)
     images = tf.gather(images, rows, axis=1, batch_dims=1)
     return tf.gather(images, columns, axis=2, batch_dims=1)
+
+
+def _reflect(index, size):
+    """Reflects indices into an axis of length `size`, without repeating the edge."""
+    index = tf.abs(index)
+    return tf.where(index >= size, 2 * (size - 1) - index, index)

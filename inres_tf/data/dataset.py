@@ -1,5 +1,6 @@
-"""Labelled images: digits, TensorFlow Datasets and folders, as uint8 arrays."""
+"""Datasets by name: digits, TensorFlow Datasets and folders, as uint8 arrays."""
 
+import os
 import pathlib
 from dataclasses import dataclass, replace
 
@@ -14,67 +15,95 @@ from inres_tf.errors import UserError
 
 @dataclass(frozen=True)
 class DataConfig(Config):
-    """Which images; each field is a flag of the binaries that read images."""
+    """Settings of the dataset; each is a flag of the programs that read images.
+
+    Raises:
+        UserError: for a value that is out of range.
+
+    Example:
+        >>> from inres_tf import data
+        >>> config = data.DataConfig(dataset="digits", image_size=16)
+        >>> config.load().shape
+        (16, 16, 1)
+    """
 
     dataset: str = config_field(
         "digits",
         "digits (embedded), a TensorFlow Datasets name such as cifar10, or folder:PATH "
-        "with one sub-folder a class.",
+        "with one sub-folder per class.",
     )
     data_dir: str | None = config_field(
         None, "Folder of the prepared TensorFlow Datasets."
     )
     download: bool = config_field(
-        False, "Download and prepare a dataset not in --data_dir."
+        False, "Download and prepare a dataset that is not in --data_dir."
     )
     image_size: int = config_field(
-        0, "Side in pixels to resize images to; 0: as they are.", bounds="[0, 4096]"
+        0,
+        "Side length in pixels to resize images to; 0 keeps their size.",
+        bounds="[0, 4096]",
     )
 
-    def load(self) -> "Dataset":
-        """Loads the images; see `load`."""
+    def load(self) -> Dataset:
+        """Loads the dataset; see `inres_tf.data.load`."""
         return load(self.dataset, self.data_dir, self.download, self.image_size)
 
 
-def load(name, data_dir=None, download=False, image_size=0) -> Dataset:
-    """Loads a dataset whole, as uint8 arrays.
+def load(
+    name: str,
+    data_dir: str | os.PathLike[str] | None = None,
+    download: bool = False,
+    image_size: int = 0,
+) -> Dataset:
+    """Loads a whole dataset into memory, as uint8 arrays.
 
     Args:
-        name: `"digits"` (scikit-learn's 1,797 handwritten digits of 8x8 pixels, of
-            which 359 are the test set), a name of TensorFlow Datasets such as
-            `"cifar10"`, or `"folder:PATH"` with one sub-folder a class. If PATH holds
-            `train` and `test` (or `val`), these hold the classes; otherwise every
-            fifth image or so of each class is a test image, always the same ones.
+        name: `"digits"` (scikit-learn's 1,797 handwritten digits of 8x8 pixels, 359 of
+            them for testing), a name of TensorFlow Datasets such as `"cifar10"`, or
+            `"folder:PATH"` with one sub-folder per class. If PATH has the sub-folders
+            `train` and `test` (or `val`), the class folders are expected in these;
+            otherwise a fixed fifth of the images of each class is held out for testing.
         data_dir: folder of the prepared TensorFlow Datasets; None for their default.
-        download: whether a dataset not in `data_dir` is downloaded and prepared.
-        image_size: side in pixels to resize to; 0 keeps the images as they are, which
-            then must all have the same size.
+        download: whether to download and prepare a dataset that is not in `data_dir`.
+        image_size: side length in pixels to resize the images to; 0 keeps their size,
+            which must then be the same for all.
+
+    Returns:
+        The training and test images.
 
     Raises:
-        UserError: if the dataset cannot be had; the message says what can.
+        UserError: if the dataset is missing or cannot be used.
+
+    Example:
+        >>> from inres_tf import data
+        >>> digits = data.load("digits")
+        >>> digits.train.images.shape, digits.test.images.shape
+        ((1438, 8, 8, 1), (359, 8, 8, 1))
     """
-    if name == "digits":
-        dataset = _digits()
-    elif name == "folder:":
-        raise UserError("--dataset=folder: needs a path, as in folder:PATH")
-    elif name.startswith("folder:"):
-        return load_folder(name, pathlib.Path(name.removeprefix("folder:")), image_size)
-    else:
+    if name.startswith("folder:"):
+        path = name.removeprefix("folder:")
+        if not path:
+            raise UserError("--dataset=folder: needs a path, as in folder:PATH")
+        return load_folder(name, pathlib.Path(path), image_size)
+    if name != "digits":
         return load_tfds(name, data_dir, download, image_size)
-    if image_size:
-        resize = resizer(image_size)
-        train, test = (
-            replace(part, images=np.stack([resize(image) for image in part.images]))
-            for part in (dataset.train, dataset.test)
-        )
-        dataset = replace(dataset, train=train, test=test)
-    return dataset
+    digits = _load_digits()
+    return _resize(digits, image_size) if image_size else digits
 
 
-def _digits() -> Dataset:
+def _load_digits() -> Dataset:
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
     pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
     train, test = hold_out(Images(pixels, bunch.target.astype(np.int64)), 0.2)
     return Dataset("digits", train, test, tuple(map(str, range(10))))
+
+
+def _resize(dataset: Dataset, size: int) -> Dataset:
+    resize = resizer(size)
+    train, test = (
+        replace(split, images=np.stack([resize(image) for image in split.images]))
+        for split in (dataset.train, dataset.test)
+    )
+    return replace(dataset, train=train, test=test)

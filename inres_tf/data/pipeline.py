@@ -1,7 +1,7 @@
 """The training pipeline: order and augmentation as functions of (seed, epoch, index).
 
-Nothing here remembers a state, so any step of any epoch can be reproduced from the
-seed alone: on another number of devices, or after an interruption.
+The pipeline is stateless: any step of any epoch can be reproduced from the seed, on any
+number of devices and after an interruption.
 """
 
 import tensorflow as tf
@@ -12,26 +12,37 @@ from inres_tf.errors import UserError
 
 
 class TrainingPipeline:
-    """Batches of augmented uint8 images for any epoch, from any step of it.
+    """Batches of augmented uint8 images, from any step of any epoch.
 
-    The images stay in memory, decoded. The last images of an epoch's order that fill no
-    batch are left to the next epochs.
+    The decoded images are kept in memory. If the batch size does not divide the number
+    of images, an epoch leaves out the last images of its order.
 
     Args:
         data: the training images.
-        batch_size: images of one step, over all devices together.
-        augmentation: one of `AUGMENTATIONS`.
+        batch_size: images per step, over all devices together.
+        augmentation: `"none"`, `"crop"` (a random crop after reflection padding) or
+            `"crop_flip"` (mirrored with probability 0.5 as well).
         seed: the run's seed.
 
     Raises:
-        UserError: if a batch is larger than the dataset or `augmentation` unknown.
+        UserError: if a batch is larger than the dataset or `augmentation` is unknown.
+
+    Example:
+        >>> from inres_tf import data
+        >>> digits = data.load("digits")
+        >>> pipeline = data.TrainingPipeline(digits.train, 128, "crop", seed=0)
+        >>> pipeline.steps_per_epoch
+        11
+        >>> images, labels = next(iter(pipeline.batches(epoch=0)))
+        >>> images.shape, labels.shape
+        (TensorShape([128, 8, 8, 1]), TensorShape([128]))
     """
 
     def __init__(self, data: Images, batch_size: int, augmentation: str, seed: int):
         if augmentation not in AUGMENTATIONS:
             raise UserError(
-                f"unknown augmentation {augmentation!r}; known: "
-                f"{', '.join(AUGMENTATIONS)}"
+                f"--augmentation must be one of {', '.join(AUGMENTATIONS)}; got "
+                f"{augmentation!r}"
             )
         if not 1 <= batch_size <= len(data):
             raise UserError(
@@ -46,50 +57,52 @@ class TrainingPipeline:
             self._labels = tf.constant(data.labels)
 
     def check_devices(self, replicas: int) -> None:
-        """Raises UserError if a batch cannot be divided over so many devices."""
+        """Raises UserError if a batch cannot be split evenly over the replicas."""
         if self.batch_size % replicas:
             raise UserError(
                 f"batch size {self.batch_size} is not a multiple of the {replicas} "
-                "devices it is divided over"
+                "devices that share it"
             )
 
-    def batches(self, epoch, first_step=0, context=None) -> tf.data.Dataset:
-        """The batches of one epoch.
+    def batches(
+        self,
+        epoch: int,
+        first_step: int = 0,
+        context: tf.distribute.InputContext | None = None,
+    ) -> tf.data.Dataset:
+        """Returns the batches of one epoch.
 
         Args:
             epoch: index of the epoch, from 0.
-            first_step: how many steps of it to leave out.
-            context: `tf.distribute.InputContext` of the pipeline that asks; it gets
-                its replicas' slices of every global batch. None for one device.
+            first_step: number of steps to skip.
+            context: the input pipeline that the batches are for; it receives the slices
+                of its replicas of every global batch. None for one device.
 
         Returns:
-            Dataset of (images, labels), one element a replica and step.
+            Dataset of (images, labels), one element per step and replica.
 
         Raises:
-            UserError: if the batch cannot be divided by the replicas.
+            UserError: if a batch cannot be split evenly over the replicas.
         """
         replicas = context.num_replicas_in_sync if context else 1
         pipelines = context.num_input_pipelines if context else 1
-        which = context.input_pipeline_id if context else 0
+        pipeline_id = context.input_pipeline_id if context else 0
         self.check_devices(replicas)
         plan = plan_epoch(self.number, self.shape, self.augmentation, self.seed, epoch)
-        used = plan.order[: self.steps_per_epoch * self.batch_size]
-        steps = used.reshape(self.steps_per_epoch, pipelines, -1)[first_step:, which]
-        index = steps.reshape(-1, self.batch_size // replicas)
-
-        def batch(index, shift, flip):
-            images, labels = (
-                tf.gather(self._images, index),
-                tf.gather(self._labels, index),
-            )
-            if self.augmentation != "none":
-                images = augment(images, shift, flip)
-            return images, labels
-
+        order = plan.order[: self.steps_per_epoch * self.batch_size]
+        steps = order.reshape(self.steps_per_epoch, pipelines, -1)
+        steps = steps[first_step:, pipeline_id]
+        indices = steps.reshape(-1, self.batch_size // replicas)
+        elements = (indices, plan.shift[indices], plan.flip[indices])
         return (
-            tf.data.Dataset.from_tensor_slices(
-                (index, plan.shift[index], plan.flip[index])
-            )
-            .map(batch, num_parallel_calls=tf.data.AUTOTUNE)
+            tf.data.Dataset.from_tensor_slices(elements)
+            .map(self._make_batch, num_parallel_calls=tf.data.AUTOTUNE)
             .prefetch(tf.data.AUTOTUNE)
         )
+
+    def _make_batch(self, indices, shift, flip):
+        images = tf.gather(self._images, indices)
+        labels = tf.gather(self._labels, indices)
+        if self.augmentation != "none":
+            images = augment(images, shift, flip)
+        return images, labels

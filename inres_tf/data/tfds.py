@@ -1,7 +1,11 @@
 """Images of TensorFlow Datasets."""
 
+from __future__ import annotations
+
 import os
 import pathlib
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -16,45 +20,76 @@ from inres_tf.data.images import (
 from inres_tf.errors import UserError
 from inres_tf.progress import bar
 
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds
 
-def load_tfds(name, data_dir, download, image_size) -> Dataset:
-    """A dataset of TensorFlow Datasets; see `load`."""
+_T = TypeVar("_T")
+
+
+def load_tfds(
+    name: str,
+    data_dir: str | os.PathLike[str] | None,
+    download: bool,
+    image_size: int,
+) -> Dataset:
+    """Loads an image classification dataset of TensorFlow Datasets.
+
+    Args:
+        name: name of the dataset, with its configuration if it has several.
+        data_dir: folder of the prepared datasets; None for the default one.
+        download: whether to download and prepare a dataset that is not in `data_dir`.
+        image_size: side length in pixels to resize the images to; 0 keeps their size.
+
+    Returns:
+        The split `train`, and `test` or `validation`, or else held-out training images.
+
+    Raises:
+        UserError: if the dataset is missing or cannot be used.
+    """
     return read_tfds(
         name,
         data_dir,
         download,
         lambda builder: _read_builder(builder, name, image_size),
-        "give 'digits', 'folder:PATH', another --data_dir, or --download to fetch it "
-        "from TensorFlow Datasets",
+        "use 'digits', 'folder:PATH' or another --data_dir, or pass --download to get "
+        "it from TensorFlow Datasets",
     )
 
 
-def read_tfds(name, data_dir, download, read, advice):
-    """What a function reads from a dataset of TensorFlow Datasets.
+def read_tfds(
+    name: str,
+    data_dir: str | os.PathLike[str] | None,
+    download: bool,
+    read: Callable[[tfds.core.DatasetBuilder], _T],
+    advice: str,
+) -> _T:
+    """Reads a dataset of TensorFlow Datasets.
 
     Args:
-        name: of the dataset, with its configuration if it has several.
+        name: name of the dataset, with its configuration if it has several.
         data_dir: folder of the prepared datasets; None for the default one.
-        download: whether a dataset not in `data_dir` is downloaded and prepared.
-        read: function of the dataset's builder.
-        advice: what to do where it is not prepared, as the error says it.
+        download: whether to download and prepare a dataset that is not in `data_dir`.
+        read: function of the dataset's builder that reads it.
+        advice: what to do if the dataset is missing, for the error message.
+
+    Returns:
+        What `read` returns.
 
     Raises:
-        UserError: if it is neither prepared nor to be downloaded, or TensorFlow
-            Datasets fails.
+        UserError: if the dataset is missing, or TensorFlow Datasets fails.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow_datasets as tfds
 
     root = pathlib.Path(data_dir or "~/tensorflow_datasets").expanduser()
-    folder = _prepared(root, name)
+    folder = _find_prepared(root, name)
     if folder is None and not download:
-        infos = [*root.glob("*/*/dataset_info.json")]  # with configurations deeper
-        infos += root.glob("*/*/*/dataset_info.json")
-        found = sorted({p.relative_to(root).parts[0] for p in infos})
+        infos = [*root.glob("*/*/dataset_info.json")]
+        infos += root.glob("*/*/*/dataset_info.json")  # with a configuration
+        prepared = sorted({p.relative_to(root).parts[0] for p in infos})
         raise UserError(
             f"dataset {name!r} is not in --data_dir={root} (found there: "
-            f"{', '.join(found) or 'nothing'}); {advice}"
+            f"{', '.join(prepared) or 'nothing'}); {advice}"
         )
     try:
         if folder is not None:
@@ -65,16 +100,16 @@ def read_tfds(name, data_dir, download, read, advice):
         return read(builder)
     except UserError:
         raise
-    except Exception as error:  # TFDS raises of many kinds, many lines long
+    except Exception as error:  # TFDS raises many types, with long messages
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        what = "read from" if folder is not None else "prepared into"
+        action = "read from" if folder is not None else "prepared into"
         raise UserError(
-            f"dataset {name!r} could not be {what} {folder or root}: {reason[0]}"
+            f"dataset {name!r} could not be {action} {folder or root}: {reason[0]}"
         ) from error
 
 
-def _read_builder(builder, name, image_size) -> Dataset:
-    """The splits of a TensorFlow dataset, if it is an image classification one."""
+def _read_builder(builder, name: str, image_size: int) -> Dataset:
+    """Reads the splits of an image classification dataset."""
     import tensorflow_datasets as tfds
 
     info = builder.info
@@ -86,26 +121,26 @@ def _read_builder(builder, name, image_size) -> Dataset:
         or image.np_dtype != np.uint8
     ):
         raise UserError(
-            f"dataset {name!r} is no image classification dataset: its supervised keys "
-            f"are {keys}, where an 8-bit image and a class are needed"
+            f"dataset {name!r} is not an image classification dataset: its supervised "
+            f"keys must be an 8-bit image and a class label; got {keys}"
         )
-    tests = [s for s in ("test", "validation") if s in info.splits]
     if "train" not in info.splits:
         raise UserError(
             f"dataset {name!r} has no split 'train' (it has: {', '.join(info.splits)})"
         )
+    test_splits = [s for s in ("test", "validation") if s in info.splits]
     train = read_split(builder, "train", keys, name, image_size)
-    if tests:
-        test = read_split(builder, tests[0], keys, name, image_size)
+    if test_splits:
+        test = read_split(builder, test_splits[0], keys, name, image_size)
     else:
         train, test = hold_out(train, TEST_FRACTION)
     return Dataset(name, train, test, tuple(label.names))
 
 
-def _prepared(root: pathlib.Path, name: str) -> pathlib.Path | None:
-    """Folder of the newest prepared version of a dataset; None if there is none.
+def _find_prepared(root: pathlib.Path, name: str) -> pathlib.Path | None:
+    """Returns the folder of the newest prepared version of a dataset, if there is one.
 
-    Looked for on the disk, since `tfds.builder` asks the network first.
+    Searches the disk, since `tfds.builder` accesses the network first.
     """
     infos = [p.parent for p in (root / name).glob("*/dataset_info.json")]
     versions = [p for p in infos if p.name.replace(".", "").isdigit()]
@@ -114,18 +149,27 @@ def _prepared(root: pathlib.Path, name: str) -> pathlib.Path | None:
     return max(versions, key=lambda p: tuple(map(int, p.name.split("."))))
 
 
-def read_split(builder, split, keys, name, image_size=0) -> Images:
-    """One split of a TensorFlow dataset.
+def read_split(
+    builder: tfds.core.DatasetBuilder,
+    split: str,
+    keys: Sequence[str],
+    name: str,
+    image_size: int = 0,
+) -> Images:
+    """Reads one split of a dataset of TensorFlow Datasets.
 
     Args:
-        builder: the prepared dataset.
-        split: the split's name.
-        keys: the features that are the image and the label.
-        name: the dataset's, for errors.
-        image_size: side in pixels to resize to; 0 keeps the images as they are.
+        builder: builder of the prepared dataset.
+        split: name of the split.
+        keys: names of the image and label features.
+        name: name of the dataset, for error messages.
+        image_size: side length in pixels to resize the images to; 0 keeps their size.
+
+    Returns:
+        The images, in the order of the dataset.
 
     Raises:
-        UserError: if the images differ in size or memory cannot hold them.
+        UserError: if the images differ in size or do not fit in memory.
     """
     import tensorflow_datasets as tfds
 
@@ -134,14 +178,15 @@ def read_split(builder, split, keys, name, image_size=0) -> Images:
         shape = (image_size, image_size, shape[-1])
     elif None in shape[:2]:
         raise UserError(
-            f"the images of dataset {name!r} differ in size: give --image_size, such "
+            f"the images of dataset {name!r} differ in size; set --image_size, such "
             "as --image_size=64"
         )
     count = builder.info.splits[split].num_examples
     images = allocate(count, shape, name)
     labels = np.empty(count, np.int64)
     resize = resizer(image_size) if image_size else lambda image: image
-    rows = tfds.as_numpy(builder.as_dataset(split=split, as_supervised=True))
-    for i, (image, label) in enumerate(bar(rows, f"reading {split}", "img", count)):
+    examples = tfds.as_numpy(builder.as_dataset(split=split, as_supervised=True))
+    progress = bar(examples, f"reading {split}", "img", count)
+    for i, (image, label) in enumerate(progress):
         images[i], labels[i] = resize(image), label
     return Images(images, labels)

@@ -1,4 +1,4 @@
-"""Running on many devices: `tf.distribute` strategies, workers, compiled functions."""
+"""Distributed computation: `tf.distribute` strategies, workers, compiled functions."""
 
 import lazy_loader
 

@@ -1,6 +1,9 @@
-"""A classifier of pixels as a function of arrays, compiled once."""
+"""An image classifier as a function of arrays, compiled once."""
+
+from __future__ import annotations
 
 import functools
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
@@ -10,19 +13,34 @@ from inres_tf.distribution.per_example import compile_per_example
 from inres_tf.models.logits import logits_fn
 from inres_tf.models.precision import in_float32
 
+if TYPE_CHECKING:
+    import keras
+
 
 class Classifier:
-    """Logits of a model over any number of images, a compiled batch at a time.
+    """Computes logits and metrics of a model on any number of images, batch by batch.
 
-    The last batch is as small as it needs be: each image counts exactly once. Under the
-    strategy in scope all devices share each batch.
+    Every image counts exactly once: the last batch may be smaller. Under the strategy
+    in scope, all devices share each batch.
 
     Args:
-        model: Keras classifier of pixels; see `inres_tf.logits.logits_fn`.
-        batch_size: images at a time.
+        model: Keras image classifier that takes pixels in [0, 255] and ends in a
+            softmax or in logits.
+        batch_size: images per batch.
+
+    Example:
+        >>> import zoo
+        >>> from inres_tf import data, distribution
+        >>> digits = data.load("digits")
+        >>> model = zoo.InResNet8(input_shape=digits.shape)
+        >>> classifier = distribution.Classifier(model)
+        >>> classifier.logits(digits.test.images).shape
+        (359, 10)
+        >>> sorted(classifier.metrics(digits.test, prefix="val_"))
+        ['val_accuracy', 'val_loss']
     """
 
-    def __init__(self, model, batch_size: int = 250):
+    def __init__(self, model: keras.Model, batch_size: int = 250):
         logits = logits_fn(model)
         self.batch_size, self.classes = batch_size, int(model.output_shape[-1])
         images = tf.TensorSpec((None, *model.input_shape[1:]))
@@ -30,41 +48,74 @@ class Classifier:
             lambda images: tf.cast(logits(images, training=False), tf.float32), [images]
         )
 
-    def logits(self, images) -> np.ndarray:
-        """Logits of pixels (number, height, width, channels): (number, classes)."""
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """Computes the logits of images.
+
+        Args:
+            images: pixels in [0, 255], (number, height, width, channels).
+
+        Returns:
+            float32 logits, (number, classes).
+        """
         starts = range(0, len(images), self.batch_size)
-        batches = (images[at : at + self.batch_size] for at in starts)
-        found = [self._predict(batch.astype(np.float32)) for batch in batches]
-        return np.concatenate([np.empty((0, self.classes), np.float32), *found])
+        batches = (images[start : start + self.batch_size] for start in starts)
+        logits = [self._predict(batch.astype(np.float32)) for batch in batches]
+        return np.concatenate([np.empty((0, self.classes), np.float32), *logits])
 
-    def correct(self, images, labels) -> np.ndarray:
-        """Whether each image is classified rightly: booleans, (number,).
+    def correct(self, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Returns whether each image is classified correctly.
 
-        Logits with a NaN are never right.
+        Args:
+            images: pixels in [0, 255], (number, height, width, channels).
+            labels: integer class of each image, (number,).
+
+        Returns:
+            Booleans, (number,): False where a logit is NaN.
         """
         return is_correct(self.logits(images), labels)
 
     def metrics(self, data: Images, prefix: str = "") -> dict[str, float]:
-        """Mean cross-entropy and accuracy over labelled images."""
+        """Computes the mean cross-entropy and the accuracy.
+
+        Args:
+            data: labelled images.
+            prefix: prefix of the metrics' names.
+
+        Returns:
+            Dict with `loss` and `accuracy`, in [0, 1], each after `prefix`.
+        """
         logits = self.logits(data.images).astype(np.float64)
         accuracy = is_correct(logits, data.labels).mean()
-        with np.errstate(invalid="ignore"):  # infinite ones give a loss of nan
+        with np.errstate(invalid="ignore"):  # infinite logits make the loss NaN
             logits -= logits.max(-1, keepdims=True)
-        chosen = np.take_along_axis(logits, data.labels[:, None], -1)[:, 0]
-        losses = np.log(np.exp(logits).sum(-1)) - chosen
+        label_logits = np.take_along_axis(logits, data.labels[:, None], -1)[:, 0]
+        losses = np.log(np.exp(logits).sum(-1)) - label_logits
         return {
             f"{prefix}loss": float(losses.mean()),
             f"{prefix}accuracy": float(accuracy),
         }
 
 
-def is_correct(logits, labels) -> np.ndarray:
-    """Whether logits (number, classes) are right: those with a NaN never are."""
+def is_correct(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Returns whether each prediction is correct.
+
+    Args:
+        logits: logits, (number, classes).
+        labels: integer classes, (number,).
+
+    Returns:
+        Booleans, (number,): False where a logit is NaN.
+    """
     return (logits.argmax(-1) == labels) & ~np.isnan(logits).any(-1)
 
 
-def compiled_classifier(model, batch_size: int) -> Classifier:
-    """The compiled classifier that attacks of this model share."""
+def compiled_classifier(model: keras.Model, batch_size: int) -> Classifier:
+    """Returns the float32 classifier of a model, compiled once per model and strategy.
+
+    Args:
+        model: Keras image classifier, of any precision.
+        batch_size: images per batch, for this and later users of the classifier.
+    """
     classifier = _classifier(in_float32(model), tf.distribute.get_strategy())
     classifier.batch_size = batch_size
     return classifier
@@ -72,5 +123,5 @@ def compiled_classifier(model, batch_size: int) -> Classifier:
 
 @functools.lru_cache(maxsize=4)
 def _classifier(model, strategy):
-    del strategy  # as in `_compile`
+    del strategy  # part of the cache's key: compilation depends on the one in scope
     return Classifier(model)

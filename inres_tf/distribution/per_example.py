@@ -1,4 +1,4 @@
-"""Functions of batches of examples, compiled and shared among all devices."""
+"""Functions of batches of examples, compiled and distributed over all devices."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,19 +11,20 @@ def compile_per_example(
 ) -> Callable:
     """Compiles a function that returns one row per example, for all replicas.
 
-    Under the strategy in scope each replica computes an equal part of every batch. The
-    batch is padded to a multiple of the replicas and to the largest size so far, so that
-    one shape is compiled, with copies of its first example (zeros if it is empty); the
-    rows of the padding are dropped. Every worker calls it with the same examples and
-    gets all rows.
+    Under the strategy in scope, each replica computes an equal part of every batch. To
+    compile a single shape, batches are padded to the largest size so far, a multiple of
+    the number of replicas, with copies of the first example (zeros if there is none);
+    the rows of the padding are dropped. All workers must pass the same examples; each
+    receives all rows.
 
     Args:
-        function: takes tensors of one row per example, and scalars; returns a tensor of
-            one row per example, or a tuple of such.
-        signature: the `tf.TensorSpec` of each argument; those of rank 0 are scalars.
+        function: function of tensors with one row per example and of scalars that
+            returns a tensor with one row per example, or a tuple of such tensors.
+        signature: the `tf.TensorSpec` of each argument; rank 0 means a scalar.
 
     Returns:
-        A function of NumPy arrays and numbers that returns a NumPy array, or a tuple.
+        The compiled function, of NumPy arrays and numbers, which returns a NumPy array
+        or a tuple of arrays.
     """
     strategy = tf.distribute.get_strategy()
     if strategy.num_replicas_in_sync > 1:
@@ -33,7 +34,7 @@ def compile_per_example(
 
 
 class _OnReplicas:
-    """A function of examples, each replica computing its part of every batch."""
+    """A function of examples of which each replica computes a part."""
 
     def __init__(self, function, signature, strategy):
         self._function, self._signature = function, signature
@@ -44,7 +45,7 @@ class _OnReplicas:
 
     def __call__(self, *arguments):
         number = len(arguments[0])
-        # At least one example each: devices without any crash.
+        # At least one example per replica, since TensorFlow crashes without any.
         size = max(self._largest, -(-number // self._replicas), 1)
         self._largest = size
         parts = (
@@ -66,7 +67,7 @@ class _OnReplicas:
         )
 
     def _distribute(self, spec, argument, size):
-        """An argument as the strategy takes it: `size` rows for each replica."""
+        """Distributes an argument, padded to `size` rows per replica."""
         if spec.shape.rank == 0:
             return tf.constant(argument, spec.dtype)
         argument = np.asarray(argument)
@@ -81,14 +82,14 @@ class _OnReplicas:
 
 
 def _quietly(compiled):
-    """Keeps TensorFlow from warning that functions of the same lines are traced often.
+    """Disables TensorFlow's warning about frequent tracing.
 
-    Each is of another model or attack, and has one signature.
+    The same lines make many functions: one per model and attack, of one signature each.
     """
     compiled._omit_frequent_tracing_warning = True
     return compiled
 
 
 def _numpy(rows, number):
-    """The first rows of tensors, as NumPy arrays."""
+    """Converts the first `number` rows of tensors to NumPy arrays."""
     return tf.nest.map_structure(lambda tensor: tensor.numpy()[:number], rows)

@@ -1,4 +1,4 @@
-"""Choice of the `tf.distribute` strategy, and what its workers have to agree on."""
+"""Construction of the `tf.distribute` strategy."""
 
 import contextlib
 import functools
@@ -12,43 +12,62 @@ from inres_tf.errors import UserError
 
 
 def make_strategy(config: StrategyConfig) -> tf.distribute.Strategy:
-    """Makes a distribution strategy.
+    """Creates the distribution strategy of the settings.
 
-    It must come before all else that uses TensorFlow: workers find each other, and the
-    CPU is split, only then.
+    Call it before anything else that uses TensorFlow: workers can only connect, and the
+    CPU can only be split, before TensorFlow has started.
+
+    Args:
+        config: settings of the strategy.
+
+    Returns:
+        The strategy; within a process, equal settings return the same object.
 
     Raises:
         UserError: if the CPU can no longer be split, or the other workers or the TPU
             cannot be reached.
+
+    Example:
+        >>> from inres_tf import distribution
+        >>> config = distribution.StrategyConfig(strategy="one_device")
+        >>> distribution.make_strategy(config).num_replicas_in_sync
+        1
     """
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    split = len(tf.config.get_logical_device_configuration(cpu) or [None])
-    if config.logical_cpus not in (1, split):
-        parts = [tf.config.LogicalDeviceConfiguration()] * config.logical_cpus
-        try:
-            tf.config.set_logical_device_configuration(cpu, parts)
-        except RuntimeError as error:
-            raise UserError(f"the CPU cannot be split now: {error}") from error
-    name = config.strategy
-    if name == "tpu":
+    _split_cpu(config.logical_cpus)
+    if config.strategy == "tpu":
         return _tpu(config.tpu)
     make_repeatable()
-    if name == "multi_worker":
+    if config.strategy == "multi_worker":
         if config.workers:
             os.environ["TF_CONFIG"] = tf_config(config)
         return _multi_worker(os.environ["TF_CONFIG"])
     kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
     devices = [
-        f"{d.device_type}:{i}"
-        for i, d in enumerate(tf.config.list_logical_devices(kind))
+        f"{device.device_type}:{i}"
+        for i, device in enumerate(tf.config.list_logical_devices(kind))
     ]
+    name = config.strategy
     if name == "auto":
         name = "mirrored" if kind == "GPU" and len(devices) > 1 else "one_device"
     return _local(name, tuple(devices))
 
 
-# One of a kind in a process: a second one would number its collective operations from
-# the start again, and TensorFlow would take them for the first one's.
+def _split_cpu(count: int) -> None:
+    """Splits the CPU into logical devices."""
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    present = len(tf.config.get_logical_device_configuration(cpu) or [None])
+    if count in (1, present):
+        return
+    try:
+        tf.config.set_logical_device_configuration(
+            cpu, [tf.config.LogicalDeviceConfiguration()] * count
+        )
+    except RuntimeError as error:
+        raise UserError(f"the CPU cannot be split now: {error}") from error
+
+
+# Created once per process: a second strategy would number its collective operations
+# from the start again, and TensorFlow would confuse them with those of the first.
 @functools.cache
 def _local(name, devices):
     if name == "mirrored":
@@ -57,21 +76,22 @@ def _local(name, devices):
 
 
 @functools.cache
-def _multi_worker(tf_config):
+def _multi_worker(tf_config_text):
     try:
-        with _ending_by_ctrl_c():
+        with _default_ctrl_c():
             return tf.distribute.MultiWorkerMirroredStrategy()
     except (RuntimeError, ValueError, tf.errors.OpError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(
-            f"this worker cannot join the others: {reason}; its own port must be free "
-            f"and TF_CONFIG the same on all but for its task; it is {tf_config}"
+            f"this worker cannot join the others: {reason}; its own port must be free, "
+            "and TF_CONFIG the same on all workers except for task; got "
+            f"{tf_config_text}"
         ) from error
 
 
 @contextlib.contextmanager
-def _ending_by_ctrl_c():
-    """Lets Ctrl-C end the process, where Python would wait for TensorFlow to return."""
+def _default_ctrl_c():
+    """Lets Ctrl-C end the process at once, without waiting for TensorFlow to return."""
     try:
         previous = signal.signal(signal.SIGINT, signal.SIG_DFL)
     except ValueError:  # not in the main thread
@@ -87,7 +107,7 @@ def _ending_by_ctrl_c():
 def _tpu(address):
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(address)
-        # A TPU of this machine is no server to connect to.
+        # There is no server to connect to for a TPU of this machine.
         if address != "local":
             tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
@@ -95,16 +115,17 @@ def _tpu(address):
     except (ValueError, RuntimeError, tf.errors.OpError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"no TPU at --tpu={address or '(none)'}: {reason}; give the TPU's name or "
-            "grpc:// address, or local on a TPU machine"
+            f"no TPU at --tpu={address or '(none)'}: {reason}; --tpu must be the TPU's "
+            "name or grpc:// address, or local on a TPU machine"
         ) from error
 
 
 def make_repeatable() -> None:
-    """Makes gradients on a CPU repeatable bit for bit, if TensorFlow has not started.
+    """Makes gradients on a CPU bit-for-bit repeatable, if TensorFlow has not started.
 
-    With several operations at a time, a sum of three or more gradients begins with
-    whichever buffer is free first. Convolutions use all cores all the same.
+    It limits TensorFlow to one operation at a time, since sums of three or more
+    gradients would otherwise start with whichever one is ready first. Convolutions
+    still use all cores.
     """
     if not tf.config.list_physical_devices("GPU"):
         with contextlib.suppress(RuntimeError):

@@ -1,8 +1,11 @@
-"""What the workers of a multi-worker run tell each other."""
+"""Communication between the workers of a multi-worker run."""
+
+from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -10,18 +13,23 @@ import tensorflow as tf
 from inres_tf.distribution.config import WorkerInfo
 from inres_tf.errors import UserError, WorkerLost
 
+if TYPE_CHECKING:
+    import keras
+
 
 def broadcast(payload: bytes) -> bytes:
-    """Bytes of the chief, on every worker of the strategy in scope.
+    """Sends bytes from the chief to all workers of the strategy in scope.
 
     Args:
-        payload: what the chief shares; others' is not used.
+        payload: the bytes to send; ignored on workers other than the chief.
+
+    Returns:
+        The chief's payload.
     """
     strategy = tf.distribute.get_strategy()
-    mine = np.frombuffer(payload, np.uint8).astype(np.int32)
 
-    def of_first(value):
-        """The value of the first replica, as a sum in which the others give zeros."""
+    def from_chief(value):
+        """Sums over the replicas, of which all but the first contribute zeros."""
         values = strategy.experimental_distribute_values_from_function(
             lambda context: tf.constant(
                 value if context.replica_id_in_sync_group == 0 else np.zeros_like(value)
@@ -29,68 +37,80 @@ def broadcast(payload: bytes) -> bytes:
         )
         return strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None).numpy()
 
-    size = int(of_first(np.int32(len(mine))))
-    if not size:  # a sum of nothing ends the process
+    array = np.frombuffer(payload, np.uint8).astype(np.int32)
+    size = int(from_chief(np.int32(len(array))))
+    if not size:  # TensorFlow crashes on a sum of empty arrays
         return b""
-    if len(mine) != size:
-        mine = np.zeros(size, np.int32)
-    return of_first(mine).astype(np.uint8).tobytes()
+    if len(array) != size:
+        array = np.zeros(size, np.int32)
+    return from_chief(array).astype(np.uint8).tobytes()
 
 
-def check_same_settings(settings: dict, problem: str = "") -> None:
-    """Checks that all workers of the strategy in scope were told the same.
+def check_same_settings(settings: dict[str, Any], problem: str = "") -> None:
+    """Checks that all workers of the strategy in scope have the same settings.
 
     Args:
-        settings: what must be the same, as JSON, by name of the flag.
-        problem: what keeps the chief from going on.
+        settings: the settings to compare by name of their flag, as JSON.
+        problem: message of an error that stops the chief; empty if there is none.
 
     Raises:
-        UserError: on all workers if the chief has a problem; on those whose settings
-            are not the chief's, naming the first one.
+        UserError: on all workers if the chief has a problem; otherwise on the workers
+            whose settings differ from the chief's, with the first difference.
     """
-    found = json.loads(broadcast(json.dumps([problem, settings]).encode()))
-    if found[0]:
-        raise UserError(problem or f"the chief stops: {found[0]}")
-    for name, mine in json.loads(json.dumps(settings)).items():
-        if found[1].get(name) != mine:
+    chief_problem, chief_settings = json.loads(
+        broadcast(json.dumps([problem, settings]).encode())
+    )
+    if chief_problem:
+        raise UserError(problem or f"the chief stops: {chief_problem}")
+    for name, value in json.loads(json.dumps(settings)).items():
+        if chief_settings.get(name) != value:
             raise UserError(
-                f"this worker has --{name}={mine} and the chief {found[1].get(name)}; "
-                "all must have the same"
+                f"--{name} must be the same on all workers; got {value} on this one "
+                f"and {chief_settings.get(name)} on the chief"
             )
 
 
 @contextlib.contextmanager
-def translate_worker_loss(place: WorkerInfo):
-    """Turns what TensorFlow says when another worker is gone into a `WorkerLost`."""
+def translate_worker_loss(worker: WorkerInfo) -> Iterator[None]:
+    """Turns TensorFlow's errors about a lost worker into `WorkerLost`.
+
+    Args:
+        worker: this process; errors of a single worker are left unchanged.
+
+    Raises:
+        WorkerLost: if another worker is lost.
+    """
     try:
         yield
     except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
-        if place.count == 1:
+        if worker.count == 1:
             raise
         lines = [line for line in str(error.message).splitlines() if ":" in line]
         raise WorkerLost(
-            f"{place} has lost another one ({lines[-1][:200] if lines else 'no reason'}"
-            "); start the same command again on all workers"
+            f"{worker} has lost another worker "
+            f"({lines[-1][:200] if lines else 'unknown reason'}); start the same "
+            "command again on all workers"
         ) from error
 
 
-def replica_averaging(variables) -> Callable:
-    """A function setting variables whose values differ between replicas to their mean.
+def replica_averaging(variables: Sequence[keras.Variable]) -> Callable[[], Any]:
+    """Returns a function that sets variables to their mean over the replicas.
 
     Args:
-        variables: Keras variables, such as moving averages of batch statistics.
+        variables: variables whose values differ between replicas, such as moving
+            averages of batch statistics.
     """
     strategy = tf.distribute.get_strategy()
     replicas = strategy.num_replicas_in_sync
     if replicas == 1 or not variables:
         return lambda: None
 
-    def of_replica():
+    def average():
         context = tf.distribute.get_replica_context()
-        total = context.all_reduce(
+        sums = context.all_reduce(
             tf.distribute.ReduceOp.SUM, [tf.identity(v.value) for v in variables]
         )
-        for variable, value in zip(variables, total):
+        for variable, value in zip(variables, sums):
             variable.assign(value / replicas)
 
-    return tf.function(lambda: strategy.run(of_replica))
+    return tf.function(lambda: strategy.run(average))

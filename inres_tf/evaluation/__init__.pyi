@@ -2,6 +2,7 @@ from . import adversarial_examples as adversarial_examples
 from . import checks as checks
 from . import config as config
 from . import evaluator as evaluator
+from . import paper_protocol as paper_protocol
 from . import results as results
 from . import validation as validation
 from .config import EvaluationConfig as EvaluationConfig

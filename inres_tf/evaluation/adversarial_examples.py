@@ -1,32 +1,42 @@
-"""A few adversarial images as PNG, for reports."""
+"""Adversarial images as PNG, for reports."""
 
 import base64
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-# Larger images are thinned out, since a report shows them small.
-_LARGEST = 96
+# Larger images are subsampled, since reports show them small.
+_LARGEST_SIDE = 96
 
 
 def encode_examples(
-    row: dict, images, labels, adversarial, predicted, which
-) -> list[dict]:
-    """Some of an attack's examples, as a result file holds them.
+    row: Mapping[str, Any],
+    images: np.ndarray,
+    labels: np.ndarray,
+    adversarial: np.ndarray,
+    predicted: np.ndarray,
+    which: Iterable[int],
+) -> list[dict[str, Any]]:
+    """Encodes some adversarial examples of an attack for a result file.
 
     Args:
-        row: the attack, as a row of the result.
+        row: the attack, a row of the result.
         images: clean pixels, (number, height, width, channels).
         labels: true classes, (number,).
-        adversarial: adversarial pixels, like `images`.
-        predicted: classes they are taken for, (number,).
-        which: indices of those wanted.
+        adversarial: adversarial pixels, of the shape of `images`.
+        predicted: predicted classes of the adversarial pixels, (number,).
+        which: indices of the examples to encode.
+
+    Returns:
+        One dict per example, with three images as base64 of a PNG.
     """
-    found = []
+    samples = []
     for index in which:
         clean, change = images[index], adversarial[index] - images[index]
         largest = float(np.abs(change).max())
-        found.append(
+        samples.append(
             {
                 "attack": row["name"],
                 "norm": row["norm"],
@@ -40,11 +50,11 @@ def encode_examples(
                 "largest": largest,
             }
         )
-    return found
+    return samples
 
 
-def _png(pixels) -> str:
-    """Pixels (height, width, 1 or 3) as the base64 of a PNG."""
-    thin = -(-max(pixels.shape[:2]) // _LARGEST)
-    pixels = np.clip(np.rint(pixels[::thin, ::thin]), 0, 255).astype(np.uint8)
+def _png(pixels: np.ndarray) -> str:
+    """Encodes pixels, (height, width, 1 or 3), as base64 of a PNG."""
+    stride = -(-max(pixels.shape[:2]) // _LARGEST_SIDE)
+    pixels = np.clip(np.rint(pixels[::stride, ::stride]), 0, 255).astype(np.uint8)
     return base64.b64encode(tf.io.encode_png(pixels).numpy()).decode()

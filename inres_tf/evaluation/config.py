@@ -1,4 +1,4 @@
-"""What an evaluation does: its settings, which are flags."""
+"""Settings of an evaluation, which are flags."""
 
 import dataclasses
 
@@ -16,118 +16,149 @@ GENERATED = "generated"
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationConfig(Config):
-    """What to evaluate; each field is a flag of `train.evaluate`."""
+    """Settings of `evaluate`; each field is a flag of `train.evaluate`.
+
+    Repeated attacks, radii and members of AutoAttack are dropped.
+
+    Raises:
+        UserError: for a value that is out of range, or an unknown attack or corruption.
+
+    Example:
+        >>> from inres_tf import evaluation
+        >>> config = evaluation.EvaluationConfig(attacks=("pgd",), eps=(2.0, 8.0))
+        >>> config.steps, config.corruptions
+        (20, ('noise',))
+        >>> evaluation.EvaluationConfig(norm="l2", eps=(127.5,)).step_of(127.5)
+        15.9375
+    """
 
     attacks: tuple[str, ...] = config_field(
         ("fgsm", "ifgsm", "pgd"),
-        f"Attacks, of {', '.join(registry.ATTACKS)}, or MODULE:FUNCTION for your own; "
-        "none for none.",
+        f"Attacks, from {', '.join(registry.ATTACKS)}, or MODULE:FUNCTION for your "
+        "own; `none` for none.",
     )
     eps: tuple[float, ...] = config_field(
         (1.0, 2.0, 4.0, 8.0), "Radii of the attacks, in 1/255 of the pixel range."
     )
     norm: str = config_field(
         "linf",
-        "Norm of the balls; cw_l2 attacks in the L2 norm whatever it is. Usual L2 "
-        "radii are 64 and 127.5 (1/4 and 1/2 of the pixel range).",
+        "Norm of the balls; cw_l2 always uses the L2 norm. Usual L2 radii are 64 and "
+        "127.5 (1/4 and 1/2 of the pixel range).",
         choices=NORMS,
     )
-    steps: int = config_field(20, "Steps of ifgsm, pgd and mim.", bounds="[1, 1000000]")
+    steps: int = config_field(
+        20, "Number of steps of ifgsm, pgd and mim.", bounds="[1, 1000000]"
+    )
     step_size: float = config_field(
         0.0,
-        "Size of their steps, in 1/255 of the pixel range; 0 for 1, as in the paper, "
-        "and in the L2 norm for 2.5 eps / steps.",
+        "Size of these steps, in 1/255 of the pixel range; 0 for 1, as in the paper, "
+        "or, in the L2 norm, 2.5 eps / steps.",
         bounds="[0, 1000000000]",
     )
     restarts: int = config_field(
         1,
-        "Random starts of pgd, square, and for each target of apgd and fab.",
+        "Number of random starts of pgd and square, and of apgd and fab for each "
+        "target class.",
         bounds="[1, inf)",
     )
     early_stop: bool = config_field(
         True,
-        "Whether an image leaves an attack as soon as it is misclassified: faster, and "
-        "never a higher accuracy. --protocol=paper takes all steps.",
+        "Stop attacking an image as soon as it is misclassified: faster, and the "
+        "accuracy is never higher. --protocol=paper takes all steps.",
     )
     apgd_steps: int = config_field(
         100,
-        "Steps of apgd_ce, apgd_dlr and fab, also within autoattack.",
+        "Number of steps of apgd_ce, apgd_dlr and fab, also within autoattack.",
         bounds="[1, 1000000]",
     )
     queries: int = config_field(
-        5000, "Queries of square, also within autoattack.", bounds="[1, 1000000]"
+        5000,
+        "Number of queries of square, also within autoattack.",
+        bounds="[1, 1000000]",
     )
     autoattack: tuple[str, ...] = config_field(
         ("standard",),
-        "Version of autoattack: standard, plus or rand (for networks that are random), "
-        "or the members of one of your own, such as apgd_ce,square.",
+        "Version of autoattack: standard, plus or rand (for random networks), or the "
+        "members of a custom one, such as apgd_ce,square.",
     )
     corruptions: tuple[str, ...] = config_field(
         ("noise",),
-        f"Corruptions, of {', '.join(CORRUPTIONS)}, or groups of them: "
-        f"{', '.join(GROUPS)}; none for none.",
+        f"Corruptions, from {', '.join(CORRUPTIONS)}, or groups of them: "
+        f"{', '.join(GROUPS)}; `none` for none.",
     )
     corruption_source: str = config_field(
         GENERATED,
-        "Where corrupted images come from: generated from the test images, "
+        "Source of the corrupted images: generated from the test images, "
         "cifar10_corrupted of TensorFlow Datasets, or folder:PATH with the .npy files "
         "of CIFAR-10-C.",
     )
     baseline: str = config_field(
-        "", "Result file of the model that the mean corruption error is relative to."
+        "", "Result file of the baseline of the mean corruption error."
     )
     protocol: str = config_field(
         "standard",
-        "paper: as the official scripts, each corrupted set is normalised with its own "
-        "mean and standard deviation, and PGD is projected around its random start, so "
-        "that perturbations reach 2 eps.",
+        "paper: as in the official scripts, each corrupted set is normalised with its "
+        "own mean and standard deviation, and PGD is projected around its random "
+        "start, so that perturbations reach 2 eps.",
         choices=PROTOCOLS,
     )
     num_examples: int = config_field(
         0,
-        "Test images to use, from the first; 0 for all.",
+        "Number of test images to use, from the first; 0 for all.",
         bounds="[0, inf)",
     )
     check_examples: int = config_field(
         100,
-        "Images, from the first, that the checks of the evaluation look at.",
+        "Number of images that the checks use, from the first.",
         bounds="[1, inf)",
     )
     samples: int = config_field(
         4,
-        "Adversarial images kept of each attack, at its largest radius.",
+        "Number of adversarial images to save per attack, at its largest radius.",
         bounds="[0, inf)",
     )
     batch_size: int = config_field(
-        250, "Images evaluated or attacked at a time.", bounds="[1, inf)"
+        250, "Number of images evaluated or attacked at a time.", bounds="[1, inf)"
     )
     seed: int = config_field(
-        0, "Seed of the corruptions and of all that attacks draw.", bounds="[0, inf)"
+        0, "Seed of the corruptions and attacks.", bounds="[0, inf)"
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         for name in self.attacks:
             registry.find(name)
+        self._check_corruptions()
+        self._check_autoattack()
+        self._check_radii()
+        for field in ("attacks", "eps", "autoattack"):
+            unique = tuple(dict.fromkeys(getattr(self, field)))
+            object.__setattr__(self, field, unique)
+
+    def _check_corruptions(self):
         try:
             names = corruptions.expand(self.corruptions)
         except ValueError as error:
             raise UserError(f"--corruptions: {error}") from error
-        if self.corruption_source == GENERATED:
-            for name in names:
-                if name not in CORRUPTIONS:
-                    raise UserError(
-                        f"--corruptions: {name} is not generated, since it needs "
-                        "outside files; name its --corruption_source"
-                    )
-        for name in self.autoattack:
-            if name not in MEMBERS and self.autoattack not in ((v,) for v in VERSIONS):
+        for name in names:
+            if self.corruption_source == GENERATED and name not in CORRUPTIONS:
                 raise UserError(
-                    f"--autoattack does not know {name!r}; known: one of "
-                    f"{', '.join(VERSIONS)}, or members of {', '.join(MEMBERS)}"
+                    f"--corruptions: {name} cannot be generated, since it requires "
+                    "third-party photographs; give a --corruption_source"
                 )
+
+    def _check_autoattack(self):
         if not self.autoattack:
             raise UserError("--autoattack must name a version, such as standard")
+        is_version = self.autoattack in ((version,) for version in VERSIONS)
+        for name in self.autoattack:
+            if name not in MEMBERS and not is_version:
+                raise UserError(
+                    f"--autoattack must be one of {', '.join(VERSIONS)}, or members "
+                    f"from {', '.join(MEMBERS)}; got {name!r}"
+                )
+
+    def _check_radii(self):
         largest = 255 if self.norm == "linf" else 10**9
         for eps in self.eps:
             if not 0 < eps <= largest:
@@ -136,24 +167,20 @@ class EvaluationConfig(Config):
                     f"got {eps:g}"
                 )
         if self.attacks and not self.eps:
-            raise UserError("--eps must name at least one radius, such as --eps=2,8")
-        for name in ("attacks", "eps", "autoattack"):
-            # Once is enough.
-            unique = tuple(dict.fromkeys(getattr(self, name)))
-            object.__setattr__(self, name, unique)
+            raise UserError("--eps must hold at least one radius, such as --eps=2,8")
 
     def step_of(self, eps: float) -> float:
-        """The size of a step in a ball of radius eps."""
+        """Returns the step size in a ball of radius `eps`, in 1/255 too."""
         if self.step_size:
             return self.step_size
         return 1.0 if self.norm == "linf" else 2.5 * eps / self.steps
 
     @property
     def version(self) -> str:
-        """The version of AutoAttack: `"custom"` where members are named."""
+        """The version of AutoAttack; `"custom"` if members are given."""
         return self.autoattack[0] if self.autoattack[0] in VERSIONS else "custom"
 
     @property
     def members(self) -> tuple[str, ...]:
-        """The members of a custom version of AutoAttack, and else none."""
+        """The members of a custom version of AutoAttack; otherwise empty."""
         return self.autoattack if self.version == "custom" else ()

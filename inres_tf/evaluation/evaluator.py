@@ -1,44 +1,57 @@
-"""Evaluation: clean accuracy, corruptions and attacks of a classifier of pixels."""
+"""Evaluation of image classifiers: clean, under corruptions and under attack."""
 
+from __future__ import annotations
+
+import collections
+import functools
+import itertools
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
-from inres_tf import attacks as attack_module
 from inres_tf import corruptions, environment
 from inres_tf.attacks import registry
-from inres_tf.attacks.norms import norm_order
 from inres_tf.corruptions import cifar10_c
 from inres_tf.corruptions.generate import SEVERITIES
 from inres_tf.data.images import Dataset, Images
 from inres_tf.distribution.classifier import compiled_classifier, is_correct
 from inres_tf.errors import UserError
-from inres_tf.evaluation import adversarial_examples, checks, results
+from inres_tf.evaluation import adversarial_examples, checks, paper_protocol, results
 from inres_tf.evaluation.config import GENERATED, EvaluationConfig
-from inres_tf.evaluation.validation import check_classes, check_fits, check_number
+from inres_tf.evaluation.validation import (
+    check_classes,
+    check_corrupted_sets,
+    check_examples,
+    check_fits,
+    check_number,
+    read_baseline,
+)
 from inres_tf.layers import damping_rates
 from inres_tf.models.logits import check_classifier
 from inres_tf.models.precision import in_float32
 from inres_tf.progress import bar
 
-# Bytes of float32 pixels attacked in one go: survivors of all of them share batches.
-_MEMORY = 2**28
+# Bytes of float32 pixels in one call of an attack, which packs the images that are
+# still correct into full batches.
+_BYTES_PER_CALL = 2**28
 
 
 def evaluate(
-    model,
+    model: keras.Model,
     data: Images,
     config: EvaluationConfig,
-    progress=True,
+    progress: bool = True,
     *,
-    data_dir=None,
-    surrogate=None,
-    done: dict | None = None,
-    save: Callable[[dict], None] | None = None,
-) -> dict:
-    """Evaluates a classifier of pixels, on all devices of the strategy in scope.
+    data_dir: str | os.PathLike[str] | None = None,
+    surrogate: keras.Model | None = None,
+    done: dict[str, Any] | None = None,
+    save: Callable[[dict[str, Any]], None] | None = None,
+) -> dict[str, Any]:
+    """Evaluates an image classifier, on all devices of the strategy in scope.
 
     Args:
         model: Keras classifier of pixels in [0, 255].
@@ -46,11 +59,12 @@ def evaluate(
         config: what to evaluate.
         progress: whether to show progress bars.
         data_dir: folder of TensorFlow Datasets, for corrupted sets from there.
-        surrogate: Keras classifier whose PGD examples are tried on the model too, as
-            attack `transfer`; None for none.
-        done: an earlier result of the same model, images and settings; what it has is
-            not evaluated again.
-        save: called with the result so far after every corruption and attack.
+        surrogate: Keras classifier whose PGD examples are evaluated on the model as
+            attack `transfer`; None for no such attack.
+        done: the finished part of an evaluation of the same model, images and settings,
+            as passed to `save`, which this one resumes.
+        save: function that is called with the result so far after every corruption and
+            attack.
 
     Returns:
         Dict with the keys `num_examples`, `protocol`, `seed`, `fingerprint`, `clean`,
@@ -58,12 +72,25 @@ def evaluate(
         [0, 1]. docs/evaluation.md describes it.
 
     Raises:
-        UserError: if there are fewer images than `num_examples`, their shape is not the
-            model's, it has too few classes for an attack, the paper's protocol does not
-            apply to it, the baseline is of other images or settings, or an attack meets
-            gradients that are no numbers.
-        ValueError: if the model's logits cannot be found.
-        inres_tf.attacks.AttackError: if an adversarial example breaks its bounds.
+        UserError: if there are fewer images than `num_examples`, the model takes images
+            of another shape or has too few classes, `--protocol=paper` does not apply
+            to it, the baseline is of other images or settings, or an attack meets
+            non-finite gradients.
+        ValueError: if the logits of the model cannot be found.
+        inres_tf.attacks.AttackError: if an adversarial example lies outside its ball or
+            the pixel range.
+
+    Example:
+        >>> import keras
+        >>> from inres_tf import data, evaluation
+        >>> layers = [keras.layers.Flatten(), keras.layers.Dense(10)]
+        >>> model = keras.Sequential([keras.Input((8, 8, 1)), *layers])
+        >>> config = evaluation.EvaluationConfig(
+        ...     attacks=("fgsm",), eps=(8.0,), corruptions=(), check_examples=2)
+        >>> images = data.load("digits").test.take(slice(10))
+        >>> result = evaluation.evaluate(model, images, config, progress=False)
+        >>> result["attacks"][0]["accuracy"] <= result["clean"]["accuracy"]
+        True
     """
     check_number(config, data)
     if config.num_examples:
@@ -74,127 +101,172 @@ def evaluate(
     if surrogate is not None:
         check_classifier(surrogate)
         check_fits(surrogate, data)
-    baseline = _baseline(config, data) if config.baseline else None
-    _check_sets(config)
-    run = _Evaluation(model, data, config, progress, data_dir, done or {}, save)
-    result = run.result
-    weights = [np.array(value) for value in run.model.get_weights()]
-    run.clean()
-    for name in corruptions.expand(config.corruptions):
-        run.corrupted(name)
-    if result["corruptions"]:
-        mean = corruptions.mean_accuracy(result["corruptions"])
-        result["mean_corruption_accuracy"] = mean
-    if baseline:
-        errors = corruptions.mce(result["corruptions"], baseline["corruptions"])
-        result["mce"], result["relative_errors"] = errors["mce"], errors["relative"]
-        mean = corruptions.mean_accuracy(baseline["corruptions"])
-        result["baseline"] = f"{baseline['model']}, mCA {mean:.4f}"
-    for name in config.attacks:
-        for eps in config.eps:
-            run.attacked(name, eps)
-    if surrogate is not None:
-        for eps in config.eps:
-            run.attacked("transfer", eps, in_float32(surrogate))
-    run.check(weights)
-    result["correct"] = {key: results.pack(v) for key, v in run.correct.items()}
-    return result
+    baseline = read_baseline(config, data) if config.baseline else None
+    check_corrupted_sets(config)
+    evaluation = _Evaluation(model, data, config, progress, data_dir, done or {})
+    return evaluation.run(surrogate, baseline, save or (lambda result: None))
 
 
-def _baseline(config: EvaluationConfig, data: Images) -> dict:
-    """The result that corruption errors are relative to, of the same images."""
-    found, path = results.read(config.baseline), config.baseline
-    mine = {
-        "fingerprint": results.fingerprint(data.images, data.labels),
-        "protocol": config.protocol,
-        "corruption_source": config.corruption_source,
-        "seed": config.seed,
-    }
-    for key, value in mine.items():
-        if found.get(key) != value:
+def evaluate_model(
+    model: keras.Model,
+    dataset: Dataset,
+    config: EvaluationConfig,
+    progress: bool = True,
+    **rest: Any,
+) -> dict[str, Any]:
+    """Evaluates an image classifier on the test images of a dataset.
+
+    Args:
+        model: Keras classifier of pixels in [0, 255].
+        dataset: the dataset.
+        config: what to evaluate.
+        progress: whether to show progress bars.
+        **rest: other keyword arguments of `evaluate`: `data_dir`, `surrogate`, `done`
+            and `save`.
+
+    Returns:
+        The result that `train.evaluate --output` writes: that of `evaluate`, with
+        `model`, `dataset`, `lambda`, `class_names`, `versions`, `git_revision`,
+        `processor` and `seconds`.
+
+    Raises:
+        UserError: if the model is not an image classifier or does not fit the dataset
+            or the settings; see `evaluate`.
+        inres_tf.attacks.AttackError: if an adversarial example lies outside its ball or
+            the pixel range.
+
+    Example:
+        >>> from inres_tf import data, evaluation
+        >>> model = zoo.InResNet8(input_shape=(8, 8, 1))
+        >>> config = evaluation.EvaluationConfig(
+        ...     attacks=(), corruptions=("contrast",), num_examples=20)
+        >>> result = evaluation.evaluate_model(
+        ...     model, data.load("digits"), config, progress=False)
+        >>> result["dataset"], result["num_examples"], list(result["corruptions"])
+        ('digits', 20, ['contrast'])
+    """
+    start = time.time()
+    try:
+        check_classifier(model)
+        classes = model.output_shape[-1]
+        if classes != len(dataset.class_names):
             raise UserError(
-                f"--baseline={path} was evaluated with another {key}: "
-                f"{found.get(key)} there, {value} here"
+                f"model {model.name} has {classes} classes, but dataset "
+                f"{dataset.name} has {len(dataset.class_names)}; give the --dataset it "
+                "was trained on"
             )
-    names = corruptions.expand(config.corruptions)
-    lacking = [name for name in names if name not in found["corruptions"]]
-    if lacking or not names:
-        raise UserError(
-            f"--baseline={path} lacks {', '.join(lacking)}"
-            if lacking
-            else "--baseline needs --corruptions"
-        )
-    return found
-
-
-def _check_sets(config: EvaluationConfig) -> None:
-    """Raises UserError for a folder of corrupted sets that is not whole."""
-    if config.corruption_source.startswith("folder:"):
-        for name in corruptions.expand(config.corruptions):
-            for severity in SEVERITIES:
-                cifar10_c.load(config.corruption_source, name, severity)
+        result = evaluate(model, dataset.test, config, progress, **rest)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    return {
+        "model": model.name,
+        "dataset": dataset.name,
+        **result,
+        "lambda": damping_rates(model),
+        "class_names": list(dataset.class_names),
+        "versions": environment.versions(),
+        "git_revision": environment.git_revision(),
+        "processor": environment.processor(),
+        "seconds": round(time.time() - start, 1),
+    }
 
 
 class _Evaluation:
-    """What an evaluation works on, and its result so far."""
+    """An evaluation: `run` assembles the result from what the other methods return.
 
-    def __init__(self, model, data, config, progress, data_dir, done, save):
+    Args:
+        model: Keras classifier of pixels in [0, 255].
+        data: images to evaluate.
+        config: what to evaluate.
+        progress: whether to show progress bars.
+        data_dir: folder of TensorFlow Datasets, or None.
+        earlier: the result so far of the evaluation to resume; empty for none.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        data: Images,
+        config: EvaluationConfig,
+        progress: bool,
+        data_dir: str | os.PathLike[str] | None,
+        earlier: Mapping[str, Any],
+    ) -> None:
         self.model = in_float32(model)
         self.classifier = compiled_classifier(self.model, config.batch_size)
         self.data, self.config = data, config
         self.progress, self.data_dir = progress, data_dir
-        self.correct: dict[str, np.ndarray] = {}
-        self.other_labels = False
-        self.result = {
+        self.earlier = earlier
+
+    def run(self, surrogate, baseline, save) -> dict[str, Any]:
+        """Runs the evaluation.
+
+        Args:
+            surrogate: model whose examples are transferred, or None.
+            baseline: result of the baseline of the mean corruption error, or None.
+            save: function that is called with the result so far.
+        """
+        data, config = self.data, self.config
+        weights = [np.array(value) for value in self.model.get_weights()]
+        clean = self.classifier.correct(data.images, data.labels)
+        correct = {"clean": clean}
+        result: dict[str, Any] = {
             "num_examples": len(data),
             "protocol": config.protocol,
             "seed": config.seed,
             "fingerprint": results.fingerprint(data.images, data.labels),
-            "clean": {},
+            "clean": {"accuracy": float(clean.mean())},
             "corruptions": {},
             "corruption_source": config.corruption_source,
             "attacks": [],
             "checks": [],
             "samples": [],
         }
-        self._done, self._save = done, save
 
-    def _saved(self):
-        if self._save:
-            packed = {key: results.pack(v) for key, v in self.correct.items()}
-            self._save(self.result | {"correct": packed})
+        same_labels = True
+        for name in corruptions.expand(config.corruptions):
+            corrupted = self._corruption(name)
+            result["corruptions"][name] = corrupted.accuracies
+            correct |= corrupted.correct
+            same_labels &= corrupted.same_labels
+            save(result | {"correct": _packed(correct)})
+        result |= _corruption_summary(result["corruptions"], baseline)
 
-    def _earlier(self, key):
-        """What an earlier result says of each image, or None."""
-        packed = self._done.get("correct", {}).get(key)
-        return None if packed is None else results.unpack(packed, len(self.data))
+        sources: dict[str, keras.Model | None] = dict.fromkeys(config.attacks)
+        if surrogate is not None:
+            sources["transfer"] = in_float32(surrogate)
+        for (name, source), eps in itertools.product(sources.items(), config.eps):
+            attacked = self._attack(name, eps, clean, source)
+            result["attacks"].append(attacked.row)
+            result["samples"] += attacked.samples
+            correct |= attacked.correct
+            save(result | {"correct": _packed(correct)})
 
-    def clean(self):
-        """Accuracy without an attack."""
-        right = self.classifier.correct(self.data.images, self.data.labels)
-        self.correct["clean"] = right
-        self.result["clean"] = {"accuracy": float(right.mean())}
+        result["checks"] = self._checks(result, correct, weights, same_labels)
+        return result | {"correct": _packed(correct)}
 
-    def corrupted(self, name):
-        """Accuracies under one corruption at all severities."""
-        by = self.result["corruptions"].setdefault(name, {})
-        severities = SEVERITIES
-        for severity in bar(severities, name, "set", disable=not self.progress):
+    def _corruption(self, name: str) -> _Corrupted:
+        """Evaluates the model under one corruption at all severities."""
+        correct, accuracies, same_labels = {}, {}, True
+        for severity in bar(SEVERITIES, name, "set", disable=not self.progress):
             key = results.corruption_key(name, severity)
-            right = self._earlier(key)
-            if right is None:
+            answers = self._earlier_answers(key)
+            if answers is None:
                 data = self._corrupted_set(name, severity)
+                same_labels &= np.array_equal(data.labels, self.data.labels)
                 pixels = data.images
                 if self.config.protocol == "paper":
-                    pixels = _normalized_by_own_statistics(self.model, pixels)
-                right = self.classifier.correct(pixels, data.labels)
-            self.correct[key] = right
-            by[str(severity)] = float(right.mean())
-        by["mean"] = float(np.mean(list(by.values())))
-        self._saved()
+                    pixels = paper_protocol.normalized_by_own_statistics(
+                        self.model, pixels
+                    )
+                answers = self.classifier.correct(pixels, data.labels)
+            correct[key] = answers
+            accuracies[str(severity)] = float(answers.mean())
+        accuracies["mean"] = float(np.mean(list(accuracies.values())))
+        return _Corrupted(accuracies, correct, same_labels)
 
-    def _corrupted_set(self, name, severity) -> Images:
-        """The corrupted images, generated or read, as many as are evaluated."""
+    def _corrupted_set(self, name: str, severity: int) -> Images:
+        """Generates or reads as many corrupted images as are evaluated."""
         source, number = self.config.corruption_source, len(self.data)
         if source == GENERATED:
             pixels = corruptions.corrupt(
@@ -205,207 +277,200 @@ class _Evaluation:
         check_fits(self.model, data)
         if len(data) < number:
             raise UserError(
-                f"{source} has {len(data)} images of {name} and {number} are "
+                f"{source} has {len(data)} images of {name}, but {number} are "
                 f"evaluated; give --num_examples={len(data)}"
             )
-        data = data.take(slice(number))
-        self.other_labels |= not np.array_equal(data.labels, self.data.labels)
-        return data
+        return data.take(slice(number))
 
-    def attacked(self, name, eps, surrogate=None):
-        """Accuracy under one attack at one radius, as a row of the result.
+    def _attack(
+        self,
+        name: str,
+        eps: float,
+        clean: np.ndarray,
+        surrogate: keras.Model | None,
+    ) -> _Attacked:
+        """Evaluates the model under one attack at one radius.
 
         Args:
-            name: the attack's name, or `"transfer"`.
-            eps: the radius.
-            surrogate: the model whose PGD examples are transferred.
+            name: name of the attack; `"transfer"` is PGD on the surrogate.
+            eps: the radius, in 1/255 of the pixel range.
+            clean: whether each image is classified correctly unattacked, (number,).
+            surrogate: model that is attacked in place of the evaluated one, or None.
         """
-        attack = registry.find("pgd" if surrogate else name)
+        attack = registry.find("pgd" if surrogate is not None else name)
         settings = attack.settings(self.config, eps)
-        if surrogate:
-            settings |= {"early_stop": False}
+        if surrogate is not None:
+            settings = settings | {"early_stop": False}
         row = _row(name, eps, attack, settings)
-        key = results.attack_key(row)
-        correct = self._earlier(key)
-        if correct is not None:
-            row = next(r for r in self._done["attacks"] if results.attack_key(r) == key)
-            by_gradients = self._earlier(f"{key} by gradients")
-            if by_gradients is not None:
-                self.correct[f"{key} by gradients"] = by_gradients
-            kept = [s for s in self._done["samples"] if results.sample_key(s) == key]
-        else:
-            correct, kept, after = self._attack(attack, surrogate, row, settings)
-            row["accuracy"] = float(correct.mean())
-            if after:
-                row["after"] = {name: float(one.mean()) for name, one in after.items()}
-                self.correct[f"{key} by gradients"] = _by_gradients(after)
-        self.correct[key] = correct
-        self.result["attacks"].append(row)
-        self.result["samples"] += kept
-        self._saved()
+        earlier = self._earlier_attack(row)
+        if earlier is not None:
+            return earlier
 
-    def _attack(self, attack, surrogate, row, settings):
-        """Which images stay correct under an attack; samples; accuracies by member."""
-        config, data = self.config, self.data
-        size = max(config.batch_size, _MEMORY // (4 * data.images[0].size))
-        correct, kept, by_member = [], [], {}
+        by_member: dict[str, list[np.ndarray]] = collections.defaultdict(list)
+
+        def report(member, answers):
+            by_member[member].append(answers)
+
+        if "version" in settings:  # AutoAttack, which reports after each member
+            settings = settings | {"report": report}
+        target = self.model if surrogate is None else surrogate
+        answers, samples = self._adversarial_answers(
+            functools.partial(attack, target, **settings), row, clean
+        )
+        row["accuracy"] = float(answers.mean())
+        correct = {}
+        if by_member:
+            after = {name: np.concatenate(parts) for name, parts in by_member.items()}
+            row["after"] = {name: float(a.mean()) for name, a in after.items()}
+            correct[results.by_gradients_key(row)] = results.robust_to_gradients(after)
+        return _Attacked(row, samples, correct | {results.attack_key(row): answers})
+
+    def _adversarial_answers(
+        self, attack: Callable, row: dict[str, Any], clean: np.ndarray
+    ) -> tuple[np.ndarray, list[dict[str, Any]]]:
+        """Runs an attack and classifies its examples.
+
+        Args:
+            attack: function of images, labels, radius and the keyword arguments `seed`,
+                `batch_size`, `ids` and `progress` that returns adversarial pixels.
+            row: the attack, as a row of the result.
+            clean: whether each image is classified correctly unattacked, (number,).
+
+        Returns:
+            Whether each adversarial example is classified correctly, (number,), and the
+            samples for the result.
+        """
+        data, config = self.data, self.config
+        size = max(config.batch_size, _BYTES_PER_CALL // (4 * data.images[0].size))
         wanted = config.samples if row["eps"] == max(config.eps) else 0
-        label = f"{row['name']} eps={row['eps']:g}" if self.progress else ""
-        if "version" in settings:  # AutoAttack reports after each of its members
-            settings = settings | {
-                "report": lambda name, one: by_member.setdefault(name, []).append(one)
-            }
+        answers: list[np.ndarray] = []
+        samples: list[dict[str, Any]] = []
         for start in range(0, len(data), size):
             part = data.take(slice(start, start + size))
             adversarial = attack(
-                surrogate or self.model,
                 part.images,
                 part.labels,
                 row["eps"],
                 seed=config.seed,
                 batch_size=config.batch_size,
                 ids=np.arange(start, start + len(part)),
-                progress=label,
-                **settings,
+                progress=f"{row['name']} eps={row['eps']:g}" if self.progress else "",
             )
             if ":" in row["name"]:
-                adversarial = _check_own(row, adversarial, part.images)
+                adversarial = check_examples(row, adversarial, part.images)
             logits = self.classifier.logits(adversarial)
-            correct.append(is_correct(logits, part.labels))
-            fooled = self.correct["clean"][start : start + size] & ~correct[-1]
-            which = np.flatnonzero(fooled)[: wanted - len(kept)] if wanted else []
-            some = adversarial_examples.encode_examples(
+            answers.append(is_correct(logits, part.labels))
+            fooled = np.flatnonzero(clean[start : start + size] & ~answers[-1])
+            encoded = adversarial_examples.encode_examples(
                 row,
                 part.images,
                 part.labels,
                 adversarial,
                 logits.argmax(-1),
-                which,
+                fooled[: max(0, wanted - len(samples))],
             )
-            kept += [sample | {"index": sample["index"] + start} for sample in some]
-        after = {name: np.concatenate(parts) for name, parts in by_member.items()}
-        return np.concatenate(correct), kept, after
+            samples += [
+                sample | {"index": sample["index"] + start} for sample in encoded
+            ]
+        return np.concatenate(answers), samples
 
-    def check(self, weights):
-        """Adds what the checks find, given the weights before the evaluation."""
-        config, result = self.config, self.result
-        some = self.data.take(slice(config.check_examples))
+    def _checks(self, result, correct, weights, same_labels):
+        """Runs all checks.
+
+        Args:
+            result: the result so far.
+            correct: whether each image is classified correctly, by key.
+            weights: weights of the model before the evaluation.
+            same_labels: whether all corrupted sets have the labels of the test images.
+        """
+        config = self.config
+        data = self.data.take(slice(config.check_examples))
         jobs = (
-            lambda: checks.of_model(self.model, some, config.batch_size),
-            lambda: checks.of_labels(self.other_labels, config.corruption_source),
+            lambda: checks.of_model(self.model, data, config.batch_size),
+            lambda: checks.of_labels(not same_labels, config.corruption_source),
             lambda: checks.of_accuracies(result, config.norm),
             lambda: checks.of_attacks(
-                self.model, some, result["attacks"], self.correct, config
+                self.model, data, result["attacks"], correct, config
             ),
             lambda: checks.of_weights(weights, self.model.get_weights()),
         )
-        for job in bar(jobs, "checks", "part", disable=not self.progress):
-            result["checks"] += job()
+        shown = bar(jobs, "checks", "part", disable=not self.progress)
+        return [finding for job in shown for finding in job()]
+
+    def _earlier_answers(self, key: str) -> np.ndarray | None:
+        """Returns which images the earlier result has as correct, if it has the key."""
+        packed = self.earlier.get("correct", {}).get(key)
+        return None if packed is None else results.unpack(packed, len(self.data))
+
+    def _earlier_attack(self, row: dict[str, Any]) -> _Attacked | None:
+        """Returns what the earlier result has of an attack, if it has the attack."""
+        key = results.attack_key(row)
+        answers = self._earlier_answers(key)
+        if answers is None:
+            return None
+        rows = {results.attack_key(r): r for r in self.earlier["attacks"]}
+        samples = [s for s in self.earlier["samples"] if results.sample_key(s) == key]
+        by_gradients = self._earlier_answers(results.by_gradients_key(row))
+        correct = {}
+        if by_gradients is not None:
+            correct[results.by_gradients_key(row)] = by_gradients
+        return _Attacked(rows[key], samples, correct | {key: answers})
 
 
-def _row(name, eps, attack, settings) -> dict:
-    """An attack as a row of the result, without its accuracy."""
+class _Corrupted(NamedTuple):
+    """Outcome of a corruption.
+
+    Attributes:
+        accuracies: by severity, and their mean.
+        correct: whether each image is classified correctly, by key.
+        same_labels: whether the corrupted sets have the labels of the test images.
+    """
+
+    accuracies: dict[str, float]
+    correct: dict[str, np.ndarray]
+    same_labels: bool
+
+
+class _Attacked(NamedTuple):
+    """Outcome of an attack at one radius.
+
+    Attributes:
+        row: the attack and its accuracy, as a row of the result.
+        samples: adversarial images, as in the result.
+        correct: whether each image is classified correctly, by key.
+    """
+
+    row: dict[str, Any]
+    samples: list[dict[str, Any]]
+    correct: dict[str, np.ndarray]
+
+
+def _packed(correct: Mapping[str, np.ndarray]) -> dict[str, str]:
+    return {key: results.pack(answers) for key, answers in correct.items()}
+
+
+def _corruption_summary(accuracies, baseline):
+    """Means over the corruptions, as entries of the result."""
+    summary = {}
+    if accuracies:
+        summary["mean_corruption_accuracy"] = corruptions.mean_accuracy(accuracies)
+    if baseline:
+        errors = corruptions.mce(accuracies, baseline["corruptions"])
+        mean = corruptions.mean_accuracy(baseline["corruptions"])
+        summary["mce"] = errors["mce"]
+        summary["relative_errors"] = errors["relative"]
+        summary["baseline"] = f"{baseline['model']}, mCA {mean:.4f}"
+    return summary
+
+
+def _row(name, eps, attack, settings) -> dict[str, Any]:
+    """Returns an attack as a row of the result, without its accuracy."""
     row = {"name": name, "eps": float(eps)}
     row["norm"] = settings.get("norm", attack.norms[0])
-    # Steps and their size are in every row, whatever the attack calls them.
+    # Every row has these two, whatever the settings of the attack are called.
     row["steps"] = settings.get("steps", settings.get("queries", 1))
     single = name in ("fgsm", "cleverhans_fgsm")
     row["step_size"] = settings.get("step_size", eps if single else None)
     if ":" in name:
         row["steps"] = None
     return row | {key: value for key, value in settings.items() if key not in row}
-
-
-def _check_own(row, adversarial, images) -> np.ndarray:
-    """The examples of a user's own attack, after a check that they are valid."""
-    adversarial = np.asarray(adversarial, np.float32)
-    if adversarial.shape != images.shape:
-        raise UserError(
-            f"--attacks={row['name']} returned pixels of shape {adversarial.shape} for "
-            f"images of shape {images.shape}"
-        )
-    try:
-        attack_module.check(
-            adversarial, images, row["eps"], order=norm_order(row["norm"])
-        )
-    except attack_module.AttackError as error:
-        raise UserError(f"--attacks={row['name']}: {error}") from error
-    return adversarial
-
-
-def _by_gradients(after: dict[str, np.ndarray]) -> np.ndarray:
-    """Which images withstood those members of AutoAttack that use gradients."""
-    standing = np.ones(len(next(iter(after.values()))), bool)
-    before = standing.copy()
-    for name, one in after.items():
-        if name != "square":
-            standing &= one | ~before
-        before = one
-    return standing
-
-
-def _normalized_by_own_statistics(model, pixels) -> np.ndarray:
-    """Pixels that the model's own normalisation maps to those of the official script.
-
-    The script normalises a corrupted set with the mean and standard deviation of that
-    set, per channel, in place of the training ones.
-    """
-    layers = [
-        layer
-        for layer in model._flatten_layers()
-        if isinstance(layer, keras.layers.Normalization)
-    ]
-    if len(layers) != 1:
-        raise UserError(
-            "--protocol=paper replaces the model's normalisation by the corrupted "
-            f"set's, and model {model.name} has {len(layers)} Normalization layers; it "
-            "needs one"
-        )
-    mean, std = (
-        np.asarray(value, np.float64).reshape(-1)
-        for value in (layers[0].mean, np.sqrt(layers[0].variance))
-    )
-    own_mean = pixels.mean((0, 1, 2), dtype=np.float64)
-    own_std = pixels.std((0, 1, 2), dtype=np.float64)
-    return ((pixels - own_mean) / own_std * std + mean).astype(np.float32)
-
-
-def evaluate_model(
-    model, dataset: Dataset, config: EvaluationConfig, progress=True, **rest
-) -> dict:
-    """Evaluates a model on a dataset's test images.
-
-    Args:
-        model: Keras classifier of pixels.
-        dataset: whose test images.
-        config: what to evaluate.
-        progress: whether to show progress bars.
-        **rest: more arguments of `evaluation.evaluate`.
-
-    Returns:
-        The dict that `train.evaluate --output` writes.
-    """
-    began = time.time()
-    result = {"model": model.name, "dataset": dataset.name}
-    try:
-        check_classifier(model)
-        classes = model.output_shape[-1]
-        if classes != len(dataset.class_names):
-            raise UserError(
-                f"model {model.name} knows {classes} classes and dataset "
-                f"{dataset.name} has {len(dataset.class_names)}; give the --dataset it "
-                "was trained on"
-            )
-        result |= evaluate(model, dataset.test, config, progress, **rest)
-    except UserError:
-        raise
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    return result | {
-        "lambda": damping_rates(model),
-        "class_names": list(dataset.class_names),
-        "versions": environment.versions(),
-        "git_revision": environment.git_revision(),
-        "processor": environment.processor(),
-        "seconds": round(time.time() - began, 1),
-    }

@@ -1,97 +1,184 @@
-"""Result files of evaluations: which images a model got right, and reading them."""
+"""Result files of evaluations, and the answers about each image that they hold."""
+
+from __future__ import annotations
 
 import base64
 import dataclasses
 import hashlib
 import json
+import os
 import pathlib
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from inres_tf.errors import UserError
 from inres_tf.files import write_text
 
-# What `train.evaluate --output` and `train.reproduce` write.
+if TYPE_CHECKING:
+    import keras
+
+    from inres_tf.data.images import Dataset
+    from inres_tf.evaluation.config import EvaluationConfig
+
+# In every result that `train.evaluate` or `train.reproduce` writes.
 _REQUIRED = ("model", "dataset", "num_examples", "protocol", "clean")
 
 
-def pack(correct) -> str:
-    """Booleans, one an image, as base64 of eight to a byte, for JSON."""
+def pack(correct: npt.ArrayLike) -> str:
+    """Packs booleans for JSON: base64 of eight per byte.
+
+    Args:
+        correct: whether each image is classified correctly, (number,).
+    """
     return base64.b64encode(np.packbits(np.asarray(correct, bool)).tobytes()).decode()
 
 
 def unpack(text: str, number: int) -> np.ndarray:
-    """What `pack` packed: booleans, (number,).
-
-    Raises:
-        ValueError: if the text is damaged or holds fewer.
-    """
-    bits = np.frombuffer(base64.b64decode(text, validate=True), np.uint8)
-    if len(bits) != -(-number // 8):
-        raise ValueError(f"{8 * len(bits)} answers packed, of {number} images")
-    return np.unpackbits(bits, count=number).astype(bool)
-
-
-def attack_key(row: dict) -> str:
-    """An attack's key in `"correct"`, such as `"pgd linf 8"`."""
-    return f"{row['name']} {row.get('norm', 'linf')} {row['eps']:g}"
-
-
-def sample_key(sample: dict) -> str:
-    """The key of a sample's attack."""
-    return attack_key(sample | {"name": sample["attack"]})
-
-
-def robust(correct: Mapping[str, np.ndarray], rows: Iterable[dict]) -> np.ndarray:
-    """Which images are robust: correct unattacked and under each of several attacks.
-
-    An image itself lies in every ball around it, so a misclassified image is never
-    robust, even if an attack leaves it, or another point of the ball, correct.
+    """Unpacks booleans packed by `pack`.
 
     Args:
-        correct: for `"clean"` and each attack, by `attack_key`, whether each image is
-            classified correctly: booleans, (number,).
-        rows: the attacks, as rows of a result.
+        text: the packed booleans.
+        number: how many there are.
 
     Returns:
         Booleans, (number,).
 
     Raises:
-        KeyError: if the answers under one of them are missing.
+        ValueError: if the text is not base64, or of another length.
+
+    Example:
+        >>> from inres_tf.evaluation import results
+        >>> results.unpack(results.pack([True, False, True]), 3)
+        array([ True, False,  True])
+    """
+    bits = np.frombuffer(base64.b64decode(text, validate=True), np.uint8)
+    if len(bits) != -(-number // 8):
+        raise ValueError(f"expected answers for {number} images; got {8 * len(bits)}")
+    return np.unpackbits(bits, count=number).astype(bool)
+
+
+def attack_key(row: Mapping[str, Any]) -> str:
+    """Returns an attack's key in `"correct"`, such as `"pgd linf 8"`.
+
+    Args:
+        row: the attack, a row of a result.
+    """
+    return f"{row['name']} {row.get('norm', 'linf')} {row['eps']:g}"
+
+
+def by_gradients_key(row: Mapping[str, Any]) -> str:
+    """Returns the key in `"correct"` of the gradient-based members of AutoAttack.
+
+    Args:
+        row: the attack, a row of a result.
+    """
+    return f"{attack_key(row)} by gradients"
+
+
+def sample_key(sample: Mapping[str, Any]) -> str:
+    """Returns the key in `"correct"` of the attack that made a sample.
+
+    Args:
+        sample: an item of `"samples"` of a result.
+    """
+    return attack_key({**sample, "name": sample["attack"]})
+
+
+def corruption_key(name: str, severity: int | str) -> str:
+    """Returns a corrupted set's key in `"correct"`, such as `"fog 3"`.
+
+    Args:
+        name: name of the corruption.
+        severity: its severity, 1 to 5.
+    """
+    return f"{name} {severity}"
+
+
+def robust(
+    correct: Mapping[str, np.ndarray], rows: Iterable[Mapping[str, Any]]
+) -> np.ndarray:
+    """Returns which images are robust: correct both unattacked and under every attack.
+
+    An image lies in every ball around itself, so an image that is misclassified
+    unattacked is not robust, even if an attack turns it into a correctly classified
+    one.
+
+    Args:
+        correct: whether each image is classified correctly, by `"clean"` and by the
+            `attack_key` of each attack: booleans, (number,).
+        rows: the attacks, rows of a result.
+
+    Returns:
+        Booleans, (number,).
+
+    Raises:
+        KeyError: if `correct` lacks `"clean"` or an attack.
+
+    Example:
+        >>> import numpy as np
+        >>> from inres_tf.evaluation import results
+        >>> correct = {
+        ...     "clean": np.array([True, True, False]),
+        ...     "pgd linf 8": np.array([True, False, True]),
+        ... }
+        >>> results.robust(correct, [{"name": "pgd", "norm": "linf", "eps": 8.0}])
+        array([ True, False, False])
     """
     answers = [correct["clean"], *(correct[attack_key(row)] for row in rows)]
     return np.logical_and.reduce(answers)
 
 
-def corruption_key(name: str, severity) -> str:
-    """A corrupted set's key in `"correct"`, such as `"fog 3"`."""
-    return f"{name} {severity}"
+def robust_to_gradients(after: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Returns which images are robust to AutoAttack's gradient-based members.
+
+    Args:
+        after: whether each image is still correct after each member, by its name in
+            their order: booleans, (number,). A member only attacks the images that the
+            previous ones left correct.
+
+    Returns:
+        Booleans, (number,).
+    """
+    robust = np.ones(len(next(iter(after.values()))), bool)
+    before = robust.copy()
+    for name, answers in after.items():
+        if name != "square":
+            robust &= answers | ~before
+        before = answers
+    return robust
 
 
-def fingerprint(images, labels) -> str:
-    """A short name of exactly these images and labels: 16 hexadecimal digits."""
+def fingerprint(images: npt.ArrayLike, labels: npt.ArrayLike) -> str:
+    """Returns 16 hexadecimal digits that identify images and their labels.
+
+    Args:
+        images: pixels, (number, height, width, channels).
+        labels: integer classes, (number,).
+    """
     return _digest([images, labels])
 
 
-def _digest(arrays) -> str:
+def _digest(arrays: Iterable[npt.ArrayLike]) -> str:
     digest = hashlib.sha256()
-    for array in arrays:
-        array = np.ascontiguousarray(array)
+    for values in arrays:
+        array = np.ascontiguousarray(values)
         digest.update(f"{array.shape}{array.dtype.str}".encode())
-        digest.update(array)
+        digest.update(array.data)
     return digest.hexdigest()[:16]
 
 
-def read(path) -> dict:
+def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Reads a result file.
 
     Args:
-        path: a file of `train.evaluate --output`, or the folder of a run of
-            `train.reproduce`, which holds `evaluation.json`.
+        path: a file of `train.evaluate --output`, or a folder with `evaluation.json`,
+            as `train.reproduce` writes it for every run.
 
     Raises:
-        UserError: if there is none, it is damaged, or it is something else.
+        UserError: if there is no such file, or it is damaged or not a result.
     """
     path = pathlib.Path(path)
     if path.is_dir():
@@ -107,56 +194,64 @@ def read(path) -> dict:
     missing = [k for k in _REQUIRED if not isinstance(result, dict) or k not in result]
     if missing:
         raise UserError(
-            f"{path} is no result of train.evaluate: it has no {', '.join(missing)}"
+            f"{path} is not a result of train.evaluate: it lacks {', '.join(missing)}"
         )
     return result
 
 
-def _files(source: str) -> list:
-    """Names, sizes and times of the files of a folder of corrupted sets."""
-    if not source.startswith("folder:"):
-        return []
-    paths = sorted(pathlib.Path(source.removeprefix("folder:")).glob("*.npy"))
-    return [[p.name, p.stat().st_size, p.stat().st_mtime] for p in paths]
-
-
 class PartialResult:
-    """What an evaluation has finished so far, in a file beside its output.
+    """The finished part of an interrupted evaluation, in a file next to its output.
 
-    It counts only for the same model, images and settings.
+    It is only reused with the same models, images and settings.
 
     Args:
-        output: the file that the whole result will be in.
-        model: the model evaluated.
-        surrogate: the model whose examples are transferred to it, or None.
-        dataset: an `inres_tf.data.Dataset`.
-        config: an `inres_tf.protocols.EvaluationConfig`.
+        output: the file that the whole result will be written to.
+        model: the evaluated model.
+        surrogate: the model whose adversarial examples are transferred, or None.
+        dataset: the dataset, of which the test images are evaluated.
+        config: settings of the evaluation.
     """
 
-    def __init__(self, output, model, surrogate, dataset, config):
+    def __init__(
+        self,
+        output: str | os.PathLike[str],
+        model: keras.Model,
+        surrogate: keras.Model | None,
+        dataset: Dataset,
+        config: EvaluationConfig,
+    ) -> None:
         output = pathlib.Path(output)
         self.path = output.with_name(f"{output.name}.partial")
         settings = dataclasses.asdict(config)
-        models = [one for one in (model, surrogate) if one is not None]
+        models = [model] if surrogate is None else [model, surrogate]
         self.key = {
             "settings": json.loads(json.dumps(settings)),
-            "models": [[one.to_json(), _digest(one.get_weights())] for one in models],
-            "files": _files(config.corruption_source),
+            "models": [[m.to_json(), _digest(m.get_weights())] for m in models],
+            "files": _npy_files(config.corruption_source),
             "images": fingerprint(dataset.test.images, dataset.test.labels),
         }
 
-    def read(self) -> dict:
-        """The result so far; empty if there is none, or of another evaluation."""
+    def read(self) -> dict[str, Any]:
+        """Returns the result so far; empty if there is none of this evaluation."""
         try:
-            found = json.loads(self.path.read_text(encoding="utf-8"))
-            return found["result"] if found["key"] == self.key else {}
+            content = json.loads(self.path.read_text(encoding="utf-8"))
+            return content["result"] if content["key"] == self.key else {}
         except (OSError, ValueError, KeyError, TypeError):
             return {}
 
-    def write(self, result: dict) -> None:
+    def write(self, result: dict[str, Any]) -> None:
         """Writes the result so far, atomically."""
         write_text(self.path, json.dumps({"key": self.key, "result": result}))
 
     def remove(self) -> None:
-        """Removes the file, once the whole result is written."""
+        """Removes the file, if there is one."""
         self.path.unlink(missing_ok=True)
+
+
+def _npy_files(corruption_source):
+    """Names, sizes and modification times of the files of a `folder:PATH`."""
+    if not corruption_source.startswith("folder:"):
+        return []
+    folder = pathlib.Path(corruption_source.removeprefix("folder:"))
+    stats = [(path.name, path.stat()) for path in sorted(folder.glob("*.npy"))]
+    return [[name, stat.st_size, stat.st_mtime] for name, stat in stats]

@@ -1,49 +1,177 @@
-"""Checks that a model, its images and the settings of an evaluation fit."""
+"""Checks that a model, the images and the settings of an evaluation fit together."""
 
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from inres_tf import attacks, corruptions
 from inres_tf.attacks import registry
+from inres_tf.attacks.norms import norm_order
+from inres_tf.corruptions import cifar10_c
+from inres_tf.corruptions.generate import SEVERITIES
 from inres_tf.data.images import Images
 from inres_tf.errors import UserError
+from inres_tf.evaluation import results
 from inres_tf.evaluation.config import EvaluationConfig
 
+if TYPE_CHECKING:
+    import keras
 
-def check_number(config: EvaluationConfig, data: Images) -> None:
-    """Raises UserError if there are fewer images than are to be used."""
+
+class _HasNumExamples(Protocol):
+    @property
+    def num_examples(self) -> int: ...
+
+
+def check_number(config: _HasNumExamples, data: Images) -> None:
+    """Checks that there are enough images.
+
+    Args:
+        config: settings with `num_examples`.
+        data: the test images.
+
+    Raises:
+        UserError: if there are fewer.
+    """
     if config.num_examples > len(data):
         raise UserError(
             f"--num_examples={config.num_examples} is more than the {len(data)} test "
-            "images there are"
+            "images"
         )
 
 
-def check_fits(model, data: Images) -> None:
-    """Raises UserError if the model takes other images or knows fewer classes."""
-    expected, found = model.input_shape[1:], data.images.shape[1:]
+def check_fits(model: keras.Model, data: Images) -> None:
+    """Checks that a model takes images of this shape and has enough classes.
+
+    Args:
+        model: Keras image classifier.
+        data: labelled images.
+
+    Raises:
+        UserError: if it does not.
+    """
+    expected, shape = model.input_shape[1:], data.images.shape[1:]
     if len(expected) != 3 or any(
-        e is not None and e != f for e, f in zip(expected, found)
+        size not in (None, actual) for size, actual in zip(expected, shape)
     ):
         raise UserError(
-            f"model {model.name} takes images of {_by(expected)} and the dataset's are "
-            f"{_by(found)}; give the --dataset or --image_size it was trained on"
+            f"model {model.name} takes images of {_by(expected)}, but the dataset's "
+            f"are {_by(shape)}; give the --dataset or --image_size it was trained on"
         )
-    if int(data.labels.max()) >= model.output_shape[-1]:
+    classes, least = model.output_shape[-1], int(data.labels.max()) + 1
+    if least > classes:
         raise UserError(
-            f"model {model.name} knows {model.output_shape[-1]} classes and the "
-            f"dataset has at least {int(data.labels.max()) + 1}; give the --dataset it "
-            "was trained on"
+            f"model {model.name} has {classes} classes, but the dataset has at least "
+            f"{least}; give the --dataset it was trained on"
         )
 
 
-def check_classes(model, config: EvaluationConfig) -> None:
-    """Raises UserError if an attack needs more classes than the model has."""
-    has = model.output_shape[-1]
+def check_classes(model: keras.Model, config: EvaluationConfig) -> None:
+    """Checks that a model has enough classes for every attack.
+
+    Args:
+        model: Keras image classifier.
+        config: settings with the attacks.
+
+    Raises:
+        UserError: if an attack needs more.
+    """
+    classes = model.output_shape[-1]
     for name in config.attacks:
         needed = registry.find(name).classes(config)
-        if needed > has:
+        if needed > classes:
             raise UserError(
-                f"--attacks: {name} needs {needed} classes and model {model.name} has "
-                f"{has}; use apgd_ce, fab and square, or --autoattack with those"
+                f"--attacks: {name} needs at least {needed} classes, but model "
+                f"{model.name} has {classes}; use apgd_ce, fab and square, or "
+                "--autoattack with these members"
             )
 
 
-def _by(shape):
-    return "x".join("any" if n is None else str(n) for n in shape)
+def check_corrupted_sets(config: EvaluationConfig) -> None:
+    """Checks that a folder of corrupted sets has every set that is evaluated.
+
+    Args:
+        config: settings of the evaluation.
+
+    Raises:
+        UserError: if a file is missing or damaged.
+    """
+    if config.corruption_source.startswith("folder:"):
+        names = corruptions.expand(config.corruptions)
+        for name, severity in itertools.product(names, SEVERITIES):
+            cifar10_c.load(config.corruption_source, name, severity)
+
+
+def read_baseline(config: EvaluationConfig, data: Images) -> dict[str, Any]:
+    """Reads the result of the baseline and checks that it is comparable.
+
+    Args:
+        config: settings of the evaluation, with `baseline`.
+        data: the images that are evaluated.
+
+    Returns:
+        The result.
+
+    Raises:
+        UserError: if it is not a result, or of other images or settings.
+    """
+    baseline, path = results.read(config.baseline), config.baseline
+    expected = {
+        "fingerprint": results.fingerprint(data.images, data.labels),
+        "protocol": config.protocol,
+        "corruption_source": config.corruption_source,
+        "seed": config.seed,
+    }
+    for key, value in expected.items():
+        if baseline.get(key) != value:
+            raise UserError(
+                f"--baseline={path} was evaluated with another {key}: "
+                f"{baseline.get(key)} there, {value} here"
+            )
+    names = corruptions.expand(config.corruptions)
+    if not names:
+        raise UserError("--baseline needs --corruptions")
+    missing = [name for name in names if name not in baseline["corruptions"]]
+    if missing:
+        raise UserError(f"--baseline={path} lacks {', '.join(missing)}")
+    return baseline
+
+
+def check_examples(
+    row: Mapping[str, Any], adversarial: npt.ArrayLike, images: np.ndarray
+) -> np.ndarray:
+    """Checks the adversarial examples of a user's own attack.
+
+    Args:
+        row: the attack, a row of the result.
+        adversarial: what it returned.
+        images: clean pixels, (number, height, width, channels).
+
+    Returns:
+        The adversarial pixels, float32, of the shape of `images`.
+
+    Raises:
+        UserError: if they have another shape, or lie outside the ball or the pixel
+            range.
+    """
+    pixels = np.asarray(adversarial, np.float32)
+    if pixels.shape != images.shape:
+        raise UserError(
+            f"--attacks={row['name']} must return pixels of the shape of the images, "
+            f"{images.shape}; got {pixels.shape}"
+        )
+    try:
+        attacks.check(pixels, images, row["eps"], order=norm_order(row["norm"]))
+    except attacks.AttackError as error:
+        raise UserError(f"--attacks={row['name']}: {error}") from error
+    return pixels
+
+
+def _by(shape: Sequence[int | None]) -> str:
+    """Formats a shape, as in `8x8x1`; `any` stands for None."""
+    return "x".join("any" if size is None else str(size) for size in shape)

@@ -1,4 +1,4 @@
-"""Keras layers of the damped residual networks (pure Keras 3, any backend)."""
+"""Keras layers of damped residual networks; pure Keras 3, for any backend."""
 
 from inres_tf.layers._damping_rates import (
     damped_layers,

@@ -1,30 +1,47 @@
-"""Reading and setting λ of every damped block of a model."""
+"""Reading and setting the rate λ of every damped block of a model."""
 
+from collections.abc import Mapping
+
+import keras
 from keras import ops
 
 from inres_tf.layers import dampings
 from inres_tf.layers.damped_add import DampedAdd
 
 
-def dead_blocks(rates: dict[str, float]) -> int:
-    """How many damped blocks have λ = 0, below which k has no gradient but decay's.
+def dead_blocks(rates: Mapping[str, float]) -> int:
+    """Counts the damped blocks with λ = 0.
+
+    Once the ReLU clips λ to 0, only weight decay still changes k.
 
     Args:
-        rates: what `damping_rates` gives.
+        rates: λ of each damped block, as returned by `damping_rates`.
+
+    Returns:
+        The number of rates equal to 0.
+
+    Example:
+        >>> inres_tf.layers.dead_blocks({"block1": 0.0, "block2": 0.3})
+        1
     """
     return sum(rate == 0.0 for rate in rates.values())
 
 
-def damping_rates(model) -> dict[str, float]:
-    """λ of every damped block of a model.
+def damping_rates(model: keras.Model) -> dict[str, float]:
+    """Returns λ of every damped block of a model.
 
     Args:
-        model: any Keras model; nested models are searched as well.
+        model: any Keras model, including nested ones.
 
     Returns:
-        Dict from layer name (`"nested/name"` within a nested model) to λ, in the order
-        of the network. Blocks whose damping has no trainable k (`"none"`, `"plain"`)
-        are left out.
+        Dict from layer name (`"nested/name"` within a nested model) to λ, in network
+        order. Blocks whose damping has no trainable k (`"none"`, `"plain"`) are left
+        out.
+
+    Example:
+        >>> model = zoo.InResNet20(input_shape=(8, 8, 1))
+        >>> list(inres_tf.layers.damping_rates(model))[:2]
+        ['stage1_block2_merge', 'stage1_block3_merge']
     """
     return {
         name: float(ops.convert_to_numpy(layer.rate))
@@ -32,24 +49,46 @@ def damping_rates(model) -> dict[str, float]:
     }
 
 
-def set_damping_rates(model, rate: float) -> None:
+def set_damping_rates(model: keras.Model, rate: float) -> None:
     """Sets λ of every damped block of a model.
 
     Args:
-        model: as in `damping_rates`.
+        model: any Keras model, including nested ones.
         rate: λ >= 0.
+
+    Raises:
+        ValueError: if `rate` is negative or not finite.
+
+    Example:
+        >>> model = zoo.InResNet20(input_shape=(8, 8, 1))
+        >>> inres_tf.layers.set_damping_rates(model, 0.5)
+        >>> set(inres_tf.layers.damping_rates(model).values())
+        {0.5}
     """
     for _, layer in damped_layers(model):
         layer.k.assign(dampings.scalar_of(layer.damping, rate))
 
 
-def damped_layers(model) -> list[tuple[str, DampedAdd]]:
-    """The damped blocks of a model with a trainable k, named as in `damping_rates`."""
+def damped_layers(model: keras.Model) -> list[tuple[str, DampedAdd]]:
+    """Returns the `DampedAdd` layers of a model that have a trainable k.
+
+    Args:
+        model: any Keras model, including nested ones.
+
+    Returns:
+        List of (name, layer) in network order, with the names of `damping_rates`.
+
+    Example:
+        >>> model = zoo.LambdaInResNet20(input_shape=(8, 8, 1))
+        >>> name, layer = inres_tf.layers.damped_layers(model)[0]
+        >>> name, layer.damping
+        ('stage1_block2_merge', 'lambda_in')
+    """
     return [pair for pair in _merges(model, "", set()) if pair[1].k is not None]
 
 
 def _merges(model, prefix, seen):
-    """(name, layer) of every `DampedAdd` in a model or layer, each once."""
+    """Yields (name, layer) of every `DampedAdd` in a model or layer, each once."""
     for layer in model._flatten_layers(include_self=False, recursive=False):
         if id(layer) not in seen:
             seen.add(id(layer))

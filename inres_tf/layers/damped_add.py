@@ -1,4 +1,7 @@
-"""Keras layers of the damped residual networks (pure Keras 3, any backend)."""
+"""The layer that merges the shortcut and the branch of a damped residual block."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
@@ -18,14 +21,14 @@ class DampedAdd(keras.layers.Layer):
     | `"exponential"` | e^-λ  | (1 - e^-λ) / λ | relu(k)                |
     | `"plain"`       | 0     | 1              | 1, no k (no shortcut)  |
 
-    λ is computed in float32 whatever the precision of the layer.
+    λ is computed in float32 whatever the layer's precision.
 
     Args:
         damping: one of the five names above.
-        initializer: Keras initializer of the scalar k. By default k is uniform over
-            the range of the official code for depth <= 110: [0.75, 0.80] for `"in"`,
+        initializer: Keras initializer of the scalar k. The default is uniform over the
+            range of the official code for depth <= 110: [0.75, 0.80] for `"in"`,
             [0.20, 0.25] for `"lambda_in"` and `"exponential"`.
-        **kwargs: those of `keras.layers.Layer`; `trainable=False` fixes λ.
+        **kwargs: arguments of `keras.layers.Layer`; `trainable=False` fixes λ.
 
     Call arguments:
         inputs: list `[shortcut, branch]` of two tensors of the same shape.
@@ -37,13 +40,23 @@ class DampedAdd(keras.layers.Layer):
         ValueError: if `damping` is unknown, or if the inputs are not two tensors of
             the same shape.
 
+    Example:
+        >>> import keras
+        >>> shortcut, branch = keras.ops.ones((1, 2)), keras.ops.ones((1, 2))
+        >>> k = keras.initializers.Constant(0.25)
+        >>> layer = inres_tf.layers.DampedAdd("in", k)
+        >>> keras.ops.convert_to_numpy(layer([shortcut, branch])).tolist()
+        [[1.25, 1.25]]
+        >>> float(layer.rate)
+        0.75
+
     Reference:
-        Yang, Liu, Bao, Shi: Interpolation between Residual and Non-Residual
-        Networks, ICML 2020, equations for In-ResNet and λ-In-ResNet. The exponential
-        damping is the exact step of the damped ODE with the branch frozen.
+        Yang et al., Interpolation between Residual and Non-Residual Networks, ICML
+        2020 (arXiv 2006.05749), for In-ResNet and λ-In-ResNet. The exponential damping
+        is the exact step of the damped ODE with the branch held constant.
     """
 
-    def __init__(self, damping="in", initializer=None, **kwargs):
+    def __init__(self, damping: str = "in", initializer: Any = None, **kwargs: Any):
         super().__init__(**kwargs)
         self.damping = damping
         self._damping = dampings.get(damping)
@@ -51,12 +64,12 @@ class DampedAdd(keras.layers.Layer):
             low, high = self._damping.init
             initializer = keras.initializers.RandomUniform(low, high)
         self.initializer = keras.initializers.get(initializer)
-        self.k = None
+        self.k: Any = None
         self.supports_masking = True
 
     @property
-    def rate(self):
-        """λ >= 0, a float32 scalar tensor. Available once the layer is built."""
+    def rate(self) -> keras.KerasTensor:
+        """λ >= 0, a float32 scalar tensor, available once the layer is built."""
         if self._damping.rate is None:
             return ops.convert_to_tensor(self._damping.fixed_rate, "float32")
         if self.k is None:
@@ -66,11 +79,11 @@ class DampedAdd(keras.layers.Layer):
             )
         return self._damping.rate(ops.convert_to_tensor(self.k))
 
-    def build(self, input_shape):
-        """Makes k, after checking the shapes of `[shortcut, branch]`."""
+    def build(self, input_shape: Sequence[Sequence[int | None]]) -> None:
+        """Creates k; `input_shape` holds the shapes of `[shortcut, branch]`."""
         self._check(input_shape)
         if self._damping.rate is not None:
-            # autocast=False: in bfloat16 the k of λ = 0.23 would be off by 1 %.
+            # autocast=False: in bfloat16, λ = 0.23 would be off by 1 %.
             self.k = self.add_weight(
                 shape=(),
                 initializer=self.initializer,
@@ -79,7 +92,7 @@ class DampedAdd(keras.layers.Layer):
                 autocast=False,
             )
 
-    def call(self, inputs):
+    def call(self, inputs: Sequence[keras.KerasTensor]) -> keras.KerasTensor:
         """Merges `[shortcut, branch]`."""
         shortcut, branch = inputs
         if self.damping == "none":
@@ -93,19 +106,21 @@ class DampedAdd(keras.layers.Layer):
         b = ops.cast(self._damping.branch(rate), self.compute_dtype)
         return ops.add(a * shortcut, b * branch)
 
-    def compute_mask(self, inputs, mask=None):
-        """What either input lets through, as `keras.layers.Add` has it."""
-        if mask is None or any(part is None for part in mask):
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        """Combines the masks of both inputs as `keras.layers.Add` does."""
+        if mask is None or any(m is None for m in mask):
             return None
         return ops.logical_or(*mask)
 
-    def compute_output_shape(self, input_shape):
-        """The shape of both inputs."""
+    def compute_output_shape(
+        self, input_shape: Sequence[Sequence[int | None]]
+    ) -> tuple[int | None, ...]:
+        """Returns the shape that both inputs have."""
         self._check(input_shape)
         return tuple(input_shape[1])
 
-    def get_config(self):
-        """All arguments of the constructor."""
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments of the constructor."""
         return {
             **super().get_config(),
             "damping": self.damping,
@@ -113,10 +128,10 @@ class DampedAdd(keras.layers.Layer):
         }
 
     def _check(self, input_shape):
-        pair = isinstance(input_shape, (list, tuple)) and len(input_shape) == 2
-        if not pair or not all(isinstance(s, (list, tuple)) for s in input_shape):
+        is_pair = isinstance(input_shape, (list, tuple)) and len(input_shape) == 2
+        if not is_pair or not all(isinstance(s, (list, tuple)) for s in input_shape):
             raise ValueError(
-                "DampedAdd takes a list of two tensors, [shortcut, branch]. "
+                "DampedAdd must be called on two tensors, [shortcut, branch]. "
                 f"Received: input_shape={input_shape}"
             )
         shortcut, branch = map(tuple, input_shape)

@@ -1,4 +1,4 @@
-"""The five dampings: how a residual block weighs its shortcut and its branch.
+"""The five dampings: how a residual block weights its shortcut and its branch.
 
 The damped ODE dx/dt = f(x) - λ x, discretised block by block, is
 
@@ -6,11 +6,12 @@ The damped ODE dx/dt = f(x) - λ x, discretised block by block, is
 
 (Yang et al., "Interpolation between Residual and Non-Residual Networks",
 ICML 2020, arXiv 2006.05749). The table `DAMPINGS` holds a, b and the map from the
-trainable scalar k to λ for each of them.
+trainable scalar k to λ of each damping.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from keras import ops
 
@@ -22,16 +23,16 @@ class Damping:
     Attributes:
         shortcut: a(λ), the weight of the shortcut.
         branch: b(λ), the weight of the branch.
-        rate: λ as a function of the trainable scalar k; None where λ is fixed.
+        rate: λ as a function of the trainable scalar k; None if λ is fixed.
         scalar: k as a function of λ >= 0, the inverse of `rate`.
-        init: range of the uniform distribution k starts from, depth <= 110.
+        init: range of the uniform initial distribution of k, for depth <= 110.
         init_deep: the same for deeper networks.
-        fixed_rate: λ where there is no k.
+        fixed_rate: λ if there is no k.
     """
 
-    shortcut: Callable
-    branch: Callable
-    rate: Callable | None = None
+    shortcut: Callable[[Any], Any]
+    branch: Callable[[Any], Any]
+    rate: Callable[[Any], Any] | None = None
     scalar: Callable[[float], float] | None = None
     init: tuple[float, float] | None = None
     init_deep: tuple[float, float] | None = None
@@ -39,7 +40,7 @@ class Damping:
 
 
 def _exponential_branch(rate):
-    """(1 - e^-λ) / λ, by its Taylor series where λ is too small to divide by."""
+    """Returns (1 - e^-λ) / λ, for small λ by its Taylor series."""
     small = rate < 1e-2
     safe = ops.where(small, ops.ones_like(rate), rate)
     series = 1.0 - rate / 2.0 + rate**2 / 6.0 - rate**3 / 24.0
@@ -47,9 +48,9 @@ def _exponential_branch(rate):
 
 
 def _relu(k):
-    """The positive part, with the derivative 1 at 0, where that of relu is 0.
+    """ReLU with derivative 1 instead of 0 at 0.
 
-    A network that is damped at rate 0 could otherwise never leave it.
+    Otherwise a network damped at rate 0 could never train its rate.
     """
     return k + ops.relu(-k)
 
@@ -91,8 +92,11 @@ DAMPINGS = {
 def get(name: str) -> Damping:
     """Returns the damping called `name`.
 
+    Args:
+        name: a key of `DAMPINGS`.
+
     Raises:
-        ValueError: if there is none of that name.
+        ValueError: if the name is unknown.
     """
     if not isinstance(name, str) or name not in DAMPINGS:
         raise ValueError(
@@ -103,14 +107,14 @@ def get(name: str) -> Damping:
 
 
 def scalar_of(name: str, rate: float) -> float | None:
-    """The k that gives λ = `rate`; None under a damping that has no k.
+    """Returns the k with which λ = `rate`; None for a damping without k.
 
     Args:
         name: a key of `DAMPINGS`.
-        rate: λ, a finite number >= 0; 0 where there is no k.
+        rate: λ, a finite number >= 0; must be 0 if the damping has no k.
 
     Raises:
-        ValueError: if there is no such damping, or λ cannot be that.
+        ValueError: if the name is unknown or `rate` is out of range.
     """
     scalar = get(name).scalar
     try:
@@ -126,7 +130,7 @@ def scalar_of(name: str, rate: float) -> float | None:
 
 
 def scalar_range(name: str, depth: int) -> tuple[float, float] | None:
-    """Range of the uniform distribution that k starts from in a network of `depth`.
+    """Returns the range of the uniform initial distribution of k.
 
     Args:
         name: a key of `DAMPINGS`.

@@ -1,25 +1,33 @@
-"""TensorFlow's own operations that Keras does not use, or only compiled by XLA.
+"""TensorFlow operations that Keras does not use, or only compiled by XLA.
 
-`layers` imports this module, and with it TensorFlow, under that backend alone.
+The layers import this module, and with it TensorFlow, only under that backend.
 """
 
 import functools
+from collections.abc import Sequence
 
 import tensorflow as tf
 
 
-def grouped_conv(inputs, kernel, strides, padding, dilations):
-    """Convolves (batch, height, width, channels) with a kernel of fewer channels.
+def grouped_conv(
+    inputs: tf.Tensor,
+    kernel: tf.Tensor,
+    strides: Sequence[int],
+    padding: str,
+    dilations: Sequence[int],
+) -> tf.Tensor | None:
+    """Computes a grouped convolution.
 
     Args:
-        inputs: images, channels last.
+        inputs: (batch, height, width, channels).
         kernel: (height, width, channels / groups, filters).
-        strides: of height and width.
+        strides: along height and width.
         padding: `"same"` or `"valid"`.
-        dilations: of height and width.
+        dilations: along height and width.
 
     Returns:
-        The convolution, or None where the operation or its gradient does not run.
+        The convolution, or None if the operation or its gradient is not implemented
+        on this machine.
     """
     if not runs(inputs.dtype.name):
         return None
@@ -30,11 +38,17 @@ def grouped_conv(inputs, kernel, strides, padding, dilations):
 
 @functools.cache
 def runs(dtype: str) -> bool:
-    """Whether the operation and its gradients run here, tried on a tiny one.
+    """Tries the grouped convolution and its gradients on a tiny input.
 
-    On a CPU they do with oneDNN (TensorFlow's default on x86) in float32 and bfloat16.
+    On a CPU they need oneDNN (TensorFlow's default on x86) and float32 or bfloat16.
+
+    Args:
+        dtype: of the inputs and the kernel.
+
+    Returns:
+        Whether all three operations run.
     """
-    with tf.init_scope():  # which pauses tapes, so the gradients are called themselves
+    with tf.init_scope():  # pauses gradient tapes, hence the explicit gradients
         images = tf.ones((1, 3, 3, 4), dtype)
         kernel = tf.ones((3, 3, 2, 4), dtype)
         options = {"strides": [1] * 4, "padding": "SAME"}
@@ -57,19 +71,26 @@ def runs(dtype: str) -> bool:
     return True
 
 
-def normalize(inputs, mean, variance, scale, offset, epsilon):
-    """Normalises with given statistics: the fused batch normalisation of inference.
+def normalize(
+    inputs: tf.Tensor,
+    mean: tf.Tensor,
+    variance: tf.Tensor,
+    scale: tf.Tensor,
+    offset: tf.Tensor,
+    epsilon: float,
+) -> tf.Tensor:
+    """Applies the fused batch normalisation with given statistics, for inference.
 
     Args:
         inputs: (batch, height, width, channels), float32, bfloat16 or float16.
-        mean: (channels,), float32, as are the next three.
-        variance: of the channels.
-        scale: factor after normalising.
-        offset: what is added then.
-        epsilon: what is added to the variance.
+        mean: (channels,), float32.
+        variance: (channels,), float32.
+        scale: γ, (channels,), float32.
+        offset: β, (channels,), float32.
+        epsilon: added to the variance.
 
     Returns:
-        scale · (inputs - mean) / sqrt(variance + epsilon) + offset, of the type of
+        scale · (inputs - mean) / sqrt(variance + epsilon) + offset, in the dtype of
         `inputs`.
     """
     return tf.raw_ops.FusedBatchNormV3(
@@ -83,19 +104,21 @@ def normalize(inputs, mean, variance, scale, offset, epsilon):
     ).y
 
 
-def batch_normalize(inputs, scale, offset, epsilon):
-    """Normalises with the statistics of the batch: the fused one of training.
+def batch_normalize(
+    inputs: tf.Tensor, scale: tf.Tensor, offset: tf.Tensor, epsilon: float
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Applies the fused batch normalisation with batch statistics, for training.
 
     Args:
-        inputs: as `normalize`, as are the other arguments.
-        scale: see there.
-        offset: see there.
-        epsilon: see there.
+        inputs: (batch, height, width, channels), float32, bfloat16 or float16.
+        scale: γ, (channels,), float32.
+        offset: β, (channels,), float32.
+        epsilon: added to the variance.
 
     Returns:
-        (outputs, mean, variance): outputs as `normalize` gives them; the channels'
-        mean and variance over the batch, float32, the variance of n values divided
-        by n as Keras has it.
+        (outputs, mean, variance): outputs in the dtype of `inputs`; float32 mean and
+        variance of each channel, where the variance of n values is divided by n, as in
+        Keras.
     """
     result = tf.raw_ops.FusedBatchNormV3(
         x=inputs,
@@ -106,6 +129,6 @@ def batch_normalize(inputs, scale, offset, epsilon):
         epsilon=epsilon,
         is_training=True,
     )
-    # The operation divides the variance that it gives by n - 1.
+    # The operation divides the variance that it returns by n - 1.
     count = tf.cast(tf.reduce_prod(tf.shape(inputs)[:3]), tf.float32)
     return result.y, result.batch_mean, result.batch_variance * (1 - 1 / count)

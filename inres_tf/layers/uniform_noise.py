@@ -1,4 +1,6 @@
-"""Uniform noise in training."""
+"""Uniform noise added in training."""
+
+from typing import Any
 
 import keras
 from keras import ops
@@ -6,24 +8,31 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="inres_tf")
 class UniformNoise(keras.layers.Layer):
-    """Adds noise from U(0, high) in training, and nothing otherwise.
+    """Adds noise from U(0, high) in training, and none in inference.
 
-    `keras.layers.GaussianNoise` is its companion.
+    The uniform counterpart of `keras.layers.GaussianNoise`.
 
     Args:
         high: upper end of the noise's range, a finite number > 0.
-        seed: integer that makes the noise repeatable.
-        **kwargs: those of `keras.layers.Layer`.
+        seed: integer that makes the noise reproducible.
+        **kwargs: arguments of `keras.layers.Layer`.
 
     Raises:
-        ValueError: if `high` is not such a number.
+        ValueError: if `high` is not a finite positive number.
+
+    Example:
+        >>> import numpy as np
+        >>> layer = inres_tf.layers.UniformNoise(0.5, seed=0)
+        >>> noise = np.asarray(layer(np.zeros((4, 3)), training=True))
+        >>> bool((0 <= noise).all() and (noise < 0.5).all())
+        True
 
     Reference:
-        The noise-injected network of the official code of Yang et al., ICML 2020; after
+        The noise-injected network in the official code of Yang et al., ICML 2020, after
         Wang et al., ResNets Ensemble via the Feynman-Kac Formalism, NeurIPS 2019.
     """
 
-    def __init__(self, high, seed=None, **kwargs):
+    def __init__(self, high: float, seed: int | None = None, **kwargs: Any):
         super().__init__(**kwargs)
         if not isinstance(high, (int, float)) or not 0 < high < float("inf"):
             raise ValueError(
@@ -34,7 +43,9 @@ class UniformNoise(keras.layers.Layer):
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
-    def call(self, inputs, training=False):
+    def call(
+        self, inputs: keras.KerasTensor, training: bool = False
+    ) -> keras.KerasTensor:
         """Adds the noise if `training`."""
         if not training:
             return inputs
@@ -42,10 +53,12 @@ class UniformNoise(keras.layers.Layer):
             ops.shape(inputs), 0.0, self.high, self.compute_dtype, self.seed_generator
         )
 
-    def compute_output_shape(self, input_shape):
-        """The shape of the inputs."""
+    def compute_output_shape(
+        self, input_shape: tuple[int | None, ...]
+    ) -> tuple[int | None, ...]:
+        """Returns the shape of the inputs."""
         return input_shape
 
-    def get_config(self):
-        """All arguments of the constructor."""
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments of the constructor."""
         return {**super().get_config(), "high": self.high, "seed": self.seed}

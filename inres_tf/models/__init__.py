@@ -1,4 +1,4 @@
-"""Operations on Keras models: damping, logits, precision."""
+"""Operations on Keras models: damping, logits, precision, random states."""
 
 import lazy_loader
 

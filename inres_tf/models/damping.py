@@ -1,4 +1,4 @@
-"""Damping for any functional Keras model: finds its residual additions, damps them."""
+"""Damping the residual additions of any functional Keras model."""
 
 import fnmatch
 import logging
@@ -16,34 +16,44 @@ _LOGGER = logging.getLogger("inres_tf")
 
 
 def damp(
-    model,
+    model: keras.Model,
     damping: str = "in",
     rate: float = 0.0,
-    where: str | Iterable[str] | Callable | None = None,
-):
+    where: str | Iterable[str] | Callable[[keras.Operation], bool] | None = None,
+) -> keras.Model:
     """Damps the residual additions of a model.
 
-    Every addition chosen becomes a `DampedAdd` of the same name, a(λ) shortcut +
-    b(λ) branch, with a trainable λ of its own. At rate 0 the outputs stay as they are
-    (but under `"plain"`, which takes the shortcuts away), and λ can be trained from
-    there. Additions that are not residual are left alone and logged by the logger
-    `inres_tf`; `additions` gives them all.
+    Every selected addition is replaced by a `DampedAdd` of the same name, which
+    computes a(λ) shortcut + b(λ) branch with a trainable λ of its own. At rate 0 the
+    outputs do not change (except under `"plain"`, which removes the shortcuts), and λ
+    can be trained from there. Additions that are not residual are kept and logged by
+    the logger `inres_tf`; `additions` lists all of them.
 
     Args:
         model: functional or Sequential Keras model, such as those of
-            `keras.applications`. It is not changed.
+            `keras.applications`. It is not modified.
         damping: `"none"`, `"in"`, `"lambda_in"`, `"exponential"` or `"plain"`.
-        rate: the λ >= 0 that each block starts from.
-        where: which residual additions: None for all; names or patterns of names
-            (`"conv4_*"`); or a function of the layer giving whether to damp it.
+        rate: initial λ >= 0 of every block.
+        where: which residual additions to damp: None for all; a name or pattern
+            (`"conv4_*"`) or several; or a function from the layer to a bool.
 
     Returns:
         A new functional (or Sequential) model with copies of the weights, not compiled.
 
     Raises:
-        ValueError: if the model is subclassed, `damping` or `rate` is wrong, `where`
-            names what is no residual addition of the model, or a layer of the user's
-            own cannot be made anew from its `get_config`.
+        ValueError: if the model is subclassed, `damping` or `rate` is invalid, a name
+            in `where` matches no residual addition, or a custom layer cannot be
+            recreated from its `get_config`.
+
+    Example:
+        >>> import keras
+        >>> inputs = keras.Input((4,))
+        >>> branch = keras.layers.Dense(4)(inputs)
+        >>> outputs = keras.layers.Add(name="merge")([inputs, branch])
+        >>> model = keras.Model(inputs, outputs)
+        >>> damped = inres_tf.damp(model, "lambda_in", rate=0.25)
+        >>> inres_tf.layers.damping_rates(damped)
+        {'merge': 0.25}
 
     Reference:
         Yang et al., Interpolation between Residual and Non-Residual Networks, ICML
@@ -51,29 +61,31 @@ def damp(
     """
     scalar = dampings.scalar_of(damping, rate)
     check_functional(model)
-    found, shortcuts = scan(model)
-    chosen = _choose(found, where, model.name)
-    left = [f"{a.name} ({a.reason})" for a in found if a.reason]
-    if left:
+    candidates, shortcuts = scan(model)
+    chosen = _choose(candidates, where, model.name)
+    skipped = [f"{a.name} ({a.reason})" for a in candidates if a.reason]
+    if skipped:
         _LOGGER.warning(
-            "%s: left alone, no residual addition: %s", model.name, "; ".join(left)
+            "%s: additions not damped, since not residual: %s",
+            model.name,
+            "; ".join(skipped),
         )
     if not chosen:
         _LOGGER.warning("%s has no residual addition to damp.", model.name)
 
-    def make(**kwargs):
+    def make_layer(**kwargs):
         initializer = None if scalar is None else keras.initializers.Constant(scalar)
         return DampedAdd(damping, initializer, **kwargs)
 
-    copier = _Copier({id(a.operation) for a in chosen}, shortcuts, make)
+    copier = _Copier({id(a.operation) for a in chosen}, shortcuts, make_layer)
     damped = copier.copy(model)
     copier.copy_weights()
     return damped
 
 
-def _choose(found, where, model_name):
-    """The residual additions that `where` selects."""
-    residual = [a for a in found if a.reason is None]
+def _choose(candidates, where, model_name):
+    """Returns the residual additions that `where` selects."""
+    residual = [a for a in candidates if a.reason is None]
     if where is None:
         return residual
     if callable(where) and not isinstance(where, keras.layers.Layer):
@@ -83,20 +95,21 @@ def _choose(found, where, model_name):
         isinstance(pattern, str) for pattern in patterns
     ):
         raise ValueError(
-            "`where` must be None, a name or a pattern of names, a list of them, or a "
-            f"function of a layer. Received: where={where!r}"
+            "`where` must be None, a name or pattern, a list of them, or a function "
+            f"of a layer. Received: where={where!r}"
         )
     chosen = []
     for pattern in patterns:
-        matched = [a for a in found if _matches(a, pattern)]
+        matched = [a for a in candidates if _matches(a, pattern)]
         usable = [a for a in matched if a.reason is None]
         if not usable:
-            reasons = "; ".join(f"{a.name} is none: {a.reason}" for a in matched)
-            names = ", ".join(a.name for a in residual[:8]) or "none"
-            more = ", ..." if len(residual) > 8 else ""
+            hint = "; ".join(f"{a.name} is not residual: {a.reason}" for a in matched)
+            if not hint:
+                names = ", ".join(a.name for a in residual[:8]) or "none"
+                hint = f"Available: {names}{', ...' if len(residual) > 8 else ''}"
             raise ValueError(
-                f"`where` selects no residual addition of {model_name} by {pattern!r}. "
-                f"{reasons or f'They are: {names}{more}'}. Received: where={where!r}"
+                f"`where` matches no residual addition of {model_name} with "
+                f"{pattern!r}. {hint}. Received: where={where!r}"
             )
         chosen += [a for a in usable if a not in chosen]
     return chosen
@@ -108,16 +121,16 @@ def _matches(addition, pattern):
 
 
 def _from_config(operation):
-    """A new layer or operation with the arguments of another."""
-    # A lambda that is already in this process is as safe as before.
+    """Returns a new layer or operation with the same arguments."""
+    # The lambda is in this process already, so that copying it adds no risk.
     options = {"safe_mode": False} if isinstance(operation, keras.layers.Lambda) else {}
     try:
         return type(operation).from_config(operation.get_config(), **options)
     except (NotImplementedError, TypeError, ValueError) as error:
         raise ValueError(
             f"{type(operation).__name__} {operation.name!r} cannot be copied: its "
-            "get_config must give all arguments of its __init__, which must pass "
-            f"**kwargs on. Keras says: {str(error).strip().splitlines()[-1]}"
+            "get_config must return all arguments of __init__, and __init__ must "
+            f"accept **kwargs. Keras' error: {str(error).strip().splitlines()[-1]}"
         ) from error
 
 
@@ -126,32 +139,33 @@ def _dtype(operation):
 
 
 class _Copier:
-    """Copies models, with some additions replaced; what is shared stays shared.
+    """Copies models and replaces some additions; shared layers stay shared.
 
     Args:
         chosen: ids of the additions to replace.
-        shortcuts: id of a call of an addition: which of its inputs is the shortcut.
-        make: function of a name and a dtype that gives the layer in its stead.
+        shortcuts: dict from the id of an addition's call to the index of its shortcut
+            among the inputs.
+        make_layer: function (name, dtype) that returns the replacement.
     """
 
-    def __init__(self, chosen, shortcuts, make):
+    def __init__(self, chosen, shortcuts, make_layer):
         self._chosen = chosen
         self._shortcuts = shortcuts
-        self._make = make
+        self._make_layer = make_layer
         self._copies = {}
         self._pairs = []
 
     def copy(self, operation):
-        """The copy of a model, layer or operation."""
+        """Returns the copy of a model, layer or operation."""
         if id(operation) not in self._copies:
             self._copies[id(operation)] = self._new(operation)
         return self._copies[id(operation)]
 
     def copy_weights(self):
-        """Gives the copies the originals' weights, statistics and vocabularies."""
+        """Copies weights, statistics and vocabularies to the new layers."""
         for old, new in self._pairs:
-            parts = zip(old._flatten_layers(), new._flatten_layers(), strict=True)
-            for source, target in parts:
+            sublayers = zip(old._flatten_layers(), new._flatten_layers(), strict=True)
+            for source, target in sublayers:
                 weights = {}
                 source.save_own_variables(weights)
                 target.load_own_variables(weights)
@@ -162,9 +176,9 @@ class _Copier:
 
     def _new(self, operation):
         if id(operation) in self._chosen:
-            layer = isinstance(operation, keras.layers.Layer)
-            dtype = operation.dtype_policy if layer else _dtype(operation)
-            return self._make(name=operation.name, dtype=dtype)
+            is_layer = isinstance(operation, keras.layers.Layer)
+            dtype = operation.dtype_policy if is_layer else _dtype(operation)
+            return self._make_layer(name=operation.name, dtype=dtype)
         if isinstance(operation, keras.Function):
             return self._model(operation)
         if isinstance(operation, keras.Sequential):

@@ -1,14 +1,18 @@
 """The calls that a functional model consists of."""
 
+from typing import Any
 
-def graph_calls(model):
-    """The calls that make up a functional model, each after those it depends on.
+import keras
+
+
+def graph_calls(model: keras.Model) -> list[Any]:
+    """Returns the calls of a functional model in topological order.
 
     Args:
         model: functional or built Sequential model.
 
     Returns:
-        List of Keras' nodes, inputs included.
+        List of Keras nodes, including the inputs.
     """
     order, placed = [], set()
     pending = [node_of(tensor) for tensor in reversed(model.outputs)]
@@ -25,7 +29,7 @@ def graph_calls(model):
     return order
 
 
-def node_of(tensor):
-    """The call that returned a symbolic tensor."""
+def node_of(tensor: keras.KerasTensor) -> Any:
+    """Returns the Keras node of the call that produced a symbolic tensor."""
     operation, index, _ = tensor._keras_history
     return operation._inbound_nodes[index]

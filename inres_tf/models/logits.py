@@ -1,8 +1,11 @@
-"""The logits of a classifier, whatever it ends in.
+"""The logits of a classifier, whether it ends in logits or in a softmax.
 
-A loss or an attack on softmax outputs taken for logits sees gradients an order of
-magnitude too small, and on saturated ones none at all.
+A loss or an attack that mistakes softmax outputs for logits sees gradients an order of
+magnitude too small, and none at all once the softmax saturates.
 """
+
+from collections.abc import Callable
+from typing import Any
 
 import keras
 
@@ -14,26 +17,37 @@ _POOLING = (
 )
 
 
-def logits_fn(model, computing=None):
-    """A function from the model's inputs to its logits, sharing its variables.
+def logits_fn(
+    model: keras.Model,
+    computing: Callable[[keras.Model], Callable[..., Any]] | None = None,
+) -> Callable[..., Any]:
+    """Returns a function from a model's inputs to its logits.
 
     Args:
-        model: functional or Sequential Keras model whose one output is given by a
-            layer with a softmax (it is taken off) or without an activation.
-        computing: function from a model to one `(inputs, training=False) -> outputs`
-            that computes it in another way; None: as it is.
+        model: functional or Sequential Keras model with one output, whose last layer
+            has a softmax (which is removed) or no activation.
+        computing: function from a model to a function
+            `(inputs, training=False) -> outputs` that computes it in another way; None
+            to call the model itself.
 
     Returns:
-        Function `(inputs, training=False) -> logits`.
+        Function `(inputs, training=False) -> logits` that shares the model's variables.
 
     Raises:
-        ValueError: if the logits cannot be found: a subclassed model, several outputs,
-            or a last layer that is neither a softmax nor linear.
+        ValueError: if the logits cannot be found: the model is subclassed, has several
+            outputs, or its last layer is neither a softmax nor linear.
+
+    Example:
+        >>> import numpy as np
+        >>> model = zoo.InResNet8(input_shape=(8, 8, 1), classes=3)
+        >>> logits = inres_tf.models.logits_fn(model)
+        >>> tuple(logits(np.zeros((2, 8, 8, 1))).shape)
+        (2, 3)
     """
     computing = computing or (lambda model: model)
     last, features = _last_layer(model)
     if isinstance(last, keras.Model):
-        trunk = computing(_upto(model, features))
+        trunk = computing(_submodel(model, features))
         inner = logits_fn(last, computing)
         return lambda inputs, training=False: inner(
             trunk(inputs, training=training), training=training
@@ -42,7 +56,7 @@ def logits_fn(model, computing=None):
     if activation == "linear":
         whole = computing(model)
         return lambda inputs, training=False: whole(inputs, training=training)
-    trunk = computing(_upto(model, features))
+    trunk = computing(_submodel(model, features))
     if isinstance(last, keras.layers.Softmax):
         return lambda inputs, training=False: trunk(inputs, training=training)
     linear = type(last).from_config(
@@ -61,74 +75,78 @@ def logits_fn(model, computing=None):
     return logits
 
 
-def check_classifier(model) -> None:
-    """Checks that a model takes one batch of images and gives scores of classes.
+def check_classifier(model: keras.Model) -> None:
+    """Checks that a model maps one batch of images to scores of classes.
 
     Args:
         model: any Keras model.
 
     Raises:
-        ValueError: if its logits cannot be found, it has several inputs, does not take
-            (batch, height, width, channels), or does not give (batch, classes) with at
-            least two classes.
+        ValueError: if its logits cannot be found, it has several inputs, its input is
+            not (batch, height, width, channels), or its output is not (batch, classes)
+            with at least two classes.
+
+    Example:
+        >>> model = zoo.InResNet8(input_shape=(8, 8, 1))
+        >>> inres_tf.models.check_classifier(model)
     """
     logits_fn(model)
-    takes = [tuple(tensor.shape) for tensor in model.inputs]
-    gives = tuple(model.outputs[0].shape)
-    if len(takes) != 1 or len(takes[0]) != 4:
+    inputs = [tuple(tensor.shape) for tensor in model.inputs]
+    outputs = tuple(model.outputs[0].shape)
+    if len(inputs) != 1 or len(inputs[0]) != 4:
         raise ValueError(
-            f"{_name(model)} is no classifier of images: it takes {takes}, not (batch, "
-            "height, width, channels)."
+            f"{_name(model)} is not an image classifier: expected one input of shape "
+            f"(batch, height, width, channels). Received: {inputs}"
         )
-    if len(gives) != 2 or gives[1] is None or gives[1] < 2:
+    if len(outputs) != 2 or outputs[1] is None or outputs[1] < 2:
         raise ValueError(
-            f"{_name(model)} is no classifier of images: it gives {gives}, not (batch, "
-            "classes) with at least two classes."
+            f"{_name(model)} is not an image classifier: expected outputs of shape "
+            f"(batch, classes) with at least two classes. Received: {outputs}"
         )
 
 
 def _last_layer(model):
-    """The layer that gives the model's only output, and the tensor it takes."""
+    """Returns the layer of the model's only output, and that layer's input tensor."""
     try:
         built = bool(model.outputs)
     except (AttributeError, ValueError):
         built = False
     if not built:
         raise ValueError(
-            f"The logits of {_name(model)} cannot be found: it is no functional or "
-            "built Sequential Keras model. Give a functional model that ends in logits "
+            f"The logits of {_name(model)} cannot be found: it is not a functional or "
+            "built Sequential Keras model. Pass a functional model that ends in logits "
             "or in a softmax."
         )
     if len(model.outputs) != 1:
         raise ValueError(
             f"The logits of {_name(model)} cannot be found: it has "
-            f"{len(model.outputs)} outputs, and a classifier has one."
+            f"{len(model.outputs)} outputs, but a classifier has one."
         )
     layer, node, _ = model.outputs[0]._keras_history
     return layer, layer._inbound_nodes[node].input_tensors[0]
 
 
-def _upto(model, tensor):
-    """The part of a model up to a tensor in it."""
+def _submodel(model, tensor):
+    """Returns the part of a model up to one of its tensors."""
     inputs = model.inputs if len(model.inputs) > 1 else model.inputs[0]
     return keras.Model(inputs, tensor)
 
 
 def _activation(model, layer) -> str:
-    """`"softmax"` or `"linear"`, what a layer that can give scores ends in."""
+    """Returns `"softmax"` or `"linear"`, the activation of a model's last layer."""
     if isinstance(layer, keras.layers.Softmax):
         return "softmax"
     if isinstance(layer, _POOLING):
         return "linear"
-    reason = f"{type(layer).__name__} {getattr(layer, 'name', '')!r}"
+    description = f"{type(layer).__name__} {getattr(layer, 'name', '')!r}"
     if isinstance(layer, _HEADS):
         activation = keras.activations.serialize(layer.activation)
         if activation in ("softmax", "linear"):
             return activation
-        reason += f" with activation {activation!r}"
+        description += f" with activation {activation!r}"
     raise ValueError(
-        f"The logits of {_name(model)} cannot be found: it ends in {reason}. It must "
-        "end in a softmax or in a layer without an activation."
+        f"The logits of {_name(model)} cannot be found: it ends in {description}. It "
+        "must end in a softmax or in a layer without activation."
     )
 
 

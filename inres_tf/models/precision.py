@@ -3,10 +3,24 @@
 import keras
 
 
-def in_float32(model):
-    """The model, or a float32 copy of one that computes in lower precision.
+def in_float32(model: keras.Model) -> keras.Model:
+    """Returns a model that computes in float32.
 
-    Half precision gives confident networks input gradients of exactly zero.
+    In half precision, the input gradients of a confident network underflow to zero.
+
+    Args:
+        model: functional or Sequential Keras model.
+
+    Returns:
+        The model itself if it computes in float32, and otherwise a float32 copy.
+
+    Example:
+        >>> import keras
+        >>> inputs = keras.Input((4,))
+        >>> half = keras.layers.Dense(2, dtype="mixed_bfloat16")(inputs)
+        >>> model = inres_tf.models.in_float32(keras.Model(inputs, half))
+        >>> model.layers[-1].compute_dtype
+        'float32'
     """
     if all(
         layer.compute_dtype == "float32"
@@ -20,7 +34,7 @@ def in_float32(model):
 
 
 def _with_policy(config, policy):
-    """A model's configuration with every dtype policy in it replaced by another."""
+    """Replaces every dtype policy in a model's configuration."""
     if isinstance(config, dict):
         return {
             key: policy

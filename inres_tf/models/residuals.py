@@ -1,6 +1,7 @@
 """Finding the residual additions of a functional model."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 
@@ -15,9 +16,9 @@ class Addition:
     Attributes:
         name: name of the layer or operation; within a nested model `"nested/name"`.
         operation: the layer or operation.
-        shortcut: which of its inputs is the shortcut, 0 or 1, at each of its calls;
-            empty if it is no residual addition.
-        reason: why it is none; None if it is one.
+        shortcut: index of the shortcut among the inputs, 0 or 1, for each of its calls;
+            empty if the addition is not residual.
+        reason: why the addition is not residual; None if it is.
     """
 
     name: str
@@ -26,70 +27,94 @@ class Addition:
     reason: str | None = None
 
 
-def additions(model) -> list[Addition]:
-    """The additions of a model, residual or not, in the order of its graph.
+def additions(model: keras.Model) -> list[Addition]:
+    """Lists the additions of a model, residual or not, in graph order.
 
-    Additions are `keras.layers.Add`, `+`, `keras.ops.add` and `DampedAdd("none")`. One
-    of two tensors of the same shape is residual if one of them, the shortcut, is
+    Additions are `keras.layers.Add`, `+`, `keras.ops.add` and `DampedAdd("none")`. An
+    addition of two tensors of the same shape is residual if one of them, the shortcut,
 
-    - what the other one is computed from,
-    - or computed from the same tensor as the other one without a layer with a kernel,
-    - or with one such layer, a projection, where the other one has more in its way.
+    - is what the other one is computed from,
+    - or is computed from the same tensor as the other one, without a layer with a
+      kernel,
+    - or with one such layer, a projection, while the other one passes through more.
 
-    So a long skip with a projection, such as a lateral of a feature pyramid, counts as
-    residual too: `damp` leaves it out by its `where`.
+    So a long skip connection with a projection, such as a lateral one in a feature
+    pyramid, counts as residual too; exclude it with the argument `where` of `damp`.
 
     Args:
-        model: functional or Sequential Keras model; nested ones are searched as well,
-            but not models within layers such as `TimeDistributed`.
+        model: functional or Sequential Keras model, including nested ones, but not
+            models within layers such as `TimeDistributed`.
+
+    Returns:
+        One `Addition` per layer or operation.
 
     Raises:
-        ValueError: if the model is subclassed: Keras does not know its graph.
+        ValueError: if the model is subclassed, since Keras does not know its graph.
+
+    Example:
+        >>> import keras
+        >>> inputs = keras.Input((4,))
+        >>> branch = keras.layers.Dense(4)(inputs)
+        >>> outputs = keras.layers.Add(name="merge")([branch, inputs])
+        >>> (merge,) = inres_tf.additions(keras.Model(inputs, outputs))
+        >>> merge.name, merge.shortcut
+        ('merge', (1,))
     """
     check_functional(model)
     return scan(model)[0]
 
 
-def check_functional(model):
+def check_functional(model: keras.Model) -> None:
     """Raises ValueError for a subclassed model, whose graph Keras does not know."""
-    graph = isinstance(model, (keras.Function, keras.Sequential))
-    if not graph or not isinstance(model, keras.Model):
+    has_graph = isinstance(model, (keras.Function, keras.Sequential))
+    if not has_graph or not isinstance(model, keras.Model):
         kind = type(model).__name__
         raise ValueError(
             f"{getattr(model, 'name', kind)!r} is a subclassed model, whose graph "
             "Keras does not know: only functional models can be damped. Build it with "
-            "keras.Model(inputs, outputs), or put inres_tf.layers.DampedAdd where its "
-            f"`call` adds. Received: {kind}"
+            "keras.Model(inputs, outputs), or use inres_tf.layers.DampedAdd for the "
+            f"additions in its `call`. Received: {kind}"
         )
 
 
-def scan(model):
-    """(the additions of a model and those in it, the shortcut by the call's id).
+def scan(model: keras.Model) -> tuple[list[Addition], dict[int, int]]:
+    """Finds the additions of a model and of the models nested in it.
 
-    An addition that is called several times, in whatever models, is residual if it is
-    so at every call: it has one λ.
+    An addition that is called several times, even in different models, has one λ. It is
+    residual if it is residual at every call.
+
+    Args:
+        model: functional or Sequential Keras model.
+
+    Returns:
+        (additions, dict from the id of a residual addition's call to the index of its
+        shortcut).
     """
-    names, verdicts = {}, {}
+    names: dict[Any, str] = {}
+    verdicts: dict[Any, dict[int, tuple[int | None, str | None]]] = {}
     _judge_model(model, "", names, verdicts)
-    found, shortcuts = [], {}
+    result: list[Addition] = []
+    shortcuts: dict[int, int] = {}
     for operation, calls in verdicts.items():
         reason = next((r for _, r in calls.values() if r), None)
-        indices = {} if reason else {node: i for node, (i, _) in calls.items()}
+        indices = {call: i for call, (i, _) in calls.items() if i is not None}
+        if reason:
+            indices = {}
         shortcuts |= indices
-        found.append(
+        result.append(
             Addition(names[operation], operation, tuple(indices.values()), reason)
         )
-    return found, shortcuts
+    return result, shortcuts
 
 
 def _judge_model(model, prefix, names, verdicts):
-    """Adds the verdicts on a model's additions, then on those of the models in it.
+    """Judges the additions of a model, then those of the models nested in it.
 
     Args:
         model: functional or Sequential model.
         prefix: path of the model.
-        names: operation or model: path; what is in it is done.
-        verdicts: addition: {id of the call: verdict}.
+        names: dict from each operation or model visited so far to its path.
+        verdicts: dict from addition to {id of the call: verdict}, which is extended.
     """
     judged = {}
     if isinstance(model, keras.Sequential):
@@ -99,12 +124,12 @@ def _judge_model(model, prefix, names, verdicts):
         judged = _judge(nodes)
         calls = [(node.operation, id(node)) for node in nodes]
     for operation, call in calls:
-        first = operation not in names
-        if first:
+        is_new = operation not in names
+        if is_new:
             names[operation] = prefix + operation.name
         if call in judged:
             verdicts.setdefault(operation, {})[call] = judged[call]
-        elif first and isinstance(operation, (keras.Function, keras.Sequential)):
+        elif is_new and isinstance(operation, (keras.Function, keras.Sequential)):
             _judge_model(operation, f"{names[operation]}/", names, verdicts)
 
 
@@ -119,12 +144,12 @@ def _is_addition(node):
 
 
 def _judge(nodes):
-    """By the call's id: an addition's (shortcut, or None, and why there is none).
+    """Maps the id of each addition's call to its (shortcut, None) or (None, reason).
 
-    Sets of ancestors are the bits of an integer, a bit for each call.
+    Sets of ancestors are integers with one bit per call.
     """
-    place = {id(node): i for i, node in enumerate(nodes)}
-    parents = [[place[id(p)] for p in node.parent_nodes] for node in nodes]
+    index_of = {id(node): i for i, node in enumerate(nodes)}
+    parents = [[index_of[id(p)] for p in node.parent_nodes] for node in nodes]
     kernels = [_kernels(node.operation) for node in nodes]
     ancestors, verdicts = [], {}
     for i, node in enumerate(nodes):
@@ -133,20 +158,20 @@ def _judge(nodes):
             bits |= ancestors[parent]
         ancestors.append(bits)
         if _is_addition(node):
-            reason = _refusal(node)
+            reason = _why_not_residual(node)
             if reason:
                 verdict = None, reason
             elif isinstance(node.operation, DampedAdd):
                 verdict = 0, None
             else:
-                ends = [place[id(node_of(tensor))] for tensor in node.input_tensors]
-                verdict = _shortcut(ends, ancestors, parents, kernels)
+                producers = [index_of[id(node_of(x))] for x in node.input_tensors]
+                verdict = _shortcut(producers, ancestors, parents, kernels)
             verdicts[id(node)] = verdict
     return verdicts
 
 
-def _refusal(node):
-    """Why an addition is no residual one whatever its inputs come from, or None."""
+def _why_not_residual(node):
+    """Returns why a call is not residual, judged by its own inputs, or None."""
     operation, tensors = node.operation, node.input_tensors
     if (
         isinstance(operation, keras.layers.Add)
@@ -166,54 +191,54 @@ def _refusal(node):
     return None
 
 
-def _shortcut(ends, ancestors, parents, kernels):
-    """(index of the shortcut, None), or (None, why there is none).
+def _shortcut(producers, ancestors, parents, kernels):
+    """Returns (index of the shortcut, None), or (None, why there is none).
 
     Args:
-        ends: the calls that give the two inputs.
-        ancestors: of each call, its own bit and those it depends on.
-        parents: of each call, those it takes.
-        kernels: of each call, its layers with kernels.
+        producers: indices of the calls that produce the two inputs.
+        ancestors: for each call, the bits of itself and of all its ancestors.
+        parents: for each call, the indices of its parents.
+        kernels: for each call, its number of layers with kernels.
     """
-    first, second = (ancestors[end] for end in ends)
-    own = [first & ~second, second & ~first]
+    first, second = (ancestors[producer] for producer in producers)
+    exclusive = [first & ~second, second & ~first]
     for i in (0, 1):
-        if not own[i]:
+        if not exclusive[i]:
             return i, None
     if not first & second:
         return None, "its inputs have nothing in common"
-    passed = [
-        _fewest(end, bits, first & second, parents, kernels)
-        for end, bits in zip(ends, own)
+    counts = [
+        _fewest_kernels(producer, bits, first & second, parents, kernels)
+        for producer, bits in zip(producers, exclusive)
     ]
-    if passed[0] == passed[1] or min(passed) > 1:
-        a, b = passed
+    if counts[0] == counts[1] or min(counts) > 1:
         return (
             None,
-            f"its inputs are parallel branches of {a} and {b} layers with kernels",
+            f"its inputs are parallel branches of {counts[0]} and {counts[1]} layers "
+            "with kernels",
         )
-    return passed.index(min(passed)), None
+    return counts.index(min(counts)), None
 
 
-def _fewest(end, own, common, parents, kernels):
-    """The fewest layers with kernels on a way from what is common to `end`."""
+def _fewest_kernels(producer, exclusive, common, parents, kernels):
+    """Returns the fewest layers with kernels on a path from `common` to `producer`."""
     fewest = {}
-    for i in range(end + 1):
-        if own >> i & 1:
+    for i in range(producer + 1):
+        if exclusive >> i & 1:
             before = [
                 0 if common >> parent & 1 else fewest[parent] for parent in parents[i]
             ]
             fewest[i] = kernels[i] + min(before, default=float("inf"))
-    return fewest[end]
+    return fewest[producer]
 
 
 def _kernels(operation):
-    """How many layers with a kernel a layer consists of."""
+    """Counts the layers with a kernel that a layer consists of."""
     if not isinstance(operation, keras.layers.Layer):
         return 0
-    parts = list(operation._flatten_layers(include_self=False)) or [operation]
+    sublayers = list(operation._flatten_layers(include_self=False)) or [operation]
     return sum(
-        any(len(weight.shape) > 1 for weight in part.weights)
-        for part in parts
-        if part is operation or not list(part._flatten_layers(include_self=False))
+        any(len(weight.shape) > 1 for weight in layer.weights)
+        for layer in sublayers
+        if layer is operation or not list(layer._flatten_layers(include_self=False))
     )

@@ -1,4 +1,4 @@
-"""From result files to statistics, comparisons, tables, plots and reports."""
+"""Comparisons, tables, plots and reports of the results of evaluations."""
 
 import lazy_loader
 

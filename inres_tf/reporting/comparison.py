@@ -1,9 +1,10 @@
-"""Comparison of results: which belong together, their intervals, their differences."""
+"""Comparison of results: grouping, confidence intervals, differences with tests."""
 
 import collections
 import dataclasses
 import functools
 import statistics
+from collections.abc import Iterable
 
 from inres_tf.errors import UserError
 from inres_tf.reporting.measurements import CLEAN, Column, EvaluatedRun
@@ -11,18 +12,18 @@ from inres_tf.reporting.statistics import holm, mcnemar, wilson
 
 LEVEL = 0.95
 _GROUPS = ("clean", "mCA", "mCE", "worst", "corruption", "attack", "severity")
-# What results must share to stand in one table.
+# What results must have in common to be compared.
 _SHARED = ("dataset", "protocol", "num_examples", "fingerprint")
 
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """One model's accuracy of one column.
+    """One model's accuracy in one column.
 
     Attributes:
-        accuracies: one a seed, in [0, 1].
-        low: lower end of Wilson's 95% interval; of several seeds mean − s.d.
-        high: likewise the upper end.
+        accuracies: accuracies in [0, 1], one per seed.
+        low: lower end of Wilson's 95% interval; of several seeds, mean − s.d.
+        high: upper end of Wilson's 95% interval; of several seeds, mean + s.d.
     """
 
     accuracies: tuple[float, ...]
@@ -37,16 +38,17 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """A model's accuracy beside the baseline's on the same images.
+    """Difference of a model's accuracy from the baseline's on the same images.
 
     Attributes:
-        model: its name.
+        model: name of the model.
         column: what was measured.
-        points: its accuracy less the baseline's, in [-1, 1].
-        better: images on which more of its answers are right; None without a test.
-        worse: images on which more of the baseline's are.
-        p: of the exact McNemar test.
-        adjusted: Holm's, over all tests of the comparison.
+        points: its accuracy minus the baseline's, in [-1, 1].
+        better: number of images on which it has more correct answers than the baseline;
+            None without a test.
+        worse: number of images on which it has fewer; None without a test.
+        p: p value of the exact McNemar test; None without a test.
+        adjusted: p value adjusted by Holm's method for all tests of the comparison.
     """
 
     model: str
@@ -60,12 +62,12 @@ class Difference:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Comparison:
-    """Models that were evaluated on the same images in the same way.
+    """Models evaluated on the same images with the same protocol.
 
     Attributes:
-        models: the runs of each by its name, one a seed of its training.
-        baseline: the name of the one that the others are compared with.
-        notes: what a reader must know, a sentence each.
+        models: the runs of each model, by its name; one run per seed of its training.
+        baseline: name of the model that the others are compared with.
+        notes: remarks for the reader, one sentence each.
     """
 
     models: dict[str, list[EvaluatedRun]]
@@ -74,12 +76,12 @@ class Comparison:
 
     @property
     def runs(self) -> list[EvaluatedRun]:
-        """All runs."""
+        """The runs of all models."""
         return [run for runs in self.models.values() for run in runs]
 
     @property
     def title(self) -> str:
-        """Data, number of images and protocol."""
+        """Data set, number of images and protocol."""
         first = self.runs[0].result
         return (
             f"{first['dataset']}, {first['num_examples']} images, "
@@ -88,88 +90,97 @@ class Comparison:
 
     @functools.cached_property
     def columns(self) -> list[Column]:
-        """Every column of any model: by group, curve and strength."""
-        found = dict.fromkeys(c for run in self.runs for c in run.accuracies)
-        curves = list(dict.fromkeys(column.curve for column in found))
+        """The columns of all models, sorted by group, curve and strength."""
+        columns = dict.fromkeys(c for run in self.runs for c in run.accuracies)
+        curves = list(dict.fromkeys(column.curve for column in columns))
         return sorted(
-            found,
+            columns,
             key=lambda c: (_GROUPS.index(c.group), curves.index(c.curve), c.strength),
         )
 
-    def label(self, column) -> str:
-        """A column's heading, with its settings where others have the same."""
+    def label(self, column: Column) -> str:
+        """Heading of a column, with its settings if other columns share the heading."""
         same = [c for c in self.columns if _named(c) == _named(column)]
         alone = len(same) == 1
         return column.heading if alone else f"{column.heading} ({column.settings})"
 
-    def cell(self, model: str, column) -> Cell | None:
-        """A model's accuracy, or None if not each of its seeds has it."""
+    def cell(self, model: str, column: Column) -> Cell | None:
+        """Accuracy of a model, or None unless all of its seeds have the column."""
         runs = self.models[model]
         if not all(column in run.accuracies for run in runs):
             return None
-        found = tuple(run.accuracies[column] for run in runs)
-        mean = statistics.fmean(found)
-        if len(found) > 1:
-            deviation = statistics.stdev(found)
-            return Cell(found, mean - deviation, mean + deviation)
+        accuracies = tuple(run.accuracies[column] for run in runs)
+        mean = statistics.fmean(accuracies)
+        if len(accuracies) > 1:
+            deviation = statistics.stdev(accuracies)
+            return Cell(accuracies, mean - deviation, mean + deviation)
         if column.group == "mCE":
-            return Cell(found, mean, mean)
+            return Cell(accuracies, mean, mean)
         number = runs[0].result["num_examples"]
-        return Cell(found, *wilson(mean * number, number, LEVEL))
+        return Cell(accuracies, *wilson(mean * number, number, LEVEL))
 
     def curves(self, group: str) -> dict[str, dict[str, dict[float, Cell]]]:
-        """Cells of a group by strength, by model, by curve; with clean at strength 0.
+        """Cells of a group by title of the curve, by model and by strength.
 
-        A curve of which models have points with other settings is there for each.
+        Strength 0 is clean. Models evaluated with different settings have separate
+        curves, whose titles include the settings.
         """
-        settings, found = {}, {}
+        settings: dict[str, dict[float, str]] = {}
+        curves: dict[str, dict[str, dict[float, Cell]]] = {}
         for model in self.models:
-            points = {}
+            points: dict[str, dict[float, tuple[Column, Cell]]] = {}
             for column in self.columns:
-                if column.group == group and self.cell(model, column):
-                    points.setdefault(column.curve, {})[column.strength] = column
-            for title, columns in points.items():
-                mine = {s: c.settings for s, c in columns.items()}
+                cell = self.cell(model, column)
+                if column.group == group and cell:
+                    points.setdefault(column.curve, {})[column.strength] = column, cell
+            clean = self.cell(model, CLEAN)
+            start = {0.0: clean} if clean else {}
+            for title, by_strength in points.items():
+                own = {s: column.settings for s, (column, _) in by_strength.items()}
                 known = settings.get(title, {})
-                if any(known.get(s, theirs) != theirs for s, theirs in mine.items()):
-                    title = f"{title} ({_described(mine)})"
-                settings.setdefault(title, {}).update(mine)
-                cells = {s: self.cell(model, c) for s, c in columns.items()}
-                clean = {0.0: self.cell(model, CLEAN)}
-                found.setdefault(title, {})[model] = clean | cells
-        return found
+                if any(known.get(s, text) != text for s, text in own.items()):
+                    title = f"{title} ({_described(own)})"
+                settings.setdefault(title, {}).update(own)
+                cells = {s: cell for s, (_, cell) in by_strength.items()}
+                curves.setdefault(title, {})[model] = start | cells
+        return curves
 
     @functools.cached_property
     def differences(self) -> list[Difference]:
-        """Every model's differences from the baseline, with Holm over all tests."""
-        found = []
+        """Differences of all models from the baseline, with adjusted p values."""
+        differences = []
         for model in self.models:
             for column in self.columns if model != self.baseline else ():
-                mine, theirs = (self.cell(m, column) for m in (model, self.baseline))
-                if column.group in ("severity", "mCE") or not mine or not theirs:
+                cell, base = (self.cell(m, column) for m in (model, self.baseline))
+                if column.group in ("severity", "mCE") or not cell or not base:
                     continue
+                points = cell.mean - base.mean
                 test = self._test(model, column)
-                found.append(Difference(model, column, mine.mean - theirs.mean, *test))
-        tested = [i for i, row in enumerate(found) if row.p is not None]
-        for i, adjusted in zip(tested, holm([found[i].p for i in tested])):
-            found[i] = dataclasses.replace(found[i], adjusted=adjusted)
-        return found
+                differences.append(Difference(model, column, points, *test))
+        tested = [(i, d.p) for i, d in enumerate(differences) if d.p is not None]
+        for (i, _), adjusted in zip(tested, holm([p for _, p in tested])):
+            differences[i] = dataclasses.replace(differences[i], adjusted=adjusted)
+        return differences
 
     def _test(self, model, column) -> tuple:
-        """McNemar's test against the baseline; nothing where it cannot be made."""
-        both = self.models[model], self.models[self.baseline]
-        runs = [run for of_model in both for run in of_model]
-        known = {run.result.get("fingerprint") for run in runs}
-        # More seeds would be favoured: their answers are seldom all right or all wrong.
-        if None in known or len(known) > 1 or len(both[0]) != len(both[1]):
+        """McNemar's test against the baseline; empty if it does not apply."""
+        ours, base = self.models[model], self.models[self.baseline]
+        runs = [*ours, *base]
+        fingerprints = {run.result.get("fingerprint") for run in runs}
+        # Unequal numbers of seeds would bias the test: several answers are less often
+        # all correct or all wrong.
+        if None in fingerprints or len(fingerprints) > 1 or len(ours) != len(base):
             return ()
         if not all(column in run.right for run in runs):
             return ()
-        return mcnemar(*(sum(run.right[column] for run in of) for of in both))
+        return mcnemar(
+            sum(run.right[column] for run in ours),
+            sum(run.right[column] for run in base),
+        )
 
     @property
     def raised(self) -> list[str]:
-        """The checks of evaluations that were raised, by model."""
+        """Messages of the evaluations' checks that raised a warning, with the model."""
         return [
             f"{name}{_of_seed(run)}: {check['name']}: {check['message']}"
             for name, runs in self.models.items()
@@ -179,7 +190,7 @@ class Comparison:
         ]
 
     def as_json(self) -> dict:
-        """All numbers, for JSON."""
+        """All numbers of the comparison, ready for JSON."""
         models = {}
         for name, runs in self.models.items():
             cells = [(column, self.cell(name, column)) for column in self.columns]
@@ -208,7 +219,7 @@ def _named(column):
 
 
 def _described(settings) -> str:
-    """Settings by strength in a few words."""
+    """Settings by strength, in short."""
     if len(set(settings.values())) == 1:
         return next(iter(settings.values()))
     return ", ".join(f"{strength:g}: {text}" for strength, text in settings.items())
@@ -219,99 +230,121 @@ def _of_seed(run) -> str:
 
 
 def _numbers(cell, column) -> dict:
-    """A cell for JSON: its interval or, of several seeds, their deviation."""
-    found = {"mean": cell.mean, "by_seed": list(cell.accuracies)}
+    """A cell for JSON, with its interval or the standard deviation over seeds."""
+    numbers = {"mean": cell.mean, "by_seed": list(cell.accuracies)}
     if len(cell.accuracies) > 1:
-        return found | {"standard_deviation": statistics.stdev(cell.accuracies)}
-    return (
-        found if column.group == "mCE" else found | {"low": cell.low, "high": cell.high}
-    )
+        return numbers | {"standard_deviation": statistics.stdev(cell.accuracies)}
+    if column.group == "mCE":
+        return numbers
+    return numbers | {"low": cell.low, "high": cell.high}
 
 
-def compare(runs, baseline=None, allow_different=False) -> list[Comparison]:
-    """Puts runs together that may be compared.
+def compare(
+    runs: Iterable[EvaluatedRun],
+    baseline: str | None = None,
+    allow_different: bool = False,
+) -> list[Comparison]:
+    """Groups runs that may be compared.
 
-    Runs of one name are seeds of one model if their trainings are known to differ in
-    the seed alone; if not, each stands for itself, called by its file too.
+    Runs with the same name are seeds of one model if their trainings are known to
+    differ only in the seed. Otherwise each is a model of its own, named after its file
+    as well.
 
     Args:
-        runs: as `gathering.gather` gives them.
-        baseline: name of the model that the others are compared with; the first one by
-            default, and wherever there is none of that name.
-        allow_different: whether runs of other images or protocols, in place of an
-            error, have a comparison of their own.
+        runs: the runs, as `read_measurements` returns them.
+        baseline: name of the model that the others are compared with. By default, and
+            in comparisons without that model, the first one.
+        allow_different: whether runs on different images or with different protocols
+            are put into separate comparisons, instead of raising an error.
 
     Returns:
-        The comparisons, one unless `allow_different`.
+        The comparisons; exactly one unless `allow_different`.
 
     Raises:
-        UserError: if the runs are of other images or protocols, naming two of them and
-            the difference, or there is no such baseline.
+        UserError: if runs were evaluated on different images or with different
+            protocols, naming two of them and the difference, or if no model is called
+            `baseline`.
+
+    Example:
+        >>> import json, pathlib
+        >>> from inres_tf import reporting
+        >>> for model, accuracy in (("resnet20", 0.91), ("in_resnet20", 0.90)):
+        ...     result = {"model": model, "dataset": "cifar10", "num_examples": 100,
+        ...               "protocol": "standard", "clean": {"accuracy": accuracy}}
+        ...     _ = pathlib.Path(f"{model}.json").write_text(json.dumps(result))
+        >>> runs = reporting.read_measurements(["resnet20.json", "in_resnet20.json"])
+        >>> (comparison,) = reporting.compare(runs)
+        >>> comparison.title
+        'cifar10, 100 images, standard protocol'
+        >>> [(d.model, round(d.points, 2)) for d in comparison.differences]
+        [('in_resnet20', -0.01)]
     """
     parts: list[list[EvaluatedRun]] = []
     for run in runs:
-        fitting = [part for part in parts if not _unlike(part, run)]
-        if fitting:
-            fitting[0].append(run)
-        elif parts and not allow_different:
-            other, what = _unlike(parts[0], run)
+        conflicts = [_conflict(part, run) for part in parts]
+        if None in conflicts:
+            parts[conflicts.index(None)].append(run)
+        elif conflicts and conflicts[0] and not allow_different:
+            other, difference = conflicts[0]
             raise UserError(
-                f"{other.file} and {run.file} cannot stand in one table: {what}; "
-                "--allow_different gives each its own"
+                f"{other.file} and {run.file} cannot be compared: they differ in "
+                f"{difference}; use --allow_different to report them separately"
             )
         else:
             parts.append([run])
-    found = []
+    comparisons = []
     for part in parts:
         models, notes = _by_model(part)
         chosen = baseline if baseline in models else next(iter(models))
         comparison = Comparison(models, chosen, notes)
         notes += _notes(comparison)
-        found.append(comparison)
-    names = [name for comparison in found for name in comparison.models]
+        comparisons.append(comparison)
+    names = [name for comparison in comparisons for name in comparison.models]
     if baseline and baseline not in names:
-        raise UserError(f"--baseline={baseline} is none of {', '.join(names)}")
-    return found
+        raise UserError(f"--baseline must be one of {', '.join(names)}; got {baseline}")
+    return comparisons
 
 
-def _unlike(part, run) -> tuple[EvaluatedRun, str] | None:
-    """A run of a part that another cannot be compared with, and why; or None."""
+def _conflict(part, run) -> tuple[EvaluatedRun, str] | None:
+    """A run in `part` that `run` cannot be compared with, and why; None if none."""
     for other in part:
         for key in _SHARED:
             first, second = (r.result.get(key) for r in (other, run))
-            # Older files have no fingerprint, which a note says.
+            # Older files have no fingerprint, as a note says.
             if first != second and not (
                 key == "fingerprint" and None in (first, second)
             ):
-                what = "images, by fingerprint" if key == "fingerprint" else key
-                return other, f"{what} {first} and {second}"
+                name = "the images' fingerprint" if key == "fingerprint" else key
+                return other, f"{name} ({first} and {second})"
     return None
 
 
 def _by_model(runs) -> tuple[dict[str, list[EvaluatedRun]], list[str]]:
-    """Runs by the name they have in tables, and notes on those told apart."""
+    """Runs by model, and notes on runs with the same name that are not seeds."""
     by_name = collections.defaultdict(list)
     for run in runs:
         by_name[run.name].append(run)
     models, notes = {}, []
     for name, same in by_name.items():
-        why = _no_seeds(same)
-        if not why:
+        reason = _no_seeds(same)
+        if not reason:
             models[name] = sorted(same, key=lambda run: run.seed or 0)
             continue
-        notes.append(f"The results of {name} are not taken for seeds of one: {why}.")
+        notes.append(
+            f"The results of {name} are not treated as seeds of one model: {reason}."
+        )
         for run in same:
-            models[_alone(run, same)] = [run]
+            models[_unique_name(run, same)] = [run]
     return models, notes
 
 
 def _no_seeds(same) -> str:
-    """Why runs of one name are not seeds of one model; empty if they are."""
+    """Why runs with the same name are not seeds of one model; empty if they are."""
     seeds = [run.seed for run in same]
     if len(same) == 1:
         return ""
     if None in seeds:
-        return "no config.json of its training lies beside each"
+        return "the config.json of their training is not next to all of them"
     if len(set(seeds)) < len(seeds):
         return f"their seeds are {', '.join(map(str, seeds))}"
     flags = [run.flags for run in same]
@@ -320,44 +353,53 @@ def _no_seeds(same) -> str:
     return f"they were trained with different --{', --'.join(other)}" if other else ""
 
 
-def _alone(run, same) -> str:
-    """The name of a run that shares its model's with others."""
-    for call in (
+def _unique_name(run, same) -> str:
+    """A name that tells a run from others of the same name."""
+    for describe in (
         lambda r: r.file.stem,
         lambda r: r.file.parent.name,
         lambda r: str(r.file),
     ):
-        if len({call(other) for other in same}) == len(same):
+        if len({describe(other) for other in same}) == len(same):
             break
-    return f"{run.name} ({call(run)})"
+    return f"{run.name} ({describe(run)})"
 
 
 def _notes(comparison) -> list[str]:
-    """What keeps a comparison from being complete."""
+    """What limits a comparison, one sentence each."""
     notes = []
-    several = {name: len(runs) for name, runs in comparison.models.items()}
+    seeds = {name: len(runs) for name, runs in comparison.models.items()}
+    missing = {
+        "fingerprint": "its images may differ from those of the others",
+        "correct": "it has no worst case",
+        "checks": "no checks were run",
+    }
+    baseline = comparison.baseline
     for name, runs in comparison.models.items():
-        lost = {
-            "fingerprint": "that its images are those of the others is not known",
-            "correct": "it has no worst case",
-            "checks": "nothing was checked",
-        }
-        lost = [v for k, v in lost.items() if any(k not in run.result for run in runs)]
-        if lost:
-            notes.append(f"{name} comes from an older version: {', '.join(lost)}.")
-        if several[name] != several[comparison.baseline]:
+        effects = [
+            effect
+            for key, effect in missing.items()
+            if any(key not in run.result for run in runs)
+        ]
+        if effects:
             notes.append(
-                f"{name} has {several[name]} seeds and {comparison.baseline} "
-                f"{several[comparison.baseline]}: differences without a test."
+                f"{name} was evaluated by an older version: {', '.join(effects)}."
             )
-        some = [
+        if seeds[name] != seeds[baseline]:
+            notes.append(
+                f"{name} has {seeds[name]} seeds and {baseline} {seeds[baseline]}: "
+                "their differences are not tested."
+            )
+        incomplete = [
             column.heading
             for column in comparison.columns
             if any(column in run.accuracies for run in runs)
             and not comparison.cell(name, column)
         ]
-        if some:
-            notes.append(f"Not all seeds of {name} have {', '.join(some)}: left out.")
+        if incomplete:
+            notes.append(
+                f"Not all seeds of {name} have {', '.join(incomplete)}: left out."
+            )
     clashing = [
         column.heading
         for column in comparison.columns
@@ -365,11 +407,11 @@ def _notes(comparison) -> list[str]:
     ]
     if clashing:
         notes.append(
-            f"Evaluated with different settings, a column for each: "
+            "Evaluated with different settings, in separate columns: "
             f"{', '.join(dict.fromkeys(clashing))}."
         )
-    seeds = {str(run.result.get("seed")) for run in comparison.runs}
-    if len(seeds) > 1:
-        listed = ", ".join(sorted(seeds))
-        notes.append(f"Noise and random starts were drawn from other seeds: {listed}.")
+    evaluation_seeds = {str(run.result.get("seed")) for run in comparison.runs}
+    if len(evaluation_seeds) > 1:
+        listed = ", ".join(sorted(evaluation_seeds))
+        notes.append(f"Noise and random starts were drawn with seeds {listed}.")
     return notes

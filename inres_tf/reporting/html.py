@@ -1,10 +1,13 @@
-"""Reports of comparisons: tables and plots, as markdown, PNGs and one HTML page."""
+"""Reports of comparisons: tables as markdown, plots as PNGs, both as one HTML page."""
 
 import base64
 import functools
 import html
 import io
+import os
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
 from inres_tf import markdown as md
 from inres_tf import plotting
@@ -61,21 +64,22 @@ dt { font-weight: 600; } dd { margin: 0; }
 """
 
 _NOTE = (
-    "A single network's accuracy stands with Wilson's 95% interval, which is about the "
-    "choice of test images; that of several seeds with their standard deviation. Plots "
-    "have the same as bands. Worst: an image counts if it is classified rightly as it "
-    "is and under every attack of that ball, whose ε is in 1/255."
+    "A single network's accuracy is shown with Wilson's 95% confidence interval, which "
+    "reflects the choice of test images; that of several seeds with their standard "
+    "deviation. Plots show the same as bands. Worst: the share of images that are "
+    "classified correctly both unattacked and under every attack within that ball, "
+    "with ε in 1/255."
 )
 _NOTE_ON_DIFFERENCES = (
-    "Points of accuracy more than the baseline; on how many images more, or fewer, of "
-    "the answers are right; p of the exact McNemar test of these two numbers, alone "
-    "and by Holm's method for all tests of the table. The tests are about these "
-    "networks, not about others trained alike."
+    "Points: accuracy minus the baseline's. Better and worse on: number of images with "
+    "more, or fewer, correct answers than the baseline. p: exact McNemar test of these "
+    "two numbers, and adjusted by Holm's method for all tests of the table. The tests "
+    "are about these networks, not about others trained the same way."
 )
 
 
 def write(
-    folder,
+    folder: str | os.PathLike[str],
     stem: str,
     title: str,
     facts: dict[str, str],
@@ -85,21 +89,21 @@ def write(
     """Writes the tables as markdown, the plots as PNGs and `report.html`.
 
     Args:
-        folder: where to.
-        stem: the markdown file's name without suffix.
-        title: the heading.
-        facts: what was run where, by name.
-        comparisons: what `comparison.compare` gives.
-        histories: the rows of `metrics.jsonl` by model, for training curves.
+        folder: folder to write to.
+        stem: name of the markdown file, without suffix.
+        title: heading of the report.
+        facts: facts shown above the tables, by name.
+        comparisons: the comparisons, as `inres_tf.reporting.compare` returns them.
+        histories: rows of `metrics.jsonl` by model, to plot training curves.
 
     Returns:
-        The report's path.
+        Path of the report.
     """
     folder = pathlib.Path(folder)
-    for number, found in enumerate(comparisons, start=1):
-        end = f"_{number}" if len(comparisons) > 1 else ""
-        for name, (_, draw, panels) in _drawings(found).items():
-            plotting.save(draw(panels), folder / f"{name}{end}.png")
+    for number, comparison in enumerate(comparisons, start=1):
+        suffix = f"_{number}" if len(comparisons) > 1 else ""
+        for name, (_, draw, panels) in _drawings(comparison).items():
+            plotting.save(draw(panels), folder / f"{name}{suffix}.png")
     if histories:
         plotting.save(training_curves(histories), folder / "training_curves.png")
     write_text(folder / f"{stem}.md", markdown(title, facts, comparisons))
@@ -109,24 +113,24 @@ def write(
 
 
 def facts_of(comparisons: list[Comparison]) -> dict[str, str]:
-    """What the results say about how they came about, by name."""
-    found = {"data": "; ".join(c.title for c in comparisons)}
+    """Data, machine, versions and code of the results, by name."""
+    facts = {"data": "; ".join(c.title for c in comparisons)}
     values: dict[str, dict[str, list[str]]] = {}
     for comparison in comparisons:
         for model, runs in comparison.models.items():
             for run in runs:
                 versions = run.result.get("versions") or {}
-                said = {
+                recorded = {
                     "machine": run.result.get("processor"),
                     "versions": ", ".join(f"{k} {v}" for k, v in versions.items()),
                     "code": run.result.get("git_revision"),
                 }
-                for key, value in said.items():
+                for key, value in recorded.items():
                     if value:
                         values.setdefault(key, {}).setdefault(value, []).append(model)
     for key, by_value in values.items():
         listed = [f"{v} ({', '.join(dict.fromkeys(m))})" for v, m in by_value.items()]
-        found[key] = "; ".join(by_value if len(by_value) == 1 else listed)
+        facts[key] = "; ".join(by_value if len(by_value) == 1 else listed)
     dead = [
         f"{model} {dead_blocks(rates)} of {len(rates)}"
         for comparison in comparisons
@@ -134,23 +138,23 @@ def facts_of(comparisons: list[Comparison]) -> dict[str, str]:
         if rates
     ]
     if dead:
-        found["damped blocks with λ = 0"] = ", ".join(dead)
-    return found
+        facts["damped blocks with λ = 0"] = ", ".join(dead)
+    return facts
 
 
 def markdown(title: str, facts: dict[str, str], comparisons: list[Comparison]) -> str:
-    """The tables as a markdown document; see `write`."""
+    """The tables as a markdown document, with the arguments of `write`."""
     parts = [f"# {title}", "\n".join(f"- {k}: {v}" for k, v in facts.items())]
-    for found in comparisons:
+    for comparison in comparisons:
         if len(comparisons) > 1:
-            parts.append(f"# {found.title}")
-        first, *others = tables.comparison(found).items()
+            parts.append(f"# {comparison.title}")
+        first, *others = tables.comparison(comparison).items()
         parts += [f"## {first[0]}", md.table(*first[1]), _NOTE]
-        for heading, lines in _warnings(found).items():
+        for heading, lines in _warnings(comparison).items():
             parts += [f"## {heading}", "\n".join(f"- {line}" for line in lines)]
         for heading, table in others:
             parts += [f"## {heading}", md.table(*table)]
-        if found.differences:
+        if comparison.differences:
             parts.append(_NOTE_ON_DIFFERENCES)
     return "\n\n".join(parts) + "\n"
 
@@ -161,15 +165,15 @@ def page(
     comparisons: list[Comparison],
     histories: dict[str, list[dict]] | None = None,
 ) -> str:
-    """The report as one HTML page that needs no other file; see `write`."""
+    """The report as one self-contained HTML page, with the arguments of `write`."""
     body = [f"<h1>{html.escape(title)}</h1>", "<dl>"]
     for key, value in facts.items():
         body.append(f"<dt>{html.escape(key)}</dt><dd>{html.escape(value)}</dd>")
     body.append("</dl>")
-    for found in comparisons:
+    for comparison in comparisons:
         if len(comparisons) > 1:
-            body.append(f"<h2>{html.escape(found.title)}</h2>")
-        body += _sections(found)
+            body.append(f"<h2>{html.escape(comparison.title)}</h2>")
+        body += _sections(comparison)
     if histories:
         body += [
             "<h2>Training</h2>",
@@ -184,67 +188,74 @@ def page(
     )
 
 
-def _rates(found) -> dict[str, dict[str, float]]:
+def _rates(comparison) -> dict[str, dict[str, float]]:
     """λ by layer of each model's first run."""
-    return {m: runs[0].result.get("lambda", {}) for m, runs in found.models.items()}
+    return {
+        model: runs[0].result.get("lambda", {})
+        for model, runs in comparison.models.items()
+    }
 
 
-def _drawings(found) -> dict[str, tuple]:
+def _drawings(comparison) -> dict[str, tuple[str, Callable, dict]]:
     """The plots of a comparison by file name: heading, function of panels, panels."""
-    models = list(found.models)
-    drawings = {}
+    models = list(comparison.models)
+    drawings: dict[str, tuple[str, Callable, dict]] = {}
     for name, heading, groups, xlabel in (
         ("accuracy_over_eps", "Accuracy over ε", ("worst", "attack"), "ε (1/255)"),
         ("accuracy_over_severity", "Accuracy over severity", ("severity",), "severity"),
     ):
-        panels = {}
+        curves: dict[str, Any] = {}
         for group in groups:
-            panels |= found.curves(group)
-        if panels:
+            curves |= comparison.curves(group)
+        if curves:
             draw = functools.partial(plots.accuracy_over, xlabel=xlabel, models=models)
-            drawings[name] = heading, draw, panels
+            drawings[name] = heading, draw, curves
     panels = {}
-    for column in found.columns:
+    for column in comparison.columns:
         if column.group == "worst":
-            cells = {m: (found.cell(m, CLEAN), found.cell(m, column)) for m in models}
-            panels[found.label(column)] = {m: c for m, c in cells.items() if all(c)}
+            cells = {
+                model: (comparison.cell(model, CLEAN), comparison.cell(model, column))
+                for model in models
+            }
+            title = comparison.label(column)
+            panels[title] = {model: pair for model, pair in cells.items() if all(pair)}
     if panels:
         draw = functools.partial(plots.trade_off, models=models)
         drawings["trade_off"] = "Worst case over clean accuracy", draw, panels
-    rates = _rates(found)
+    rates = _rates(comparison)
     if any(rates.values()):
-        draw = lambda panels: rates_by_depth(panels["λ"])
-        drawings["lambda_by_depth"] = "λ by depth", draw, {"λ": rates}
+        draw_rates = lambda panels: rates_by_depth(panels["λ"])
+        drawings["lambda_by_depth"] = "λ by depth", draw_rates, {"λ": rates}
     return drawings
 
 
-def _warnings(found) -> dict[str, list[str]]:
-    """What a reader must be warned of, by heading; empty lists are left out."""
-    listed = {"Checks that were raised": found.raised, "Notes": found.notes}
+def _warnings(comparison) -> dict[str, list[str]]:
+    """Warnings and notes by heading, without empty lists."""
+    listed = {"Warnings": comparison.raised, "Notes": comparison.notes}
     return {heading: lines for heading, lines in listed.items() if lines}
 
 
-def _sections(found) -> list[str]:
+def _sections(comparison) -> list[str]:
     """HTML of one comparison: tables, warnings, plots, samples."""
-    first, *others = tables.comparison(found).items()
+    first, *others = tables.comparison(comparison).items()
     body = [f"<h2>{html.escape(first[0])}</h2>", _table(*first[1])]
     body.append(f"<p>{html.escape(_NOTE)}</p>")
-    for heading, lines in _warnings(found).items():
+    for heading, lines in _warnings(comparison).items():
         items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
         body.append(f'<h3>{heading}</h3><ul class="warn">{items}</ul>')
     for heading, table in others:
         body += [f"<h2>{html.escape(heading)}</h2>", _table(*table)]
-    if found.differences:
+    if comparison.differences:
         body.append(f"<p>{html.escape(_NOTE_ON_DIFFERENCES)}</p>")
-    for heading, draw, panels in _drawings(found).values():
-        # A figure a panel, so that a phone has them one below the other.
+    for heading, draw, panels in _drawings(comparison).values():
+        # One figure per panel, so that narrow screens show them below each other.
         figures = [draw({name: panel}) for name, panel in panels.items()]
         body += [f"<h2>{heading}</h2>", _images(heading, figures)]
-    return body + _samples(found)
+    return body + _samples(comparison)
 
 
 def _table(header, rows) -> str:
-    """An HTML table in a box of its own in which it scrolls."""
+    """An HTML table in a scrollable box."""
     head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
     body = "".join(
         f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>"
@@ -258,37 +269,37 @@ def _table(header, rows) -> str:
 
 
 def _images(alt: str, figures, kind: str = "panel") -> str:
-    """Figures side by side as far as there is room."""
-    found = []
+    """Figures as inline SVG images, side by side where they fit."""
+    images = []
     for figure in figures:
         file = io.BytesIO()
         figure.savefig(file, format="svg")
         data = base64.b64encode(file.getvalue()).decode()
-        found.append(
+        images.append(
             f'<img class="{kind}" alt="{alt}" src="data:image/svg+xml;base64,{data}">'
         )
-    return f'<div class="plots">{"".join(found)}</div>'
+    return f'<div class="plots">{"".join(images)}</div>'
 
 
-def _samples(found) -> list[str]:
+def _samples(comparison) -> list[str]:
     """Adversarial examples of each model's first run."""
-    tables_ = []
-    for model, runs in found.models.items():
+    by_model = []
+    for model, runs in comparison.models.items():
         result = runs[0].result
         rows = "".join(_sample(s, result) for s in result.get("samples", []))
         if rows:
             heads = "<th>attack</th><th>clean</th><th>adversarial</th>"
-            tables_.append(
+            by_model.append(
                 f'<div class="scroll"><h3>{html.escape(model)}</h3><table><thead><tr>'
                 f"{heads}<th>perturbation</th></tr></thead><tbody>{rows}</tbody>"
                 "</table></div>"
             )
-    if not tables_:
+    if not by_model:
         return []
     return [
-        "<h2>Adversarial examples</h2><p>Perturbations are drawn around grey, scaled "
-        "to their largest value, which stands below, in 1/255.</p>",
-        f'<div class="samples">{"".join(tables_)}</div>',
+        "<h2>Adversarial examples</h2><p>Perturbations are shown around grey, scaled "
+        "by their largest value, which is given below them in 1/255.</p>",
+        f'<div class="samples">{"".join(by_model)}</div>',
     ]
 
 
@@ -300,15 +311,15 @@ def _sample(sample, result) -> str:
         return classes[label] if 0 <= label < len(classes) else label
 
     norm = sample["norm"].replace("linf", "L∞").replace("l", "L")
-    said = {
+    captions = {
         "clean": f"label {name(sample['label'])}",
-        "adversarial": f"taken for {name(sample['predicted'])}",
+        "adversarial": f"predicted {name(sample['predicted'])}",
         "perturbation": f"{sample['largest']:.1f}",
     }
     attack = f"{sample['attack']} {norm} {sample['eps']:g}, image {sample['index']}"
     cells = "".join(
         f'<td><img alt="{kind}" src="data:image/png;base64,{sample[kind]}">'
         f"{html.escape(text)}</td>"
-        for kind, text in said.items()
+        for kind, text in captions.items()
     )
     return f"<tr><td>{html.escape(attack)}</td>{cells}</tr>"

@@ -1,4 +1,4 @@
-"""Finding result files of several models and taking them apart by column."""
+"""Result files of evaluations, read into accuracies by column."""
 
 import base64
 import dataclasses
@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import statistics
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -19,16 +20,17 @@ _RESULT = "evaluation.json"
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """What an accuracy is of. Only those of equal columns are ever compared.
+    """What an accuracy was measured on. Only equal columns are compared.
 
     Attributes:
-        group: `clean`; `corruption`, a mean over severities; `mCA`, the mean over all
-            corruptions; `mCE`, the mean corruption error, of which less is better;
-            `severity`, of one corruption; `attack`; or `worst`, all attacks of a ball.
-        heading: its name for people, such as `pgd 8`.
-        settings: what must be alike too, for people, such as `20 steps of 1/255`.
-        curve: what it is a point of, such as `pgd`.
-        strength: where on that curve: ε in 1/255, or the severity.
+        group: `clean`; `corruption`, the mean over the severities of one corruption;
+            `mCA`, the mean over all corruptions; `mCE`, the mean corruption error (less
+            is better); `severity`, one severity of one corruption; `attack`; or
+            `worst`, all attacks within a ball.
+        heading: heading in tables, such as `pgd 8`.
+        settings: settings that must be equal too, such as `20 steps of 1/255`.
+        curve: name of the curve that it is a point of, such as `pgd`.
+        strength: position on the curve: ε in 1/255, or the severity.
     """
 
     group: str
@@ -43,17 +45,18 @@ CLEAN = Column("clean", "clean")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class EvaluatedRun:
-    """One result file.
+    """The evaluation of one trained model.
 
     Attributes:
-        name: the model's, or that given to it.
-        file: where it was read.
-        seed: of its training; None where that is not known.
-        flags: those of its training but for the seed, or None.
-        result: what the file holds.
-        accuracies: by column, in [0, 1].
-        right: by column, how many answers about each image are right, (number,): 0 or
-            1, or up to the number of corrupted sets of which the column is the mean.
+        name: name of the model, or the one given in its place.
+        file: the result file.
+        seed: seed of its training; None if unknown.
+        flags: the other flags of its training, without those that may change when it
+            is resumed; None if unknown.
+        result: content of the file.
+        accuracies: accuracies in [0, 1] by column.
+        right: number of correct answers per image by column, (number,): at most 1, or
+            the number of corrupted sets if the column is a mean over several.
     """
 
     name: str
@@ -65,21 +68,34 @@ class EvaluatedRun:
     right: dict[Column, np.ndarray]
 
 
-def read_measurements(arguments) -> list[EvaluatedRun]:
-    """Reads result files.
+def read_measurements(
+    arguments: Iterable[str | os.PathLike[str]],
+) -> list[EvaluatedRun]:
+    """Reads the results of evaluations.
 
     Args:
-        arguments: each RUN or NAME=RUN. A RUN is a file of `train.evaluate --output`,
-            a run's folder, which holds `evaluation.json`, or one with such below it.
+        arguments: each RUN or NAME=RUN. RUN is a file of `train.evaluate --output`, a
+            run's folder, which contains `evaluation.json`, or a folder with such
+            folders below it. NAME replaces the model's name or, if RUN contains several
+            models, is put in front of theirs.
 
     Returns:
-        The runs in the order of the arguments, each file once. A NAME replaces the
-        model's or, where its RUN holds several models, stands before it.
+        The runs in the order of the arguments, each file once.
 
     Raises:
-        UserError: if there is no result, or a file is damaged or something else.
+        UserError: if there is no result, or a file is damaged or not a result.
+
+    Example:
+        >>> import json, pathlib
+        >>> from inres_tf import reporting
+        >>> result = {"model": "resnet20", "dataset": "cifar10", "num_examples": 100,
+        ...           "protocol": "standard", "clean": {"accuracy": 0.91}}
+        >>> _ = pathlib.Path("result.json").write_text(json.dumps(result))
+        >>> (run,) = reporting.read_measurements(["baseline=result.json"])
+        >>> run.name, list(run.accuracies.values())
+        ('baseline', [0.91])
     """
-    found = {}
+    runs: dict[pathlib.Path, EvaluatedRun] = {}
     for argument in map(str, arguments):
         name, path = _split(argument)
         read = [_read(file) for file in _files(path)]
@@ -88,46 +104,46 @@ def read_measurements(arguments) -> list[EvaluatedRun]:
             if name:
                 new = f"{name} {run.name}" if several else name
                 run = dataclasses.replace(run, name=new)
-            found.setdefault(run.file.resolve(), run)
-    return list(found.values())
+            runs.setdefault(run.file.resolve(), run)
+    return list(runs.values())
 
 
 def _split(argument) -> tuple[str, pathlib.Path]:
-    """NAME and RUN of an argument; an empty name where it has none."""
+    """Splits NAME=RUN; NAME is empty if the argument is only RUN."""
     name, equals, path = argument.partition("=")
     if equals and "/" not in name and not pathlib.Path(argument).exists():
         if not name or not path:
-            raise UserError(f"{argument!r} is not NAME=RUN")
+            raise UserError(f"arguments must be RUN or NAME=RUN; got {argument!r}")
         return name, pathlib.Path(path)
     return "", pathlib.Path(argument)
 
 
 def _files(path) -> list[pathlib.Path]:
-    """The result files that a path means."""
+    """The result file at a path, or those in and below a folder."""
     if not path.is_dir():
         return [path]
-    found = []
+    files = []
     for folder, below, names in os.walk(path):
         below.sort()
         if _RESULT in names:
             below.clear()
-            found.append(pathlib.Path(folder, _RESULT))
-    if not found:
+            files.append(pathlib.Path(folder, _RESULT))
+    if not files:
         raise UserError(
-            f"{path} holds no {_RESULT}, which train.reproduce leaves; name a file of "
+            f"{path} holds no {_RESULT}, which train.reproduce writes; give a file of "
             "train.evaluate --output"
         )
-    return found
+    return files
 
 
 def _read(file) -> EvaluatedRun:
-    """A result file with all that is derived from it."""
+    """Reads a result file and checks it."""
     result = results.read(file)
     try:
         accuracies, right = _measured(result)
         _check_shown(result)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        problem = f"it lacks {error}" if isinstance(error, KeyError) else error
+        problem = f"{error} is missing" if isinstance(error, KeyError) else error
         raise UserError(f"{file} is damaged: {problem}") from error
     seed, flags = _training(file.parent)
     return EvaluatedRun(
@@ -136,7 +152,7 @@ def _read(file) -> EvaluatedRun:
 
 
 def _training(folder) -> tuple[int | None, dict | None]:
-    """Seed and other flags of the training whose `config.json` lies in a folder."""
+    """Seed and other flags of a training, from the `config.json` in its folder."""
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         flags = {
@@ -148,40 +164,41 @@ def _training(folder) -> tuple[int | None, dict | None]:
 
 
 def _measured(result):
-    """Accuracies and right answers by column."""
+    """Accuracies and numbers of correct answers per image, by column."""
     number, packed = result["num_examples"], result.get("correct", {})
     if not isinstance(number, int) or number < 1:
-        raise ValueError(f"num_examples is {number!r}")
-    accuracies, right = {}, {}
+        raise ValueError(f"num_examples must be a positive integer; got {number!r}")
+    accuracies, counts = {}, {}
     for column, accuracy, keys in _columns(result):
         bounded = column.group == "mCE" or accuracy <= 1
         if not (accuracy >= 0 and bounded):
-            raise ValueError(f"accuracy {accuracy} of {column.heading}")
+            raise ValueError(f"accuracy {accuracy} of {column.heading} is out of range")
         accuracies[column] = float(accuracy)
         if keys and set(keys) <= set(packed):
-            right[column] = sum(
+            counts[column] = sum(
                 results.unpack(packed[key], number).astype(int) for key in keys
             )
-            answered = right[column].sum() / (number * len(keys))
+            answered = counts[column].sum() / (number * len(keys))
             if abs(answered - accuracy) > 0.5 / number:
                 raise ValueError(
-                    f"its answers give {column.heading} an accuracy of {answered:g}, "
-                    f"and it says {accuracy:g}"
+                    f"accuracy {accuracy:g} of {column.heading} does not match its "
+                    f"answers, whose accuracy is {answered:g}"
                 )
     if "clean" in packed:
         correct = {key: results.unpack(text, number) for key, text in packed.items()}
         for column, rows in _balls(result).items():
             if all(results.attack_key(row) in correct for row in rows):
-                right[column] = results.robust(correct, rows).astype(int)
-                accuracies[column] = float(right[column].mean())
-    return accuracies, right
+                counts[column] = results.robust(correct, rows).astype(int)
+                accuracies[column] = float(counts[column].mean())
+    return accuracies, counts
 
 
 def _columns(result):
-    """(column, accuracy, keys of the answers of which it is the mean) of a result."""
+    """Yields each column of a result, its accuracy and the keys of its answers."""
     yield CLEAN, result["clean"]["accuracy"], ["clean"]
     source = result.get("corruption_source", "generated")
-    means, described, sets = [], [], []
+    means, described = [], []
+    sets = []  # keys of the answers of each corruption
     for name, by_severity in result.get("corruptions", {}).items():
         curve, keys = name.removesuffix("_noise"), []
         for severity in (s for s in by_severity if s != "mean"):
@@ -194,15 +211,16 @@ def _columns(result):
         means.append(by_severity["mean"])
         severe = [a for s, a in by_severity.items() if s != "mean"]
         if severe and abs(means[-1] - statistics.fmean(severe)) > 1e-6:
-            raise ValueError(f"the mean of {name} is not that of its severities")
+            raise ValueError(f"the mean of {name} is not the mean of its severities")
         described.append(f"{curve}: {severities}")
         sets.append(keys)
         yield Column("corruption", curve, settings, curve), means[-1], keys
     if means:
         settings = f"{source}; {'; '.join(described)}"
-        # The mean over sets is that over corruptions only if each has as many.
-        alike = len(set(map(len, sets))) == 1
-        keys = [key for keys in sets for key in keys] if alike else []
+        # The mean over all sets equals the mean over corruptions only if each has the
+        # same number of sets.
+        balanced = len(set(map(len, sets))) == 1
+        keys = [key for keys in sets for key in keys] if balanced else []
         yield Column("mCA", "mCA", settings), statistics.fmean(means), keys
         if "mce" in result:
             settings += f"; baseline {result.get('baseline', 'not named')}"
@@ -212,21 +230,22 @@ def _columns(result):
 
 
 def _ball(row) -> tuple[str, float]:
-    """The norm of an attack's ball as a heading has it, L∞ being understood; and ε."""
+    """Suffix of a heading for the norm of an attack, empty for L∞; and ε."""
     norm = row.get("norm", "linf")
     return "" if norm == "linf" else f" {norm.replace('l', 'L')}", float(row["eps"])
 
 
-# What a column or the description of its attack says otherwise.
-_SAID = {
+# Keys that are not listed in the settings as they are.
+_HANDLED = {
     *("name", "eps", "norm", "accuracy", "after"),
     *("steps", "step_size", "queries", "restarts", "early_stop"),
 }
 
 
 def _attack(row) -> Column:
+    """The column of an attack."""
     norm, eps = _ball(row)
-    settings = "own attack"
+    settings = "custom attack"
     if row["steps"] is not None:
         settings = f"{row['steps']} step{'s' * (row['steps'] != 1)}"
     if row["step_size"] is not None:
@@ -234,8 +253,8 @@ def _attack(row) -> Column:
     if row.get("restarts", 1) != 1:
         settings += f", {row['restarts']} restarts"
     if not row.get("early_stop", True):
-        settings += ", all of them"
-    for name in sorted(set(row) - _SAID):
+        settings += ", no early stop"
+    for name in sorted(set(row) - _HANDLED):
         if row[name] not in ([], (), None):
             settings += f", {name} {row[name]}"
     curve = f"{row['name']}{norm}"
@@ -243,21 +262,22 @@ def _attack(row) -> Column:
 
 
 def _balls(result) -> dict[Column, list[dict]]:
-    """The attacks of each ball, by the column of their worst case."""
-    balls = {}
+    """The attacks within each ball, by the column of their worst case."""
+    balls: dict[tuple[str, float], list[dict]] = {}
     for row in result.get("attacks", []):
         balls.setdefault(_ball(row), []).append(row)
-    found = {}
+    by_column = {}
     for (norm, eps), rows in balls.items():
         columns = [_attack(row) for row in rows]
         settings = "; ".join(f"{c.curve}: {c.settings}" for c in columns)
         curve = f"worst{norm}"
-        found[Column("worst", f"{curve} {eps:g}", settings, curve, eps)] = rows
-    return found
+        column = Column("worst", f"{curve} {eps:g}", settings, curve, eps)
+        by_column[column] = rows
+    return by_column
 
 
 def _check_shown(result) -> None:
-    """Raises if what else the report shows of a result is not as it should be."""
+    """Raises an error if anything else that the report shows is malformed."""
     for sample in result.get("samples", []):
         for name in ("clean", "adversarial", "perturbation"):
             base64.b64decode(sample[name], validate=True)

@@ -1,15 +1,29 @@
-"""Plots of accuracy over attack strength, and of its trade-off."""
+"""Plots of accuracy over attack strength and over clean accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from inres_tf.plotting import line_styles, make_axes, shared_legend
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def accuracy_over(panels, xlabel: str, models: list[str]):
-    """Accuracy over the strength of attacks or corruptions, a panel for each.
+    from inres_tf.reporting.comparison import Cell
+
+
+def accuracy_over(
+    panels: Mapping[str, Mapping[str, Mapping[float, Cell]]],
+    xlabel: str,
+    models: list[str],
+) -> Figure:
+    """Accuracy over the strength of attacks or corruptions, one panel for each.
 
     Args:
-        panels: for each attack or corruption, for each model that has it, a
-            `comparison.Cell` by strength (0: clean), whose interval is the band.
-        xlabel: what the strength is.
+        panels: by title of the panel (an attack or corruption) and by model, a
+            `comparison.Cell` by strength, 0 being clean. Bands show its interval.
+        xlabel: label of the strength.
         models: all models, in the order of their colours.
     """
     figure, axes = make_axes(len(panels), width=3.8, columns=4)
@@ -29,12 +43,14 @@ def accuracy_over(panels, xlabel: str, models: list[str]):
     return figure
 
 
-def trade_off(panels, models: list[str]):
-    """Accuracy under attack over clean accuracy, a point a model with its intervals.
+def trade_off(
+    panels: Mapping[str, Mapping[str, Sequence[Cell]]], models: list[str]
+) -> Figure:
+    """Accuracy under attack over clean accuracy: one point per model, with intervals.
 
     Args:
-        panels: by what is attacked, for each model that has it, two cells as those of
-            `accuracy_over`: clean and under attack.
+        panels: by title of the panel (the attack) and by model, two `comparison.Cell`s:
+            clean and under attack.
         models: all models, in the order of their colours.
     """
     figure, axes = make_axes(len(panels), width=3.8, columns=4)

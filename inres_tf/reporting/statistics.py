@@ -1,95 +1,116 @@
-"""Intervals of accuracies and tests of their differences."""
+"""Confidence intervals of accuracies and tests of their differences."""
 
 import math
 import statistics
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
 
 def wilson(successes: float, number: int, level: float = 0.95) -> tuple[float, float]:
-    """Score interval of a proportion.
+    """Wilson's score interval of a proportion.
 
-    It keeps its level near 0 and 1 and for few images, where the usual one, mean ± 1.96
-    standard errors, does not. The mean of several answers an image may be given too: it
-    varies no more than one answer does, so that its interval is, if anything, too wide.
-
-    Reference: Wilson, Probable inference, the law of succession, and statistical
-    inference, JASA 1927.
+    Unlike the normal approximation, mean ± 1.96 standard errors, it keeps its level
+    near 0 and 1 and for few images. It may also be given the mean of several answers
+    per image: since that varies no more than a single answer, the interval is, if
+    anything, too wide.
 
     Args:
-        successes: how many were right; the mean of several answers counts as a part.
-        number: of how many, at least 1.
-        level: how often such intervals hold the true proportion, in (0, 1).
+        successes: number of correct answers in [0, number]; may be fractional.
+        number: number of images, at least 1.
+        level: confidence level in (0, 1).
 
     Returns:
-        Its lower and upper end, in [0, 1].
+        Lower and upper end of the interval, in [0, 1].
 
     Raises:
-        ValueError: if an argument is out of its range.
+        ValueError: if an argument is out of range.
+
+    Example:
+        >>> from inres_tf.reporting import statistics
+        >>> low, high = statistics.wilson(90, 100)
+        >>> print(f"{low:.3f} to {high:.3f}")
+        0.826 to 0.945
+
+    Reference:
+        Wilson: Probable Inference, the Law of Succession, and Statistical Inference,
+        JASA 1927.
     """
     if not 0 <= successes <= number or number < 1 or not 0 < level < 1:
         raise ValueError(
-            "wilson takes 0 <= successes <= number, number >= 1 and 0 < level < 1; got "
-            f"{successes}, {number} and {level}"
+            "`successes` must be in [0, number], `number` at least 1 and `level` in "
+            f"(0, 1). Received: successes={successes}, number={number}, level={level}"
         )
     z = statistics.NormalDist().inv_cdf((1 + level) / 2)
     rate, scale = successes / number, 1 + z**2 / number
     middle = (rate + z**2 / (2 * number)) / scale
     half = z / scale * math.sqrt(rate * (1 - rate) / number + z**2 / (4 * number**2))
-    # At the ends the formula gives 0 and 1, but for rounding.
+    # At the ends the formula equals 0 and 1 up to rounding.
     low = 0.0 if successes == 0 else middle - half
     high = 1.0 if successes == number else middle + half
     return low, high
 
 
-def mcnemar(first, second) -> tuple[int, int, float]:
-    """Exact test of whether two classifiers are right equally often on the same images.
+def mcnemar(first: npt.ArrayLike, second: npt.ArrayLike) -> tuple[int, int, float]:
+    """Exact McNemar test of whether two classifiers are equally accurate.
 
-    Only the images on which they differ tell. If the classifiers are equally good, each
+    Only images on which the classifiers differ matter. If both are equally good, each
     such image favours either with probability 1/2.
 
-    Reference: McNemar, Note on the sampling error of the difference between correlated
-    proportions or percentages, Psychometrika 1947; exact as Dixon & Mood, The
-    statistical sign test, JASA 1946, have it, which covers counts too.
-
     Args:
-        first: whether the first is right about each image, (number,); or how many of
-            its answers about it are, out of as many as the second's.
-        second: likewise of the second.
+        first: whether the first classifier is correct on each image, (number,); or its
+            number of correct answers per image, out of as many as the second's.
+        second: the same for the second classifier.
 
     Returns:
-        Number of images on which the first does better, on which the second does, and
-        the two-sided p value.
+        Number of images on which the first is better, number of images on which the
+        second is better, and the two-sided p value.
 
     Raises:
         ValueError: if the shapes differ.
+
+    Example:
+        >>> from inres_tf.reporting import statistics
+        >>> statistics.mcnemar([1, 1, 1, 1, 0], [0, 0, 0, 1, 1])
+        (3, 1, 0.625)
+
+    Reference:
+        McNemar: Note on the Sampling Error of the Difference Between Correlated
+        Proportions or Percentages, Psychometrika 1947. Exact, and for counts too:
+        Dixon and Mood, The Statistical Sign Test, JASA 1946.
     """
     first, second = np.asarray(first, int), np.asarray(second, int)
     if first.shape != second.shape:
         raise ValueError(
-            f"mcnemar takes answers about the same images; got shapes {first.shape} "
-            f"and {second.shape}"
+            "`first` and `second` must have the same shape. Received: shapes "
+            f"{first.shape} and {second.shape}"
         )
     b, c = int((first > second).sum()), int((second > first).sum())
     p = stats.binomtest(b, b + c).pvalue if b + c else 1.0
     return b, c, float(p)
 
 
-def holm(p_values) -> list[float]:
-    """The p values of several tests, adjusted for their number.
+def holm(p_values: npt.ArrayLike) -> list[float]:
+    """Adjusts the p values of several tests for their number, by Holm's method.
 
-    To call significant what is below α after it errs in any of them with probability α
-    at most, however they depend on each other.
-
-    Reference: Holm, A simple sequentially rejective multiple test procedure,
-    Scandinavian Journal of Statistics 1979.
+    Rejecting every hypothesis whose adjusted value is below α makes any false rejection
+    with probability at most α, whatever the dependence between the tests.
 
     Args:
-        p_values: in [0, 1], in any order.
+        p_values: p values in [0, 1], in any order.
 
     Returns:
-        The adjusted ones, in the same order.
+        The adjusted p values, in the same order.
+
+    Example:
+        >>> from inres_tf.reporting import statistics
+        >>> statistics.holm([0.25, 0.125])
+        [0.25, 0.25]
+
+    Reference:
+        Holm: A Simple Sequentially Rejective Multiple Test Procedure, Scandinavian
+        Journal of Statistics 1979.
     """
     p_values = np.asarray(p_values, float)
     order = np.argsort(p_values, kind="stable")

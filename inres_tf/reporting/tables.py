@@ -1,4 +1,4 @@
-"""Tables of results for people: per cent with one decimal, in markdown."""
+"""Markdown tables of results, in percent with one decimal."""
 
 from inres_tf.corruptions import mean_accuracy
 from inres_tf.evaluation import results
@@ -8,17 +8,18 @@ from inres_tf.reporting.statistics import wilson
 
 
 def evaluation(result: dict) -> str:
-    """One model's result of `evaluation.evaluate` as text for a terminal.
+    """The result of one model's evaluation as text for a terminal.
 
     Args:
-        result: the dict that `train.evaluate` writes.
+        result: the dict that `train.evaluate` writes, such as from
+            `inres_tf.evaluation.evaluate_model`.
     """
     number = result["num_examples"]
     low, high = wilson(number / 2, number)
     parts = [
         f"{result['model']} on {result['dataset']}: {number} images, "
-        f"{result['protocol']} protocol, accuracy in %; 95% intervals (Wilson) reach "
-        f"at most {50 * (high - low):.1f} to either side",
+        f"{result['protocol']} protocol, accuracy in %; 95% intervals (Wilson): at "
+        f"most ±{50 * (high - low):.1f}",
         f"clean {percent([result['clean']['accuracy']])}",
     ]
     if result["corruptions"]:
@@ -37,57 +38,57 @@ def evaluation(result: dict) -> str:
     if result["attacks"]:
         radii = list(dict.fromkeys(row["eps"] for row in result["attacks"]))
         rows = [
-            [name, *(percent([found[e]]) if e in found else "–" for e in radii)]
-            for name, found in _by_attack(result).items()
+            [name, *(percent([by[eps]]) if eps in by else "–" for eps in radii)]
+            for name, by in _by_attack(result).items()
         ]
         parts.append(table(["attack", *(f"ε = {e:g}/255" for e in radii)], rows))
     raised = [check for check in result.get("checks", []) if check["raised"]]
     if raised:
         lines = (f"- {check['name']}: {check['message']}" for check in raised)
-        parts.append(
-            "\n".join(["Warnings (docs/evaluation.md explains them):", *lines])
-        )
+        parts.append("\n".join(["Warnings (explained in docs/evaluation.md):", *lines]))
     return "\n\n".join(parts)
 
 
 def _by_attack(result: dict) -> dict[str, dict[float, float]]:
-    """Accuracies by ε of each attack, and of the worst case over the attacks of a norm.
+    """Accuracies by ε, for each attack and for the worst case over those of a norm.
 
-    The worst case is left out where it says nothing more than the only attack.
+    The worst case is left out where it would repeat that of the only attack.
     """
-    found, norms = {}, {}
+    accuracies: dict[str, dict[float, float]] = {}
+    norms: dict[str, list[dict]] = {}
     for row in result["attacks"]:
         norm = row.get("norm", "linf")
         title = row["name"] if norm == "linf" else f"{row['name']} (L2)"
-        found.setdefault(title, {})[row["eps"]] = row["accuracy"]
+        accuracies.setdefault(title, {})[row["eps"]] = row["accuracy"]
         norms.setdefault(norm, []).append(row)
     correct = {
         key: results.unpack(packed, result["num_examples"])
         for key, packed in result.get("correct", {}).items()
     }
     if not correct:
-        return found
+        return accuracies
     for norm, rows in norms.items():
         worst = {}
         for eps in dict.fromkeys(row["eps"] for row in rows):
-            mine = [row for row in rows if row["eps"] == eps]
-            worst[eps] = float(results.robust(correct, mine).mean())
-        if worst not in found.values() or len({row["name"] for row in rows}) > 1:
+            same_eps = [row for row in rows if row["eps"] == eps]
+            worst[eps] = float(results.robust(correct, same_eps).mean())
+        if worst not in accuracies.values() or len({row["name"] for row in rows}) > 1:
             title = "worst case" if norm == "linf" else "worst case (L2)"
-            found[title] = worst
-    return found
+            accuracies[title] = worst
+    return accuracies
 
 
 def comparison(found: Comparison) -> dict[str, tuple[list[str], list[list[str]]]]:
-    """A comparison of models as tables: accuracies, and differences with their tests.
+    """Tables of a comparison: accuracies, and differences with their tests.
 
     Args:
-        found: what `comparison.compare` gives.
+        found: a comparison, as `inres_tf.reporting.compare` returns.
 
     Returns:
-        Header and rows of each table by its title; one without columns is left out.
+        Header and rows of each table, by its title. Tables without columns are left
+        out.
     """
-    tables = {}
+    tables: dict[str, tuple[list[str], list[list[str]]]] = {}
     for title, groups in _TABLES.items():
         columns = [c for c in found.columns if c.group in groups]
         if all(c.group == "clean" for c in columns) and tables:
@@ -111,20 +112,32 @@ def comparison(found: Comparison) -> dict[str, tuple[list[str], list[list[str]]]
     return tables
 
 
+def summary(found: Comparison) -> str:
+    """A comparison in a few lines: clean, corrupted and worst-case accuracy.
+
+    Args:
+        found: a comparison, as `inres_tf.reporting.compare` returns.
+
+    Returns:
+        Text for a terminal: a title, a markdown table and how many checks warn.
+    """
+    title, (header, rows) = next(iter(comparison(found).items()))
+    parts = [f"{found.title}: {title[0].lower()}{title[1:]}", table(header, rows)]
+    if found.raised:
+        parts.append(f"Checks that warn: {len(found.raised)}; the report lists them.")
+    return "\n\n".join(parts)
+
+
+# Groups of the columns of each table.
 _TABLES = {
-    "Accuracy in %": (
-        "clean",
-        "mCA",
-        "mCE",
-        "worst",
-    ),
+    "Accuracy in %": ("clean", "mCA", "mCE", "worst"),
     "Corruptions: accuracy in %, mean over the severities": ("clean", "corruption"),
     "Attacks: accuracy in %, by ε in 1/255": ("clean", "attack"),
 }
 
 
 def _cell(cell) -> str:
-    """A cell of a comparison: with its interval, or the deviation over seeds."""
+    """A cell's accuracy with its interval, or its standard deviation over seeds."""
     if cell is None:
         return "–"
     text = percent(cell.accuracies)

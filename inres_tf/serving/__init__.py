@@ -1,4 +1,4 @@
-"""Models in the formats that serve them."""
+"""Export of models for serving."""
 
 import lazy_loader
 

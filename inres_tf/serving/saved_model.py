@@ -1,5 +1,6 @@
 """SavedModels for serving: uint8 images in, logits, probabilities and classes out."""
 
+import os
 import pathlib
 
 import keras
@@ -11,32 +12,46 @@ from inres_tf.models.logits import check_classifier, logits_fn
 from inres_tf.models.precision import in_float32
 
 
-def export(model, path, overwrite=False) -> pathlib.Path:
-    """Writes a SavedModel that needs nothing but TensorFlow to serve.
+def export(
+    model: keras.Model, path: str | os.PathLike[str], overwrite: bool = False
+) -> pathlib.Path:
+    """Writes a SavedModel that needs only TensorFlow to be served.
 
     Its `serving_default` takes `images`, uint8 (batch, height, width, channels) of any
-    batch size, and gives `logits` (batch, classes), `probabilities` (batch, classes)
+    batch size, and returns `logits` (batch, classes), `probabilities` (batch, classes)
     and `class_ids` (batch,) int64. It computes in float32.
 
     Args:
         model: Keras classifier of pixels in [0, 255].
-        path: folder to write; appears whole or not at all.
-        overwrite: whether a SavedModel there already is replaced.
+        path: folder to write; after an error it is left as it was.
+        overwrite: whether to replace an existing SavedModel.
 
     Returns:
         The path.
 
     Raises:
-        UserError: if the path exists and is not to be replaced.
-        ValueError: if it is no classifier, or its logits cannot be found.
+        UserError: if the path exists and must not be replaced.
+        ValueError: if the model is not an image classifier or its logits cannot be
+            found.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> model = zoo.InResNet8(input_shape=(8, 8, 1))
+        >>> path = inres_tf.serving.export(model, "in_resnet8.savedmodel")
+        >>> serve = tf.saved_model.load(path).signatures["serving_default"]
+        >>> images = tf.zeros((2, 8, 8, 1), tf.uint8)
+        >>> serve(images=images)["probabilities"].shape.as_list()
+        [2, 10]
     """
     path = pathlib.Path(path)
     if path.exists():
         if not overwrite:
-            raise UserError(f"{path} exists; choose another --output, or --overwrite")
+            raise UserError(
+                f"{path} exists; choose another --output or pass --overwrite"
+            )
         if not (path / "saved_model.pb").is_file():
             raise UserError(
-                f"{path} exists and is no SavedModel; choose another --output"
+                f"{path} exists and is not a SavedModel; choose another --output"
             )
     check_classifier(model)
     model = in_float32(model)

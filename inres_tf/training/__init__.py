@@ -1,4 +1,4 @@
-"""Training runs: from settings to a finished run's folder, whole or resumed."""
+"""Training runs: from the settings to the folder of a finished run."""
 
 import lazy_loader
 

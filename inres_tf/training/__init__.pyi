@@ -13,15 +13,7 @@ from . import signals as signals
 from . import step as step
 from . import weight_averaging as weight_averaging
 from .config import TrainConfig as TrainConfig
-from .run import (
-    TrainResult as TrainResult,
-)
-from .run import (
-    final_metrics as final_metrics,
-)
-from .run import (
-    stopped as stopped,
-)
-from .run import (
-    train as train,
-)
+from .run import TrainResult as TrainResult
+from .run import final_metrics as final_metrics
+from .run import stopped as stopped
+from .run import train as train

@@ -1,7 +1,9 @@
-"""What shows a run while it trains: TensorBoard, and progress bars or log lines."""
+"""Keras callbacks: TensorBoard, progress of a run, and early stopping."""
 
+import os
 import sys
 import time
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -13,25 +15,25 @@ from inres_tf.progress import SECONDS_BETWEEN_LINES
 
 
 class TensorBoard(keras.callbacks.TensorBoard):
-    """Keras' TensorBoard with the damping rates and the hyper-parameters of the run.
+    """Keras' TensorBoard callback with damping rates and hyperparameters.
 
-    Below `folder`, `train` holds the model's graph and by epoch, counted from 0, what
-    is in the logs as `epoch_NAME` and for damped networks `lambda/NAME` of each block
-    and `dead_blocks`; `validation` holds the logs' `val_NAME` as `epoch_NAME` and the
-    hyper-parameters, whose table thus has the last validation loss and accuracy of
-    each run beside them.
+    The sub-folder `train` contains the model's graph and, by epoch from 0, the logs as
+    `epoch_NAME` and, for damped networks, `lambda/NAME` of each block and
+    `dead_blocks`. The sub-folder `validation` contains the logs `val_NAME` as
+    `epoch_NAME` and the hyperparameters, so that their table shows the last validation
+    loss and accuracy of each run.
 
-    A resumed run adds files of its own. Epochs that it repeats are shown once, as they
-    were last; with `tensorboard --load_fast=false` they are shown twice.
+    A resumed run adds its own event files. Epochs that it repeats are shown once, with
+    the latest values; with `tensorboard --load_fast=false` they are shown twice.
 
     Args:
-        folder: where the event files go; several runs in sub-folders of one folder
-            are shown together.
-        hyperparameters: the run's settings by name; those that are no str, bool, int or
-            float are left out, since the table cannot hold them.
+        folder: folder of the event files. TensorBoard shows several runs together if
+            their folders have a common parent.
+        hyperparameters: the run's settings by name. Values other than str, bool, int
+            and float are left out, since the table cannot show them.
     """
 
-    def __init__(self, folder, hyperparameters: dict):
+    def __init__(self, folder: str | os.PathLike[str], hyperparameters: dict[str, Any]):
         super().__init__(folder, write_graph=True)
         self._hyperparameters = {
             name: value
@@ -39,16 +41,16 @@ class TensorBoard(keras.callbacks.TensorBoard):
             if isinstance(value, (str, bool, int, float))
         }
 
-    def on_train_begin(self, logs=None):
-        """Writes the hyper-parameters."""
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Writes the hyperparameters."""
         super().on_train_begin(logs)
-        # TensorBoard takes all scalars beside the hyper-parameters for metrics to
-        # tabulate: among those of training would be every λ.
+        # TensorBoard tabulates all scalars of the folder that has the hyperparameters:
+        # in that of training, these would include every λ.
         with self._val_writer.as_default():
             hparams.hparams(self._hyperparameters)
 
-    def on_epoch_end(self, epoch, logs=None):
-        """Writes the epoch's scalars, which a run that is killed then keeps."""
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Writes the epoch's scalars to the disk."""
         super().on_epoch_end(epoch, logs)
         rates = damping_rates(self.model)
         with self._train_writer.as_default():
@@ -58,42 +60,51 @@ class TensorBoard(keras.callbacks.TensorBoard):
                 tf.summary.scalar("dead_blocks", dead_blocks(rates), step=epoch)
 
     def _collect_learning_rate(self, logs):
-        """The logs with the epoch's own rate, where Keras puts the next step's."""
+        """Keeps the epoch's own rate, which Keras would replace by the next step's."""
         return logs if "learning_rate" in logs else super()._collect_learning_rate(logs)
 
 
 class Progress(keras.callbacks.Callback):
-    """A progress bar on a terminal, lines in a log file; on both one line an epoch.
+    """Shows a progress bar on a terminal, or lines in a log file.
 
-    The bar lives within an epoch. In a log file an epoch has a line of its own every 30
-    seconds, and no carriage returns; the images per second are those since the line
-    before. The time in an epoch's last line includes the evaluation, and of an epoch
-    that a resumed run completes only what this process did.
+    The bar disappears after its epoch. A log file has no carriage returns, but a line
+    every 30 seconds, with the images per second since the previous line. Both have one
+    line per finished epoch. Its time includes the evaluation, and of a resumed epoch
+    only the part in this process.
 
     Args:
-        epochs: epochs of the whole run.
-        steps: optimiser steps an epoch.
-        batch_size: images a step, over all devices together.
-        label: what each line begins with, such as `"[worker 1/2] "`.
-        live: whether to show a bar; None: if standard output is a terminal.
+        epochs: number of epochs of the whole run.
+        steps: optimiser steps per epoch.
+        batch_size: images per step, over all devices together.
+        label: prefix of each line, such as `"[worker 1/2] "`.
+        live: whether to show a bar; None: whether standard output is a terminal.
     """
 
-    def __init__(self, epochs, steps, batch_size, label="", live: bool | None = None):
+    def __init__(
+        self,
+        epochs: int,
+        steps: int,
+        batch_size: int,
+        label: str = "",
+        live: bool | None = None,
+    ):
         super().__init__()
         self._epochs, self._steps, self._batch_size = epochs, steps, batch_size
         self._label = label
         self._live = sys.stdout.isatty() if live is None else live
-        self._bar = None
+        self._bar: tqdm | None = None
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Starts the epoch's clock."""
         self._name = f"{self._label}epoch {epoch + 1}/{self._epochs}"
-        self._began = self._last_time = time.monotonic()
-        self._last_step = None
+        self._epoch_start = self._last_time = time.monotonic()
+        self._last_step = -1  # no step yet
 
-    def on_train_batch_begin(self, batch, logs=None):
-        """Shows the bar, before the epoch's first step of this process."""
-        if self._last_step is not None:
+    def on_train_batch_begin(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Shows the bar, at the epoch's first step in this process."""
+        if self._last_step >= 0:
             return
         self._last_step = batch
         if self._live:
@@ -108,57 +119,60 @@ class Progress(keras.callbacks.Callback):
                 dynamic_ncols=True,
             )
 
-    def on_train_batch_end(self, batch, logs=None):
-        """Moves the bar; in a log file, writes a line if it is time for one.
+    def on_train_batch_end(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Updates the bar; in a log file, writes a line every 30 seconds.
 
         Args:
-            batch: index within the epoch of the last step done, of several at once
-                perhaps.
-            logs: the epoch's `loss` and `accuracy` so far.
+            batch: index within the epoch of the last finished step. Several steps may
+                have finished since the last call.
+            logs: `loss` and `accuracy` of the epoch so far.
         """
         done = batch + 1
-        metrics = _metrics(logs or {}, ("loss", "accuracy"))
+        metrics = _format_metrics(logs or {}, ("loss", "accuracy"))
         if self._bar is not None:
             self._bar.set_postfix_str(metrics, refresh=False)
             self._bar.update(done - self._bar.n)
             return
         now = time.monotonic()
-        if now - self._last_time < SECONDS_BETWEEN_LINES:
+        seconds = now - self._last_time
+        if seconds < SECONDS_BETWEEN_LINES:
             return
-        rate = (done - self._last_step) / (now - self._last_time)
-        left = tqdm.format_interval((self._steps - done) / rate)
+        rate = (done - self._last_step) / seconds
+        remaining = tqdm.format_interval((self._steps - done) / rate)
         self._write(
             f"{done}/{self._steps}",
             metrics,
             f"{rate * self._batch_size:.0f} images/s",
-            f"ETA {left}",
+            f"ETA {remaining}",
         )
         self._last_time, self._last_step = now, done
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Replaces the bar by the epoch's line.
 
         Args:
             epoch: index of the epoch, from 0.
-            logs: its `loss`, `accuracy`, `val_loss`, `val_accuracy`, `learning_rate`
-                and `images_per_second`; those that are not there are left out.
+            logs: the epoch's `loss`, `accuracy`, `val_loss`, `val_accuracy`,
+                `learning_rate` and `images_per_second`; missing ones are left out.
         """
-        self._close()
+        self._close_bar()
         logs = logs or {}
         names = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
         parts = [
-            tqdm.format_interval(time.monotonic() - self._began),
-            _metrics(logs, names),
+            tqdm.format_interval(time.monotonic() - self._epoch_start),
+            _format_metrics(logs, names),
         ]
         if "images_per_second" in logs:
             parts.append(f"{logs['images_per_second']:.0f} images/s")
         self._write(*parts)
 
-    def on_train_end(self, logs=None):
-        """Takes away the bar of an epoch that was cut short."""
-        self._close()
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Removes the bar of an interrupted epoch."""
+        self._close_bar()
 
-    def _close(self):
+    def _close_bar(self):
         if self._bar is not None:
             self._bar.close()
             self._bar = None
@@ -167,30 +181,30 @@ class Progress(keras.callbacks.Callback):
         print("  ".join((self._name, *parts)), flush=True)
 
 
-def _metrics(logs, names) -> str:
-    """Those of the named metrics that are there."""
-    digits = {"learning_rate": "g"}
+def _format_metrics(logs, names) -> str:
+    """Formats the named metrics, without those that are missing."""
+    formats = {"learning_rate": "g"}
     return "  ".join(
-        f"{name} {logs[name]:{digits.get(name, '.3f')}}"
+        f"{name} {logs[name]:{formats.get(name, '.3f')}}"
         for name in names
         if name in logs
     )
 
 
 class ResumableEarlyStopping(keras.callbacks.EarlyStopping):
-    """Early stopping on the validation loss that a resumed run goes on with.
+    """Early stopping on the validation loss whose patience survives resuming a run.
 
     Args:
-        history: rows of the epochs done so far.
-        patience: epochs without a lower validation loss to wait.
+        history: metrics of each finished epoch, as in `metrics.jsonl`.
+        patience: number of epochs without a lower validation loss before stopping.
     """
 
-    def __init__(self, history, patience):
+    def __init__(self, history: list[dict[str, Any]], patience: int):
         super().__init__(monitor="val_loss", patience=patience)
         self._history = history
 
-    def on_train_begin(self, logs=None):
-        """Begins where the epochs done so far lead."""
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Replays the finished epochs."""
         super().on_train_begin(logs)
         for row in self._history:
             self.on_epoch_end(row["epoch"] - 1, row)

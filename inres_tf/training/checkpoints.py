@@ -1,13 +1,16 @@
-"""Checkpoints: whole folders that appear at once or not at all."""
+"""Checkpoints: folders that are written completely or not at all."""
 
 import hashlib
 import io
 import json
+import os
 import pathlib
 import re
 import shutil
 import sys
 import zipfile
+from collections.abc import Iterable
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -23,24 +26,26 @@ _SEEDS = "seeds"
 KEEP = 2
 
 
-def save(folder: pathlib.Path, model, state: dict, step: int) -> pathlib.Path:
+def save(
+    folder: pathlib.Path, model: keras.Model, state: dict[str, Any], step: int
+) -> pathlib.Path:
     """Writes a checkpoint, then deletes all but the newest `KEEP`.
 
     Args:
         folder: the run's folder of checkpoints.
-        model: compiled model; its weights and its optimiser's state are saved.
-        state: what else the run needs to go on, as JSON.
-        step: optimiser steps done, which names the checkpoint.
+        model: compiled model, saved with the state of its optimiser.
+        state: everything else that the run needs to resume, as JSON.
+        step: number of finished optimiser steps, which names the checkpoint.
 
     Returns:
-        The checkpoint's folder: the model, the state, and their checksums.
+        Folder of the checkpoint: the model, the state and their checksums.
     """
     path = folder / f"{_PREFIX}{step:08d}"
     clear_killed(folder)
     with atomic(path) as temporary:
         temporary.mkdir()
         model.save(temporary / _MODEL)
-        # Keras saves no seed generators, of which dropout and noise are made.
+        # The states of dropout and noise layers, which Keras does not save.
         seeds = [keras.ops.convert_to_numpy(v).tolist() for v in random_states(model)]
         (temporary / _STATE).write_text(json.dumps(state | {_SEEDS: seeds}))
         sums = (f"{_digest(temporary / n)}  {n}\n" for n in (_MODEL, _STATE))
@@ -51,9 +56,9 @@ def save(folder: pathlib.Path, model, state: dict, step: int) -> pathlib.Path:
 
 
 def clear_killed(folder: pathlib.Path) -> None:
-    """Deletes what a killed process left half written, and puts back what it moved."""
-    for stale in folder.glob(f".writing-*-{_PREFIX}*"):
-        shutil.rmtree(stale)
+    """Deletes partial checkpoints of a killed process and restores what it moved."""
+    for partial in folder.glob(f".writing-*-{_PREFIX}*"):
+        shutil.rmtree(partial)
     for old in folder.glob(f".old-*-{_PREFIX}*"):
         path = folder / re.sub(r"^\.old-\d+-", "", old.name)
         if path.exists():
@@ -62,69 +67,79 @@ def clear_killed(folder: pathlib.Path) -> None:
             old.rename(path)
 
 
-def _digest(path):
+def _digest(path: pathlib.Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def list_checkpoints(folder: pathlib.Path) -> list[pathlib.Path]:
-    """The checkpoints in a folder, oldest first."""
+    """Lists the checkpoints in a folder, oldest first."""
     return sorted(p for p in folder.glob(f"{_PREFIX}*") if (p / _MODEL).is_file())
 
 
 def check(path: pathlib.Path) -> None:
-    """Checks a checkpoint by its checksums.
+    """Verifies the checksums of a checkpoint.
+
+    Args:
+        path: the checkpoint's folder.
 
     Raises:
-        UserError: if it is damaged, naming the file.
+        UserError: if a file of the checkpoint is damaged.
     """
     try:
-        lines = (path / _SUMS).read_text(encoding="utf-8").splitlines()
-        sums = dict(reversed(line.split("  ")) for line in lines)
+        digests = {}
+        for line in (path / _SUMS).read_text(encoding="utf-8").splitlines():
+            digest, name = line.split("  ")
+            digests[name] = digest
         for name in (_MODEL, _STATE):
-            if sums.get(name) != _digest(path / name):
+            if digests.get(name) != _digest(path / name):
                 raise UserError(f"checkpoint {path / name} is damaged")
     except (OSError, ValueError) as error:
         raise UserError(f"checkpoint {path} is damaged: {error}") from error
 
 
 def newest(folder: pathlib.Path) -> pathlib.Path | None:
-    """The newest checkpoint that is whole; None if there is none at all.
+    """Finds the newest undamaged checkpoint; None if there are no checkpoints.
 
-    Damaged ones are said on stderr and set aside as `damaged-NAME`; what a killed
-    process left half written in the run's folder is deleted.
+    Newer, damaged checkpoints are reported on stderr and renamed to `damaged-NAME`.
+    Partial files that a killed process left in the run's folder are deleted.
 
     Args:
-        folder: the folder of checkpoints in a run's folder.
+        folder: the run's folder of checkpoints.
 
     Raises:
-        UserError: if there are only damaged ones.
+        UserError: if all checkpoints are damaged.
     """
     clear_killed(folder)
-    for stale in folder.parent.glob(".writing-*"):
-        stale.unlink()
-    damaged = {}
+    for partial in folder.parent.glob(".writing-*"):
+        partial.unlink()
+    problems: dict[pathlib.Path, UserError] = {}
     for path in reversed(list_checkpoints(folder)):
         try:
             check(path)
         except UserError as error:
-            damaged[path] = error
+            problems[path] = error
             continue
-        for other, error in damaged.items():
-            aside = other.with_name(f"damaged-{other.name}")
-            shutil.rmtree(aside, ignore_errors=True)
-            other.rename(aside)
-            print(f"{error}: set aside as {aside.name}", file=sys.stderr)
+        _set_aside(problems)
         return path
-    for error in damaged.values():
+    for problem in problems.values():
         raise UserError(
-            f"{error}, and no older one is whole; delete them, or choose another "
+            f"{problem}, and no older one is undamaged; delete them, or choose another "
             "--output_dir"
         )
     return None
 
 
+def _set_aside(problems: dict[pathlib.Path, UserError]) -> None:
+    """Renames damaged checkpoints, and reports their problems."""
+    for path, problem in problems.items():
+        renamed = path.with_name(f"damaged-{path.name}")
+        shutil.rmtree(renamed, ignore_errors=True)
+        path.rename(renamed)
+        print(f"{problem}: renamed to {renamed.name}", file=sys.stderr)
+
+
 def pack(path: pathlib.Path) -> bytes:
-    """A checkpoint as bytes, for workers that do not see the chief's disk."""
+    """Packs a checkpoint into bytes, for workers that do not share the chief's disk."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name in (_MODEL, _STATE):
@@ -133,21 +148,23 @@ def pack(path: pathlib.Path) -> bytes:
 
 
 def unpack(payload: bytes, folder: pathlib.Path) -> pathlib.Path:
-    """Writes what `pack` gave to a folder, and returns that."""
+    """Unpacks the bytes of `pack` into a folder, and returns the folder."""
     with zipfile.ZipFile(io.BytesIO(payload)) as archive:
         archive.extractall(folder)
     return folder
 
 
-def restore(path: pathlib.Path, keys=()):
+def restore(
+    path: pathlib.Path, keys: Iterable[str] = ()
+) -> tuple[keras.Model, dict[str, Any]]:
     """Loads a checkpoint.
 
     Args:
         path: the checkpoint's folder.
-        keys: what its state must hold.
+        keys: keys that the state must have.
 
     Returns:
-        (compiled model with its optimiser's state, the state saved beside it).
+        (compiled model with the state of its optimiser, the saved state).
 
     Raises:
         UserError: if the checkpoint is damaged.
@@ -167,15 +184,18 @@ def restore(path: pathlib.Path, keys=()):
         raise UserError(f"checkpoint {path / _STATE} is damaged: {error}") from error
 
 
-def find_model(path) -> pathlib.Path:
-    """The model file that a `--checkpoint` means.
+def find_model(path: str | os.PathLike[str]) -> pathlib.Path:
+    """Finds the model file that `--checkpoint` refers to.
 
     Args:
-        path: a `.keras` file, a checkpoint's folder, or a run's folder (its finished
-            model, or else its newest checkpoint).
+        path: a `.keras` file, a checkpoint's folder, or a run's folder. Of a run, it is
+            the finished model, or else the newest checkpoint.
+
+    Returns:
+        Path of the `.keras` file.
 
     Raises:
-        UserError: if there is none.
+        UserError: if there is no model.
     """
     path = pathlib.Path(path)
     if path.is_file():
@@ -185,20 +205,26 @@ def find_model(path) -> pathlib.Path:
     saved = list_checkpoints(path / "checkpoints") or list_checkpoints(path)
     if saved:
         return saved[-1] / _MODEL
-    what = (
+    problem = (
         "holds no model.keras and no checkpoint" if path.is_dir() else "does not exist"
     )
     raise UserError(
-        f"{path} {what}; --checkpoint takes a .keras file, a run's --output_dir or one "
-        "of its checkpoints"
+        f"{path} {problem}; --checkpoint must be a .keras file, a run's --output_dir "
+        "or one of its checkpoints"
     )
 
 
-def load_model(path: pathlib.Path):
-    """Loads a `.keras` file, after checking that it is whole.
+def load_model(path: pathlib.Path) -> keras.Model:
+    """Loads a `.keras` file, after verifying that it is undamaged.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The model.
 
     Raises:
-        UserError: if the file is damaged or no Keras model.
+        UserError: if the file is damaged or not a Keras model.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -209,9 +235,9 @@ def load_model(path: pathlib.Path):
             )
         return keras.models.load_model(path)
     except (UserError, tf.errors.UnavailableError, tf.errors.AbortedError):
-        raise  # the last two: another worker is gone
-    except Exception as error:  # of many kinds, by where the damage lies
+        raise  # the last two: another worker is lost
+    except Exception as error:  # the type depends on where the file is damaged
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(
-            f"checkpoint {path} is damaged or no Keras model: {reason[0]}"
+            f"checkpoint {path} is damaged or not a Keras model: {reason[0]}"
         ) from error

@@ -1,6 +1,7 @@
-"""The settings of a training run, and the recipes that give their defaults."""
+"""Settings of a training run, and the recipes that define their defaults."""
 
 import dataclasses
+from typing import Any
 
 from inres_tf.config import config_field
 from inres_tf.data.dataset import DataConfig
@@ -10,9 +11,9 @@ from inres_tf.errors import UserError
 from inres_tf.training.objectives.config import ObjectiveConfig
 from inres_tf.training.schedules import SCHEDULES, LambdaSchedule
 
-# The protocol of the paper (Yang et al. 2020), and what of several others reached the
-# highest accuracy in few epochs (docs/results.md).
-RECIPES = {
+# The protocol of the paper (Yang et al. 2020), and the recipe with the highest accuracy
+# after few epochs of those compared in docs/results.md.
+RECIPES: dict[str, dict[str, Any]] = {
     "paper": {
         "epochs": 160,
         "batch_size": 128,
@@ -36,8 +37,8 @@ RECIPES = {
         "ema": 0.0,
     },
 }
-# Where a data set has a protocol of its own.
-_OF_DATASET = {("paper", "cifar100"): {"epochs": 300}}
+# Changes to a recipe for a dataset with its own protocol.
+_RECIPE_CHANGES = {("paper", "cifar100"): {"epochs": 300}}
 
 PRECISIONS = {
     "float32": "float32",
@@ -46,24 +47,34 @@ PRECISIONS = {
 }
 
 
-def _by_recipe(name, help, **accepted):
-    """A setting whose default is its recipe's."""
+def _by_recipe(name: str, help: str, **limits: Any) -> Any:
+    """A setting whose default depends on the recipe."""
     values = ", ".join(f"{recipe}: {v[name]}" for recipe, v in RECIPES.items())
-    return config_field(None, f"{help} Default by recipe: {values}.", **accepted)
+    return config_field(None, f"{help} Default by recipe: {values}.", **limits)
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig(DataConfig, StrategyConfig, ObjectiveConfig):
     """Settings of a training run; each is a flag of `train.train`.
 
-    What is None takes the value of the recipe.
+    Settings that are None take their value from the recipe.
+
+    Raises:
+        UserError: for a value that is out of range, or settings that contradict each
+            other.
+
+    Example:
+        >>> from inres_tf import training
+        >>> config = training.TrainConfig(recipe="fast", epochs=5)
+        >>> config.epochs, config.schedule, config.output_dir
+        (5, 'cosine', 'runs/in_resnet20-digits-seed0')
     """
 
     model: str = config_field("in_resnet20", "Model of the zoo to train.")
     recipe: str = config_field(
         "paper",
         "Defaults of the flags below that name it. paper: the protocol of the paper; "
-        "fast: the best accuracy for little time.",
+        "fast: high accuracy in little time.",
         choices=RECIPES,
     )
     epochs: int = _by_recipe(
@@ -71,81 +82,87 @@ class TrainConfig(DataConfig, StrategyConfig, ObjectiveConfig):
     )
     batch_size: int = _by_recipe(
         "batch_size",
-        "Images a step, over all devices together.",
+        "Images per step, over all devices together.",
         bounds="[1, inf)",
     )
     learning_rate: float = _by_recipe(
-        "learning_rate", "The highest rate.", bounds="(0, inf)"
+        "learning_rate", "Highest learning rate.", bounds="(0, inf)"
     )
     schedule: str = _by_recipe(
         "schedule",
-        "step: a tenth after 1/2 of the epochs, a hundredth after 3/4; cosine: to 0.",
+        "Schedule of the learning rate. step: divided by 10 after 1/2 and again after "
+        "3/4 of the epochs; cosine: to 0.",
         choices=SCHEDULES,
     )
     warmup: float = _by_recipe(
         "warmup",
-        "Part of the run in which the rate grows from 0, under cosine.",
+        "Fraction of the run in which the learning rate grows from 0; needs "
+        "--schedule=cosine.",
         bounds="[0, 1)",
     )
     momentum: float = config_field(0.9, "Momentum of SGD.", bounds="[0, 1)")
-    nesterov: bool = _by_recipe("nesterov", "Nesterov's momentum.")
+    nesterov: bool = _by_recipe("nesterov", "Use Nesterov momentum.")
     weight_decay: float = _by_recipe(
         "weight_decay",
-        "L2 gradient on every trainable variable: coupled weight decay.",
+        "Coefficient of the L2 gradient on every trainable variable (coupled weight "
+        "decay).",
         bounds="[0, inf)",
     )
     label_smoothing: float = _by_recipe(
         "label_smoothing",
-        "Part of the target that is spread over all classes.",
+        "Fraction of each label that is spread over all classes.",
         bounds="[0, 1)",
     )
     ema: float = _by_recipe(
         "ema",
         "Decay of the moving average of the weights that is evaluated and saved as the "
-        "model; 0: the weights themselves.",
+        "model; 0: no average.",
         bounds="[0, 1)",
     )
     lambda_schedule: str = config_field(
         "learn",
-        "λ of all damped blocks: learn: trained; fixed:V; linear:A:B over the run; "
-        "warm:P: 0, a ResNet, for the first part P of the run, then trained.",
+        "λ of all damped blocks. learn: trained; fixed:V: constant; linear:A:B: from A "
+        "to B over the run; warm:P: 0 (a ResNet) for the first fraction P of the run, "
+        "then trained.",
     )
     precision: str = config_field(
         "float32",
-        "Of activations and their gradients; weights stay float32. float16 scales the "
-        "loss.",
+        "Precision of activations and their gradients; weights are float32. float16 "
+        "uses loss scaling.",
         choices=PRECISIONS,
     )
     accumulate_steps: int = config_field(
         1,
-        "Parts, one after the other, that each device divides its images of a step "
-        "into: less memory. Batch statistics are those of a part.",
+        "Number of parts into which each device splits its images of a step, one after "
+        "the other, to save memory. Batch statistics are those of a part.",
         bounds="[1, inf)",
     )
     rematerialize: bool = config_field(
         False,
-        "Compute blocks again in the backward pass instead of keeping their "
-        "activations: less memory, more time.",
+        "Recompute blocks in the backward pass instead of keeping their activations: "
+        "less memory, more time.",
     )
     steps_per_execution: int = config_field(
         1,
-        "Steps that run on the devices before the host looks again.",
+        "Steps that run on the devices before control returns to the host.",
         bounds="[1, inf)",
     )
     sync_batch_norm: bool = config_field(
         True,
-        "Batch statistics of the global batch. Without it each device has its own, and "
-        "their moving averages are averaged before evaluating and saving.",
+        "Use the batch statistics of the global batch. Otherwise each device uses its "
+        "own, and moving averages are averaged before evaluating and saving.",
     )
     augmentation: str = config_field(
         "auto",
-        "auto: crop_flip, or crop where mirrored images are other symbols (digits).",
+        "Augmentation of the training images. auto: crop_flip, or crop for symbols "
+        "such as digits.",
         choices=("auto", *AUGMENTATIONS),
     )
     validation_fraction: float = config_field(
         0.0,
-        "Part of the training images to validate on each epoch; 0: the test images are "
-        "evaluated each epoch, as in the paper, and nothing is chosen by it.",
+        "Fraction of the training images to hold out for validation after each epoch; "
+        "0: validate on the test images, as in the paper, without choosing anything by "
+        "the result.",
         bounds="[0, 1)",
     )
     early_stopping: int = config_field(
@@ -156,7 +173,8 @@ class TrainConfig(DataConfig, StrategyConfig, ObjectiveConfig):
     )
     seed: int = config_field(
         0,
-        "Seed of the weights, the order and the augmentation.",
+        "Seed of the initial weights, the order of the images, the augmentation and "
+        "the objective.",
         bounds="[0, 2147483647]",
     )
     checkpoint_every: int = config_field(
@@ -164,28 +182,34 @@ class TrainConfig(DataConfig, StrategyConfig, ObjectiveConfig):
     )
     output_dir: str = config_field(
         None,
-        "Folder for all this run writes; runs/MODEL-DATASET-seedSEED by default.",
+        "Folder of the run; by default runs/MODEL-DATASET-seedSEED.",
     )
     resume: bool = config_field(
         True,
-        "Go on from the last checkpoint in --output_dir, if there is one of this run.",
+        "Resume from the last checkpoint if --output_dir already holds this run.",
     )
     verbose: int = config_field(
         -1,
-        "0 silent, 1 progress bar, 2 lines for a log, -1: 1 on a terminal, else 2.",
+        "0: silent; 1: progress bar; 2: lines for a log file; -1: 1 on a terminal, "
+        "otherwise 2.",
         bounds="[-1, 2]",
     )
 
-    def __post_init__(self):
-        if self.recipe not in RECIPES:
-            super().__post_init__()  # which says so
+    def __post_init__(self) -> None:
+        if self.recipe in RECIPES:
+            self._set_defaults()
+        super().__post_init__()
+        self._check_combinations()
+
+    def _set_defaults(self) -> None:
         dataset = self.dataset.split(":")[0]
-        defaults = RECIPES[self.recipe] | _OF_DATASET.get((self.recipe, dataset), {})
-        # Given flags leave no place for what hangs on others.
+        defaults = dict(RECIPES[self.recipe])
+        defaults |= _RECIPE_CHANGES.get((self.recipe, dataset), {})
+        # Defaults must not contradict the given flags.
         if self.schedule not in (None, "cosine"):
-            defaults |= {"warmup": 0.0}
+            defaults["warmup"] = 0.0
         if not self.momentum:
-            defaults |= {"nesterov": False}
+            defaults["nesterov"] = False
         for name, value in defaults.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
@@ -194,10 +218,8 @@ class TrainConfig(DataConfig, StrategyConfig, ObjectiveConfig):
                 dataset = self.dataset.rstrip("/").split("/")[-1].split(":")[-1]
             folder = f"runs/{self.model}-{dataset}-seed{self.seed}"
             object.__setattr__(self, "output_dir", folder)
-        super().__post_init__()
-        self._check()
 
-    def _check(self):
+    def _check_combinations(self) -> None:
         LambdaSchedule(self.lambda_schedule)
         if self.warmup and self.schedule != "cosine":
             raise UserError("--warmup needs --schedule=cosine")
@@ -206,19 +228,19 @@ class TrainConfig(DataConfig, StrategyConfig, ObjectiveConfig):
         if self.precision == "float16" and self.objective not in ("clean", "noise"):
             raise UserError(
                 f"--objective={self.objective} needs --precision=float32 or bfloat16: "
-                "float16 gives confident networks input gradients of zero"
+                "in float16 the input gradients of confident networks are zero"
             )
         if self.early_stopping and not self.validation_fraction:
             raise UserError(
-                "--early_stopping needs --validation_fraction, such as 0.1: chosen on "
-                "the test images, the last epoch's accuracy would be too good"
+                "--early_stopping needs --validation_fraction, such as 0.1: stopping "
+                "by the test images would bias the test accuracy"
             )
 
 
-# What may differ between workers.
+# Settings that may differ between workers.
 PER_WORKER = ("worker_index", "output_dir", "data_dir", "download", "verbose")
 
-# What may differ when a run is resumed: where it runs, not what it computes.
+# Settings that may change when a run resumes: they do not affect its results.
 CHANGEABLE_ON_RESUME = (
     "data_dir",
     "download",

@@ -1,14 +1,15 @@
 """The training loop: epochs and steps, Keras callbacks, signals.
 
-`Model.fit` fails under `MultiWorkerMirroredStrategy` and cannot resume bit for bit, so
-the loop is here: `strategy.run` of one step, batches that are functions of (seed,
-epoch, index), and a state from which a run goes on as if never interrupted.
+This loop replaces `Model.fit`, which fails under `MultiWorkerMirroredStrategy` and
+cannot resume bit for bit. Its batches are functions of (seed, epoch, index), and its
+state allows a run to resume as if it had never been interrupted.
 """
 
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import keras
 import numpy as np
@@ -34,16 +35,17 @@ from inres_tf.training.weight_averaging import averaged_weights
 
 @dataclasses.dataclass
 class State:
-    """All that a resumed loop needs except the model, as JSON.
+    """Everything except the model that the loop needs to resume, as JSON.
 
     Attributes:
-        epoch: finished epochs.
-        step_in_epoch: finished steps of the next one: the position in its order.
-        loss: sum of their losses.
-        right: number of their images classified correctly.
-        seconds: time that they took.
-        history: rows of the finished epochs, with λ of each block.
-        best: the highest validation accuracy so far, and its epoch.
+        epoch: number of finished epochs.
+        step_in_epoch: number of finished steps of the current epoch.
+        loss: sum of the losses of these steps.
+        right: number of their images that were classified correctly.
+        seconds: time that these steps took.
+        history: metrics of each finished epoch, as in `metrics.jsonl`.
+        best: the epoch with the highest validation accuracy, with its `val_accuracy`
+            and `val_loss`.
     """
 
     epoch: int = 0
@@ -51,21 +53,22 @@ class State:
     loss: float = 0.0
     right: float = 0.0
     seconds: float = 0.0
-    history: list[dict] = dataclasses.field(default_factory=list)
-    best: dict = dataclasses.field(default_factory=dict)
+    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    best: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a loop does besides the steps themselves.
+    """What the loop does besides the steps themselves.
 
     Attributes:
         learning_rate: the learning rate by optimiser step.
         damping: λ by optimiser step.
-        save: called with the loop to write a checkpoint.
-        metrics: function that returns more metrics of an epoch by name.
+        save: function of the loop that writes a checkpoint.
+        metrics: function that returns additional metrics of an epoch by name.
         checkpoint_every: epochs between checkpoints.
-        steps_per_execution: steps that run on the devices before the host looks again.
+        steps_per_execution: steps that run on the devices before control returns to
+            the host.
     """
 
     learning_rate: Callable[[int], float]
@@ -86,16 +89,16 @@ class Loop:
         pipeline: the training batches.
         validation: images that are evaluated after every epoch.
         plan: schedules, checkpoints and metrics.
-        signals: the signals that stop the loop, in scope.
+        signals: the signals that stop the loop.
         state: the state to resume from; None to start a new run.
     """
 
     def __init__(
         self,
-        model,
-        strategy,
+        model: keras.Model,
+        strategy: tf.distribute.Strategy,
         *,
-        step: Callable,
+        step: Callable[..., tf.Tensor],
         pipeline: TrainingPipeline,
         validation: Images,
         plan: Plan,
@@ -106,55 +109,55 @@ class Loop:
         self.validation, self.plan, self.signals = validation, plan, signals
         self.state = state or State()
         self._step = step
-        self._rate = None
+        self._rate: float | None = None
         self._classifier = Classifier(model, batch_size=pipeline.batch_size)
         self._average_replicas = workers.replica_averaging(batch_statistics(model))
 
     @property
     def steps_done(self) -> int:
-        """Optimiser steps done since the beginning of the run."""
+        """Number of finished optimiser steps since the start of the run."""
         state = self.state
         return state.epoch * self.pipeline.steps_per_epoch + state.step_in_epoch
 
-    def run(self, epochs: int, callbacks) -> None:
-        """Trains up to `epochs`, or until a signal; either ends with a checkpoint.
+    def run(self, epochs: int, callbacks: Iterable[keras.callbacks.Callback]) -> None:
+        """Trains for `epochs` in total, or until a signal, and saves a checkpoint.
 
         Args:
-            epochs: epochs of the whole run.
-            callbacks: Keras callbacks.
+            epochs: number of epochs of the whole run.
+            callbacks: Keras callbacks. They may set `model.stop_training`.
 
         Raises:
             UserError: if the loss is not finite, naming the step.
         """
         calls = keras.callbacks.CallbackList(
-            callbacks,
+            list(callbacks),
             model=self.model,
             epochs=epochs,
             steps=self.pipeline.steps_per_epoch,
         )
         self.model.stop_training = False
         calls.on_train_begin()
-        saved = None
+        saved_at = None
         try:
             while self.state.epoch < epochs and not self.model.stop_training:
                 calls.on_epoch_begin(self.state.epoch)
                 self._train_epoch(calls)
                 if self.state.step_in_epoch < self.pipeline.steps_per_epoch:
-                    break
+                    break  # stopped by a signal
                 logs = self._end_epoch()
                 calls.on_epoch_end(self.state.epoch - 1, logs)
                 if self.state.epoch % self.plan.checkpoint_every == 0:
                     self._checkpoint()
-                    saved = self.steps_done
+                    saved_at = self.steps_done
                 if any(self.signals.global_stop):
                     break
-            if saved != self.steps_done:
+            if saved_at != self.steps_done:
                 self._average_replicas()
                 self._checkpoint()
         finally:
             calls.on_train_end()
 
-    def _checkpoint(self):
+    def _checkpoint(self) -> None:
         kept = [row for row in self.state.history if not row.get("reverted")]
         if kept:
             best = max(kept, key=lambda row: row["val_accuracy"])
@@ -163,47 +166,42 @@ class Loop:
             }
         self.plan.save(self)
 
-    def _train_epoch(self, calls) -> None:
-        """Runs the rest of the epoch, or up to a signal."""
+    def _train_epoch(self, calls: keras.callbacks.CallbackList) -> None:
+        """Trains to the end of the epoch, or until a signal."""
         state, size = self.state, self.pipeline.steps_per_epoch
-        epoch, first = state.epoch, state.step_in_epoch
-        batches = iter(
-            self.strategy.distribute_datasets_from_function(
-                lambda context: self.pipeline.batches(epoch, first, context)
-            )
-        )
-        began = time.perf_counter()
+        batches = self._remaining_batches()
+        start = time.perf_counter()
         try:
             while state.step_in_epoch < size and not any(self.signals.global_stop):
                 calls.on_train_batch_begin(state.step_in_epoch)
-                for row in self._execute(batches, size - state.step_in_epoch):
+                rows = self._execute(batches, size - state.step_in_epoch)
+                for row in rows:
                     self._check_finite(row[LOSS], "loss", state.step_in_epoch + 1)
                     state.loss += float(row[LOSS])
                     state.right += float(row[CORRECT])
                     state.step_in_epoch += 1
-                self.signals.note((row[INTERRUPTED], row[PREEMPTED]))
+                self.signals.note(rows[-1, [INTERRUPTED, PREEMPTED]])
                 calls.on_train_batch_end(state.step_in_epoch - 1, self._train_logs())
         finally:
-            state.seconds += time.perf_counter() - began
+            state.seconds += time.perf_counter() - start
 
-    def plan_rates(self) -> None:
-        """Sets λ, where it is planned, as it was at the last step.
+    def _remaining_batches(self) -> Iterator:
+        """Iterates over the current epoch's batches that are not finished yet."""
+        epoch, step = self.state.epoch, self.state.step_in_epoch
+        return iter(
+            self.strategy.distribute_datasets_from_function(
+                lambda context: self.pipeline.batches(epoch, step, context)
+            )
+        )
 
-        An average of weights holds one of earlier values.
-        """
-        rate = self.plan.damping.at(self.steps_done - 1)
-        if rate is not None:
-            set_damping_rates(self.model, rate)
-
-    def _execute(self, batches, most: int) -> np.ndarray:
-        """Runs the steps of one execution, at most `most`, and gives their rows."""
-        step = self.steps_done
-        rate = self.plan.damping.at(step)
+    def _execute(self, batches: Iterator, limit: int) -> np.ndarray:
+        """Runs up to `limit` steps in one execution, and returns a row for each."""
+        step, damping = self.steps_done, self.plan.damping
+        rate = damping.at(step)
         if rate is not None and rate != self._rate:
             set_damping_rates(self.model, rate)
         self._rate = rate
-        constant = self.plan.damping.constant_for(step)
-        count = min(self.plan.steps_per_execution, most, constant)
+        count = min(self.plan.steps_per_execution, limit, damping.constant_for(step))
         learn = 1.0 if rate is None else 0.0
         return self._step(
             batches,
@@ -213,26 +211,27 @@ class Loop:
             tf.constant(self.signals.local_stop),
         ).numpy()
 
-    def _check_finite(self, loss, name, step):
+    def _check_finite(self, loss: float, name: str, step: int) -> None:
         if not math.isfinite(loss):
             total = self.state.epoch * self.pipeline.steps_per_epoch + step
             raise UserError(
                 f"the {name} became {loss} at step {total} (epoch "
-                f"{self.state.epoch + 1}, step {step}), which no checkpoint holds; a "
+                f"{self.state.epoch + 1}, step {step}), after the last checkpoint; a "
                 "lower --learning_rate may help"
             )
 
-    def _train_logs(self) -> dict:
+    def _train_logs(self) -> dict[str, float]:
+        """Averages the loss and accuracy over the current epoch's steps so far."""
         images = self.state.step_in_epoch * self.pipeline.batch_size
         return {
             "loss": self.state.loss / self.state.step_in_epoch,
             "accuracy": self.state.right / images,
         }
 
-    def _end_epoch(self) -> dict:
-        """Evaluates, adds the epoch to the history and gives its scalars."""
+    def _end_epoch(self) -> dict[str, float]:
+        """Evaluates, appends the epoch to the history, and returns its metrics."""
         state = self.state
-        done = state.step_in_epoch * self.pipeline.batch_size
+        images = state.step_in_epoch * self.pipeline.batch_size
         logs = self._train_logs()
         self._average_replicas()
         with averaged_weights(self.model), self.strategy.scope():
@@ -242,10 +241,19 @@ class Loop:
             logs |= self.plan.metrics()
             rates = damping_rates(self.model)
         logs["learning_rate"] = float(self.plan.learning_rate(self.steps_done - 1))
-        logs["images_per_second"] = done / state.seconds
+        logs["images_per_second"] = images / state.seconds
         state.epoch, state.step_in_epoch = state.epoch + 1, 0
         state.loss = state.right = state.seconds = 0.0
-        row = {"epoch": state.epoch, "step": self.steps_done, **logs}
+        row: dict[str, Any] = {"epoch": state.epoch, "step": self.steps_done, **logs}
         row |= {"lambda": rates, "dead_blocks": dead_blocks(rates)}
         state.history.append(row)
         return logs
+
+    def plan_rates(self) -> None:
+        """Sets λ to its planned value at the last step, unless it is trained.
+
+        An average of the weights contains λ of earlier steps.
+        """
+        rate = self.plan.damping.at(self.steps_done - 1)
+        if rate is not None:
+            set_damping_rates(self.model, rate)

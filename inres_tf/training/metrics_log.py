@@ -1,8 +1,10 @@
-"""Finding and reading the `metrics.jsonl` of runs, finished or still going on."""
+"""Finding and reading the `metrics.jsonl` of finished and unfinished runs."""
 
 import json
 import os
 import pathlib
+from collections.abc import Iterable
+from typing import Any
 
 from inres_tf.errors import UserError
 from inres_tf.training.run_folder import METRICS
@@ -19,24 +21,27 @@ _NUMBERS = (
 )
 
 
-def find(paths) -> dict[str, list[dict]]:
-    """The metrics of runs by their names.
+def find(
+    paths: Iterable[str | os.PathLike[str]],
+) -> dict[str, list[dict[str, Any]]]:
+    """Finds runs and reads their metrics.
 
-    A run is called by its folder; below a folder of runs, by its path from there; where
-    that leaves two runs the same name, by its file.
+    A run is named after its folder; if it was found below a folder of runs, after its
+    path from there. Runs that would have the same name are named after their files.
 
     Args:
-        paths: each a run's folder, a file like `metrics.jsonl`, or a folder with runs
-            somewhere below it, of which those without a finished epoch are left out.
+        paths: run folders, files in the format of `metrics.jsonl`, or folders with runs
+            at any depth, of which those without a finished epoch are skipped.
 
     Returns:
-        Dict from the run's name to its rows, one an epoch, in the order of `paths`.
+        Dict from the run's name to a dict of metrics for each epoch, in the order of
+        `paths`.
 
     Raises:
-        UserError: if there is no run, one that was named has no finished epoch, or a
-            file is damaged.
+        UserError: if there is no run, a given run has no finished epoch, or a file is
+            damaged.
     """
-    files = {}
+    files: dict[pathlib.Path, tuple[str, pathlib.Path]] = {}
     for path in map(pathlib.Path, paths):
         for name, file in _files(path).items():
             files.setdefault(file.resolve(), (name, file))
@@ -47,13 +52,19 @@ def find(paths) -> dict[str, list[dict]]:
     }
 
 
-def read(file) -> list[dict]:
-    """The rows of a file like `metrics.jsonl`.
+def read(file: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Reads a file in the format of `metrics.jsonl`.
+
+    Args:
+        file: the file.
+
+    Returns:
+        A dict of metrics for each epoch.
 
     Raises:
-        UserError: if a line is not the metrics of an epoch, naming it.
+        UserError: if a line is not the metrics of an epoch, naming the line.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     try:
         for line in pathlib.Path(file).read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
@@ -66,36 +77,36 @@ def read(file) -> list[dict]:
     return rows
 
 
-def _check(row, before):
-    """Raises ValueError if a row is not one of `metrics.jsonl`."""
+def _check(row: Any, previous: list[dict[str, Any]]) -> None:
+    """Raises ValueError if a row is not the metrics of an epoch."""
     if not isinstance(row, dict) or not isinstance(row.get("lambda"), dict):
         raise ValueError("it lacks lambda")
     values = {name: row.get(name) for name in _NUMBERS} | row["lambda"]
-    wrong = [n for n, value in values.items() if not isinstance(value, (int, float))]
-    if wrong:
-        raise ValueError(f"it lacks numbers for {', '.join(wrong)}")
-    if before and list(row["lambda"]) != list(before[0]["lambda"]):
+    missing = [n for n, value in values.items() if not isinstance(value, (int, float))]
+    if missing:
+        raise ValueError(f"it lacks numbers for {', '.join(missing)}")
+    if previous and list(row["lambda"]) != list(previous[0]["lambda"]):
         raise ValueError("its damped blocks are not those of line 1")
 
 
-def _files(path) -> dict[str, pathlib.Path]:
-    """The metrics' files that a path means, by name of the run."""
+def _files(path: pathlib.Path) -> dict[str, pathlib.Path]:
+    """Finds the metrics files that a path refers to, by name of the run."""
     file = path / METRICS if path.is_dir() else path
     if file.is_file():
         if not file.stat().st_size:
             raise UserError(f"{file} has no finished epoch yet")
-        named_so = file.name == METRICS
-        return {file.resolve().parent.name if named_so else file.stem: file}
+        standard = file.name == METRICS
+        return {file.resolve().parent.name if standard else file.stem: file}
     if not path.is_dir():
         raise UserError(f"{path} does not exist; name a run's folder or {METRICS}")
-    found = {}
-    for folder, below, names in os.walk(path):
-        below.sort()
+    files = {}
+    for folder, subfolders, names in os.walk(path):
+        subfolders.sort()
         file = pathlib.Path(folder, METRICS)
         if METRICS in names:
-            below.clear()
+            subfolders.clear()  # no runs within runs
             if file.stat().st_size:
-                found[str(file.parent.relative_to(path))] = file
-    if not found:
+                files[str(file.parent.relative_to(path))] = file
+    if not files:
         raise UserError(f"no run in {path} has a finished epoch yet")
-    return found
+    return files

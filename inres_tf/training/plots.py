@@ -1,8 +1,15 @@
 """Plots of training curves and damping rates."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from inres_tf.plotting import color_cycle, line_styles, make_axes, shared_legend
 
-# Panels of one line a run: what they show, its scale, their label.
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Label and scale of the panels with one line per run.
 _PANELS = {
     "loss": ("cross-entropy", 1),
     "accuracy": ("accuracy (%)", 100),
@@ -14,26 +21,31 @@ _LOGARITHMIC = ("loss", "learning_rate")
 _FROM_ZERO = ("images_per_second", "dead_blocks")
 
 
-def training_curves(histories: dict[str, list[dict]], everything=False):
-    """What `metrics.jsonl` holds, by epoch, in one colour a run.
+def training_curves(
+    histories: dict[str, list[dict[str, Any]]], everything: bool = False
+) -> Figure:
+    """Plots the metrics of runs by epoch, in one colour per run.
 
     Args:
         histories: the rows of `metrics.jsonl` by name of the model or run.
-        everything: whether to show beside loss and accuracy the learning rate, images
-            per second and, for damped networks, how many blocks have λ = 0 and the λ of
-            each, in a panel a run and coloured by the block's depth.
+        everything: whether to plot, as well as loss and accuracy, the learning rate,
+            the images per second and, for damped networks, the number of blocks with
+            λ = 0 and λ of each block, in one panel per run coloured by depth.
+
+    Returns:
+        The figure.
     """
     damped = [name for name, rows in histories.items() if rows[0].get("lambda")]
     panels = list(_PANELS) if everything else ["loss", "accuracy"]
     if not damped:
         panels = [key for key in panels if key != "dead_blocks"]
-    rates = damped if everything else []
-    figure, axes = make_axes(len(panels) + len(rates), columns=3)
+    rate_panels = damped if everything else []
+    figure, axes = make_axes(len(panels) + len(rate_panels), columns=3)
     colors = dict(zip(histories, color_cycle()))
     for key, ax in zip(panels, axes):
         for name, rows in histories.items():
             if key != "dead_blocks" or name in damped:
-                _curve(ax, key, rows, name, colors[name])
+                _plot_metric(ax, key, rows, name, colors[name])
         ax.set(xlabel="epoch", ylabel=_PANELS[key][0])
         ax.locator_params(axis="x", integer=True)
         if key in _LOGARITHMIC:
@@ -42,20 +54,20 @@ def training_curves(histories: dict[str, list[dict]], everything=False):
             ax.set_ylim(bottom=0)
     axes[0].set_title("solid: evaluated, dashed: training", fontsize=9)
     axes[1].legend()
-    below = axes[len(panels) :]
-    for name, ax in zip(rates, below):
-        ax.sharey(below[0])
-        _rates_by_epoch(figure, ax, histories[name])
+    rate_axes = axes[len(panels) :]
+    for name, ax in zip(rate_panels, rate_axes):
+        ax.sharey(rate_axes[0])
+        _plot_rates(figure, ax, histories[name])
         ax.set_title(name, fontsize=9, color=colors[name])
-    for ax in below:
+    for ax in rate_axes:
         ax.set_ylim(bottom=0)
     return figure
 
 
-def _curve(ax, key, rows, name, color):
-    """A run's line in a panel, and its dashed one where it is evaluated too."""
+def _plot_metric(ax, key, rows, name, color):
+    """Plots a metric of a run, and the training metric dashed if both are known."""
     epochs, scale = [row["epoch"] for row in rows], _PANELS[key][1]
-    # One point makes no line.
+    # A single point would be invisible without a marker.
     marker = "o" if len(rows) == 1 else None
     if f"val_{key}" in rows[0]:
         values = [scale * row[key] for row in rows]
@@ -65,8 +77,8 @@ def _curve(ax, key, rows, name, color):
     ax.plot(epochs, values, color=color, label=name, marker=marker)
 
 
-def _rates_by_epoch(figure, ax, rows):
-    """λ of each block of one run, with a colour bar of the blocks' depths."""
+def _plot_rates(figure, ax, rows):
+    """Plots λ of each block of a run by epoch, with a colour bar of the depth."""
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
@@ -85,18 +97,21 @@ def _rates_by_epoch(figure, ax, rows):
     figure.colorbar(shades, ax=ax, label="damped block", ticks=ticks)
 
 
-def rates_by_depth(rates: dict[str, dict[str, float]]):
-    """λ of each damped block.
+def rates_by_depth(rates: dict[str, dict[str, float]]) -> Figure:
+    """Plots λ of each damped block.
 
     Args:
-        rates: for each model, λ by name of the layer, in the order of the network. One
-            without damped blocks is left out and keeps its colour.
+        rates: for each model, λ by name of the layer, in the order of the network.
+            Models without damped blocks are left out, and keep their colour.
+
+    Returns:
+        The figure.
     """
     figure, (ax,) = make_axes()
     for (name, by_layer), style in zip(rates.items(), line_styles()):
         if by_layer:
-            blocks, found = range(1, len(by_layer) + 1), list(by_layer.values())
-            ax.plot(blocks, found, "-", **style, label=name)
+            depths, values = range(1, len(by_layer) + 1), list(by_layer.values())
+            ax.plot(depths, values, "-", **style, label=name)
     ax.set(xlabel="damped block", ylabel="λ")
     ax.set_ylim(bottom=0)
     ax.locator_params(axis="x", integer=True)

@@ -1,21 +1,25 @@
-"""Activations recomputed in the backward pass instead of kept: memory for time."""
+"""Recomputing activations in the backward pass, which saves memory for time."""
+
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
 
 
-def rematerialized(model):
-    """A function computing a model that keeps only what lies between its blocks.
+def rematerialized(model: keras.Model) -> Callable[..., tf.Tensor]:
+    """Returns a function that computes a model and keeps only tensors between blocks.
 
-    The model is cut wherever a merging layer (an addition, of which residual blocks end
-    in one) gives the only tensor that anything later needs. Each piece is computed
-    again in the backward pass; moving averages and random states change once.
+    The model is cut after every merging layer (such as the addition at the end of a
+    residual block) whose output is the only tensor that later layers need. Each piece
+    is recomputed in the backward pass; moving averages and random states are updated
+    once.
 
     Args:
-        model: functional Keras model of one input and one output.
+        model: functional Keras model with one input and one output.
 
     Returns:
-        Function `(inputs, training=False) -> outputs`, sharing the model's variables.
+        Function `(inputs, training=False) -> outputs` that shares the model's
+        variables.
 
     Reference:
         Chen, Xu, Zhang, Guestrin: Training Deep Nets with Sublinear Memory Cost, 2016.
@@ -36,7 +40,7 @@ def rematerialized(model):
 
 
 def _cuts(model):
-    """The outputs of merging layers through which everything passes, in order."""
+    """Returns the outputs of merging layers that all paths pass through, in order."""
     nodes = [
         node
         for depth in sorted(model._nodes_by_depth, reverse=True)
@@ -54,7 +58,7 @@ def _cuts(model):
 
 
 def _recomputed(piece):
-    """A function computing a part of a model in training, that keeps its input only."""
+    """Returns a function that computes a model in training and keeps only its input."""
     trainable, others = piece.trainable_variables, piece.non_trainable_variables
 
     def call(inputs):
@@ -63,8 +67,8 @@ def _recomputed(piece):
         def forward(inputs, values):
             return piece.stateless_call(values, state, inputs, training=True)
 
-        # tf.recompute_grad would do, but that Grappler simplifies away what it makes
-        # the second pass wait by, and then shares the first pass's results.
+        # Not tf.recompute_grad: Grappler simplifies away the control dependency by
+        # which its second pass waits, and then reuses the first pass's results.
         @tf.custom_gradient
         def run(inputs, *values):
             outputs, updated = forward(inputs, values)
@@ -74,8 +78,8 @@ def _recomputed(piece):
                     arguments = [tf.identity(v) for v in (inputs, *values)]
                 with tf.GradientTape() as tape:
                     tape.watch(arguments)
-                    again, _ = forward(arguments[0], arguments[1:])
-                return tape.gradient(again, arguments, upstream)
+                    recomputed, _ = forward(arguments[0], arguments[1:])
+                return tape.gradient(recomputed, arguments, upstream)
 
             return (outputs, *updated), gradient
 

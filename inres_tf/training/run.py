@@ -1,4 +1,4 @@
-"""A training run: from its settings to its folder, whole or resumed."""
+"""A training run: from its settings to its folder."""
 
 import contextlib
 import dataclasses
@@ -7,8 +7,10 @@ import pathlib
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import keras
+import tensorflow as tf
 
 from inres_tf import plotting
 from inres_tf.data.images import Dataset, Images, hold_out
@@ -35,8 +37,10 @@ from inres_tf.training.signals import Signals
 from inres_tf.training.step import make_step, spread_seeds, synchronize_batch_norm
 from inres_tf.training.weight_averaging import use_averages
 
-# Training images on which an objective may measure something after an epoch.
+# Number of training images that the objective's metrics are computed on.
 _METRIC_IMAGES = 128
+
+_BuildModel = Callable[[tuple[int, int, int], int], keras.Model]
 
 
 @dataclasses.dataclass
@@ -44,17 +48,19 @@ class TrainResult:
     """The result of `train`.
 
     Attributes:
-        model: the trained model, compiled with its optimiser.
+        model: the trained model, compiled with its optimiser; None if the run had
+            already finished, on workers other than the chief.
         history: a dict of metrics for each epoch, as in `metrics.jsonl`.
         model_path: file of the finished model; None if the run was stopped, or on
             workers other than the chief.
-        checkpoint: folder of the newest checkpoint.
+        checkpoint: folder of the newest checkpoint; None on workers other than the
+            chief.
         interrupted: whether SIGINT (Ctrl-C) ended the run.
         preempted: whether SIGTERM ended the run.
     """
 
     model: keras.Model
-    history: list[dict]
+    history: list[dict[str, Any]]
     model_path: pathlib.Path | None
     checkpoint: pathlib.Path | None
     interrupted: bool = False
@@ -63,14 +69,15 @@ class TrainResult:
 
 def train(
     config: TrainConfig,
-    build_model: Callable[[tuple, int], keras.Model],
+    build_model: Callable[[tuple[int, int, int], int], keras.Model],
     callbacks: Iterable[keras.callbacks.Callback] = (),
 ) -> TrainResult:
     """Trains a model as `config` says, and writes a run's folder.
 
     The folder holds `config.json`, `metrics.jsonl`, `checkpoints/`, `tensorboard/`,
-    `curves.png`, `lambda.png` (for damped networks) and at the end `model.keras`. Only
-    the chief of several workers writes it.
+    `curves.png`, `lambda.png` (for damped networks) and, once finished, `model.keras`.
+    If it holds checkpoints of the same run, training resumes from the newest one. Only
+    the chief of several workers writes files.
 
     Args:
         config: the run's settings.
@@ -85,6 +92,18 @@ def train(
         UserError: for mistakes and circumstances that the user can correct.
         OSError: if a file cannot be written.
         WorkerLost: if another worker is lost.
+
+    Example:
+        >>> import zoo
+        >>> from inres_tf import training
+        >>> def build_model(shape, classes):
+        ...     return zoo.InResNet8(input_shape=shape, classes=classes)
+        >>> config = training.TrainConfig(
+        ...     model="in_resnet8", epochs=1, output_dir="run", verbose=0
+        ... )
+        >>> result = training.train(config, build_model)
+        >>> result.model_path.name, len(result.history)
+        ('model.keras', 1)
     """
     worker = worker_info(config)
     signals = Signals(alone=worker.count == 1)
@@ -112,8 +131,10 @@ def _check_folder(config: TrainConfig) -> None:
     )
 
 
-def _check_workers(config, worker: WorkerInfo, strategy) -> None:
-    """Raises UserError on all workers if their settings differ or the folder is taken."""
+def _check_workers(
+    config: TrainConfig, worker: WorkerInfo, strategy: tf.distribute.Strategy
+) -> None:
+    """Raises UserError if the workers' settings differ or the folder is not free."""
     problem = ""
     if worker.chief:
         try:
@@ -126,12 +147,53 @@ def _check_workers(config, worker: WorkerInfo, strategy) -> None:
         workers.check_same_settings(shared, problem)
 
 
+def _train(
+    config: TrainConfig,
+    worker: WorkerInfo,
+    strategy: tf.distribute.Strategy,
+    signals: Signals,
+    build_model: _BuildModel,
+    callbacks: Iterable[keras.callbacks.Callback],
+) -> TrainResult:
+    """Trains on this worker."""
+    folder = pathlib.Path(config.output_dir)
+    data = _load_data(config, strategy.num_replicas_in_sync)
+    # All workers must do the same under the strategy's scope. What only the chief does,
+    # saving and logging, stays outside.
+    with strategy.scope():
+        finished = _is_finished(folder, worker)
+    if finished:
+        return _finished_result(folder, worker)
+    checkpointer = _Checkpointer(folder, worker)
+    objective = make_objective(config)
+    with strategy.scope():
+        loop = _make_loop(
+            config, data, strategy, objective, signals, checkpointer, build_model
+        )
+    if worker.chief:
+        run_folder.write_config(folder, dataclasses.asdict(config), config.seed)
+    callbacks = [*callbacks, *_make_callbacks(config, folder, worker, loop, objective)]
+    # With several workers, the signals are in scope from the start.
+    with signals if worker.count == 1 else contextlib.nullcontext():
+        loop.run(config.epochs, callbacks)
+    finished = loop.model.stop_training or loop.state.epoch >= config.epochs
+    interrupted, preempted = signals.global_stop
+    return TrainResult(
+        model=loop.model,
+        history=loop.state.history,
+        model_path=_finish(config, folder, worker, loop) if finished else None,
+        checkpoint=checkpointer.newest,
+        interrupted=interrupted and not finished,
+        preempted=preempted and not finished,
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class _Data:
     """The images of a run.
 
     Attributes:
-        dataset: what was loaded.
+        dataset: the whole dataset.
         training: the images to train on.
         validation: the images to evaluate after each epoch.
         pipeline: batches of the training images.
@@ -153,12 +215,35 @@ def _load_data(config: TrainConfig, replicas: int) -> _Data:
         augmentation = dataset.augmentation
     pipeline = TrainingPipeline(training, config.batch_size, augmentation, config.seed)
     pipeline.check_devices(replicas)
-    if config.batch_size // replicas % config.accumulate_steps:
+    images_per_device = config.batch_size // replicas
+    if images_per_device % config.accumulate_steps:
         raise UserError(
-            f"--accumulate_steps={config.accumulate_steps} does not divide the "
-            f"{config.batch_size // replicas} images of a device"
+            f"--accumulate_steps must divide the {images_per_device} images of each "
+            f"device; got {config.accumulate_steps}"
         )
     return _Data(dataset, training, validation, pipeline)
+
+
+def _is_finished(folder: pathlib.Path, worker: WorkerInfo) -> bool:
+    """Returns whether the chief's folder holds a finished run."""
+    finished = (folder / "model.keras").is_file()
+    if worker.count > 1:
+        finished = workers.broadcast(bytes([finished])) != bytes([0])
+    return finished
+
+
+def _finished_result(folder: pathlib.Path, worker: WorkerInfo) -> TrainResult:
+    if not worker.chief:
+        return TrainResult(None, [], None, None)
+    path = folder / "model.keras"
+    print(f"{folder} is already finished", file=sys.stderr)
+    saved = checkpoints.list_checkpoints(folder / "checkpoints")
+    return TrainResult(
+        model=checkpoints.load_model(path),
+        history=metrics_log.read(folder / run_folder.METRICS),
+        model_path=path,
+        checkpoint=saved[-1] if saved else None,
+    )
 
 
 class _Checkpointer:
@@ -184,107 +269,86 @@ class _Checkpointer:
             run_folder.write_metrics(self.folder, loop.state.history)
 
     def restore(self) -> tuple[keras.Model, State] | None:
-        """The model and state of the newest checkpoint; None if there is none."""
+        """Returns the model and state of the newest checkpoint, if there is one."""
         if self.worker.chief:
             self.newest = checkpoints.newest(self.folder / "checkpoints")
-        with contextlib.ExitStack() as stack:
-            path = self.newest
-            if self.worker.count > 1:
-                payload = checkpoints.pack(path) if path else b""
-                payload = workers.broadcast(payload)
-                temporary = stack.enter_context(tempfile.TemporaryDirectory())
-                path = payload and checkpoints.unpack(payload, pathlib.Path(temporary))
-            if not path:
-                return None
-            keys = [field.name for field in dataclasses.fields(State)]
-            model, state = checkpoints.restore(path, keys)
-            return model, State(**state)
+        if self.worker.count == 1:
+            return self._load(self.newest) if self.newest else None
+        # The other workers may not share the chief's disk.
+        packed = checkpoints.pack(self.newest) if self.newest else b""
+        packed = workers.broadcast(packed)
+        if not packed:
+            return None
+        with tempfile.TemporaryDirectory() as temporary:
+            return self._load(checkpoints.unpack(packed, pathlib.Path(temporary)))
+
+    def _load(self, path: pathlib.Path) -> tuple[keras.Model, State]:
+        keys = [field.name for field in dataclasses.fields(State)]
+        model, state = checkpoints.restore(path, keys)
+        return model, State(**state)
 
 
-def _train(config, worker, strategy, signals, build_model, callbacks) -> TrainResult:
-    """Trains on one of the workers."""
-    folder = pathlib.Path(config.output_dir)
-    data = _load_data(config, strategy.num_replicas_in_sync)
-    # Under the scope all workers do the same: what the chief does alone, saving and
-    # logging, stays outside.
-    with strategy.scope():
-        finished = _is_finished(folder, worker)
-    if finished:
-        return _finished_result(folder, worker)
-    checkpointer = _Checkpointer(folder, worker)
+def _make_loop(
+    config: TrainConfig,
+    data: _Data,
+    strategy: tf.distribute.Strategy,
+    objective: Objective,
+    signals: Signals,
+    checkpointer: _Checkpointer,
+    build_model: _BuildModel,
+) -> Loop:
+    """Creates the loop of a new or resumed run, under the strategy in scope."""
     steps = config.epochs * data.pipeline.steps_per_epoch
     schedule = learning_rate(
         config.schedule, config.learning_rate, steps, config.warmup
     )
-    with strategy.scope():
-        model, state = checkpointer.restore() or (
-            _new_model(config, build_model, data.dataset, schedule),
-            State(),
-        )
-        replicas = strategy.num_replicas_in_sync
-        synchronize_batch_norm(model, config.sync_batch_norm and replicas > 1)
-        spread_seeds(model, strategy)
-        objective = make_objective(config)
-        damping = _damping_schedule(config, model, steps)
-        shown = data.training.take(slice(_METRIC_IMAGES))
-        plan = Plan(
-            learning_rate=schedule,
-            damping=damping,
-            save=checkpointer.save,
-            metrics=functools.partial(
-                objective.metrics, model, shown.images, shown.labels
-            ),
-            checkpoint_every=config.checkpoint_every,
-            steps_per_execution=config.steps_per_execution,
-        )
-        loop = Loop(
-            model,
-            strategy,
-            step=_make_step(config, model, strategy, objective),
-            pipeline=data.pipeline,
-            validation=data.validation,
-            plan=plan,
-            signals=signals,
-            state=state,
-        )
-    if worker.chief:
-        run_folder.write_config(folder, dataclasses.asdict(config), config.seed)
-    callbacks = [*callbacks, *_callbacks(config, folder, worker, loop, objective)]
-    # Several workers have the signals in scope from the start.
-    with signals if worker.count == 1 else contextlib.nullcontext():
-        loop.run(config.epochs, callbacks)
-    finished = model.stop_training or loop.state.epoch >= config.epochs
-    path = _finish(config, folder, worker, loop) if finished else None
-    interrupted, preempted = (s and not finished for s in signals.global_stop)
-    return TrainResult(
-        model, loop.state.history, path, checkpointer.newest, interrupted, preempted
+    model, state = checkpointer.restore() or (
+        _new_model(config, build_model, data.dataset, schedule),
+        State(),
+    )
+    several_replicas = strategy.num_replicas_in_sync > 1
+    synchronize_batch_norm(model, config.sync_batch_norm and several_replicas)
+    spread_seeds(model, strategy)
+    metric_images = data.training.take(slice(_METRIC_IMAGES))
+    plan = Plan(
+        learning_rate=schedule,
+        damping=_damping_schedule(config, model, steps),
+        save=checkpointer.save,
+        metrics=functools.partial(
+            objective.metrics, model, metric_images.images, metric_images.labels
+        ),
+        checkpoint_every=config.checkpoint_every,
+        steps_per_execution=config.steps_per_execution,
+    )
+    step = make_step(
+        model,
+        strategy,
+        objective,
+        config.weight_decay,
+        accumulate_steps=config.accumulate_steps,
+        rematerialize=config.rematerialize,
+        plan_rates=config.lambda_schedule != "learn",
+        seed=config.seed,
+    )
+    return Loop(
+        model,
+        strategy,
+        step=step,
+        pipeline=data.pipeline,
+        validation=data.validation,
+        plan=plan,
+        signals=signals,
+        state=state,
     )
 
 
-def _is_finished(folder, worker) -> bool:
-    """Whether the run is finished already, which the chief knows."""
-    finished = (folder / "model.keras").is_file()
-    if worker.count > 1:
-        finished = workers.broadcast(bytes([finished])) != bytes([0])
-    return finished
-
-
-def _finished_result(folder, worker) -> TrainResult:
-    if not worker.chief:
-        return TrainResult(None, [], None, None)
-    path = folder / "model.keras"
-    print(f"{folder} is finished already", file=sys.stderr)
-    saved = checkpoints.list_checkpoints(folder / "checkpoints")
-    return TrainResult(
-        checkpoints.load_model(path),
-        metrics_log.read(folder / run_folder.METRICS),
-        path,
-        saved[-1] if saved else None,
-    )
-
-
-def _new_model(config, build_model, dataset, schedule) -> keras.Model:
-    """A compiled model with the initial weights of the run's seed."""
+def _new_model(
+    config: TrainConfig,
+    build_model: _BuildModel,
+    dataset: Dataset,
+    schedule: keras.optimizers.schedules.LearningRateSchedule,
+) -> keras.Model:
+    """Builds and compiles a model, with initial weights from the run's seed."""
     keras.utils.set_random_seed(config.seed)
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(PRECISIONS[config.precision])
@@ -311,30 +375,25 @@ def _new_model(config, build_model, dataset, schedule) -> keras.Model:
     return model
 
 
-def _damping_schedule(config, model, steps) -> LambdaSchedule:
+def _damping_schedule(
+    config: TrainConfig, model: keras.Model, steps: int
+) -> LambdaSchedule:
     if config.lambda_schedule != "learn" and not damped_layers(model):
         raise UserError(
-            f"--lambda_schedule={config.lambda_schedule} needs damped blocks, and "
-            f"{config.model} has none with a trainable λ"
+            f"--lambda_schedule={config.lambda_schedule} needs damped blocks with a "
+            f"trainable λ; {config.model} has none"
         )
     return LambdaSchedule(config.lambda_schedule, steps)
 
 
-def _make_step(config, model, strategy, objective: Objective):
-    return make_step(
-        model,
-        strategy,
-        objective,
-        config.weight_decay,
-        accumulate_steps=config.accumulate_steps,
-        rematerialize=config.rematerialize,
-        plan_rates=config.lambda_schedule != "learn",
-        seed=config.seed,
-    )
-
-
-def _callbacks(config, folder, worker, loop, objective) -> list:
-    """The run's own Keras callbacks."""
+def _make_callbacks(
+    config: TrainConfig,
+    folder: pathlib.Path,
+    worker: WorkerInfo,
+    loop: Loop,
+    objective: Objective,
+) -> list[keras.callbacks.Callback]:
+    """Creates the run's own Keras callbacks."""
     history = loop.state.history
     callbacks = objective.callbacks(history)
     if config.early_stopping:
@@ -360,8 +419,10 @@ def _callbacks(config, folder, worker, loop, objective) -> list:
     return callbacks
 
 
-def _finish(config, folder, worker, loop) -> pathlib.Path | None:
-    """Writes the model and its plots, and returns the model's path."""
+def _finish(
+    config: TrainConfig, folder: pathlib.Path, worker: WorkerInfo, loop: Loop
+) -> pathlib.Path | None:
+    """Finalises the model; on the chief, writes it and its plots."""
     model, history = loop.model, loop.state.history
     synchronize_batch_norm(model, False)
     use_averages(model)
@@ -372,7 +433,7 @@ def _finish(config, folder, worker, loop) -> pathlib.Path | None:
     plotting.save(plots.training_curves({name: history}), folder / "curves.png")
     if rates:
         plotting.save(plots.rates_by_depth({name: rates}), folder / "lambda.png")
-    # The last thing written: with it the run is finished.
+    # Last, since this file marks the run as finished.
     path = folder / "model.keras"
     with atomic(path) as temporary:
         model.save(temporary)
@@ -380,7 +441,22 @@ def _finish(config, folder, worker, loop) -> pathlib.Path | None:
 
 
 def stopped(result: TrainResult) -> None:
-    """Raises Stopped if a signal ended the run."""
+    """Raises `Stopped` if a signal ended the run.
+
+    Args:
+        result: the result of `train`.
+
+    Raises:
+        Stopped: with the newest checkpoint and the signal's exit code.
+
+    Example:
+        >>> from inres_tf import training
+        >>> result = training.TrainResult(None, [], None, None, interrupted=True)
+        >>> training.stopped(result)
+        Traceback (most recent call last):
+        inres_tf.errors.Stopped: interrupted: a checkpoint is saved, and the same
+        command resumes from it
+    """
     if result.interrupted or result.preempted:
         raise Stopped(
             f"{'preempted' if result.preempted else 'interrupted'}: "
@@ -390,10 +466,22 @@ def stopped(result: TrainResult) -> None:
         )
 
 
-def final_metrics(history: list[dict]) -> dict:
-    """The row of the epoch whose weights a run left.
+def final_metrics(history: list[dict[str, Any]]) -> dict[str, Any]:
+    """Returns the metrics of the epoch whose weights the model has.
 
     Args:
-        history: as in `TrainResult`, of at least one epoch.
+        history: a dict of metrics for each epoch, of at least one, as in `TrainResult`.
+
+    Returns:
+        Metrics of the last epoch that was not reverted.
+
+    Example:
+        >>> from inres_tf import training
+        >>> history = [
+        ...     {"epoch": 1, "val_accuracy": 0.9},
+        ...     {"epoch": 2, "val_accuracy": 0.8, "reverted": True},
+        ... ]
+        >>> training.final_metrics(history)["epoch"]
+        1
     """
     return [row for row in history if not row.get("reverted")][-1]

@@ -1,8 +1,10 @@
-"""A run's folder: its configuration, its metrics, and whose it is."""
+"""A run's folder: its configuration, its metrics, and which run it belongs to."""
 
 import json
 import pathlib
 import platform
+from collections.abc import Container
+from typing import Any
 
 from inres_tf.environment import git_revision, processor, versions
 from inres_tf.errors import UserError
@@ -11,8 +13,8 @@ from inres_tf.files import write_text
 CONFIG, METRICS = "config.json", "metrics.jsonl"
 
 
-def describe(flags: dict, seed: int) -> dict:
-    """What `config.json` holds: all flags, versions, git revision and seed."""
+def describe(flags: dict[str, Any], seed: int) -> dict[str, Any]:
+    """Returns the content of `config.json`: flags, versions, git revision and seed."""
     return {
         "flags": flags,
         "seed": seed,
@@ -22,14 +24,19 @@ def describe(flags: dict, seed: int) -> dict:
     }
 
 
-def check_folder(folder: pathlib.Path, flags: dict, resume: bool, ignore=()) -> None:
-    """Finds whether `folder` is free for this run, and writes nothing.
+def check_folder(
+    folder: pathlib.Path,
+    flags: dict[str, Any],
+    resume: bool,
+    ignore: Container[str] = (),
+) -> None:
+    """Checks that a run may use `folder`, without writing anything.
 
     Args:
         folder: the run's `--output_dir`.
         flags: the run's flags.
-        resume: whether this run, if already there, may be gone on with.
-        ignore: flags that may differ when a run is resumed.
+        resume: whether the run may resume if the folder already holds it.
+        ignore: flags that may change when a run resumes.
 
     Raises:
         UserError: if the folder holds another run, or this one without `resume`.
@@ -38,23 +45,23 @@ def check_folder(folder: pathlib.Path, flags: dict, resume: bool, ignore=()) -> 
     if folder.is_file():
         raise UserError(f"--output_dir={folder} is a file, not a folder")
     if not path.exists():
-        work = [n for n in ("checkpoints", "model.keras") if (folder / n).exists()]
-        if work:
+        results = [n for n in ("checkpoints", "model.keras") if (folder / n).exists()]
+        if results:
             raise UserError(
-                f"{folder} holds {' and '.join(work)} of a run without {CONFIG}; "
+                f"{folder} holds {' and '.join(results)} of a run without {CONFIG}; "
                 "choose another --output_dir"
             )
         return
     try:
-        theirs = dict(json.loads(path.read_text(encoding="utf-8"))["flags"])
+        saved = dict(json.loads(path.read_text(encoding="utf-8"))["flags"])
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged: {error}") from error
-    # Through JSON, since a tuple comes back as a list.
-    mine = json.loads(json.dumps(flags))
+    # Through JSON, which turns tuples into lists.
+    current = json.loads(json.dumps(flags))
     different = [
-        f"--{key}={theirs.get(key)} there, {mine[key]} now"
-        for key in mine
-        if key not in ignore and theirs.get(key) != mine[key]
+        f"--{key}={saved.get(key)} there, {current[key]} now"
+        for key in current
+        if key not in ignore and saved.get(key) != current[key]
     ]
     if different:
         raise UserError(
@@ -63,13 +70,18 @@ def check_folder(folder: pathlib.Path, flags: dict, resume: bool, ignore=()) -> 
         )
     if not resume:
         raise UserError(
-            f"{folder} already holds this run; --resume goes on with it, or choose "
+            f"{folder} already holds this run; use --resume to continue it, or choose "
             "another --output_dir"
         )
 
 
-def write_config(folder: pathlib.Path, flags: dict, seed: int) -> None:
-    """Writes `config.json` unless it is there, making the folder if need be.
+def write_config(folder: pathlib.Path, flags: dict[str, Any], seed: int) -> None:
+    """Writes `config.json` if it does not exist, and creates the folder if necessary.
+
+    Args:
+        folder: the run's folder.
+        flags: the run's flags.
+        seed: the run's seed.
 
     Raises:
         OSError: if it cannot be written.
@@ -79,7 +91,7 @@ def write_config(folder: pathlib.Path, flags: dict, seed: int) -> None:
         write_text(folder / CONFIG, text + "\n")
 
 
-def write_metrics(folder: pathlib.Path, history: list[dict]) -> None:
-    """Writes `metrics.jsonl`, one line an epoch, whole and atomically."""
+def write_metrics(folder: pathlib.Path, history: list[dict[str, Any]]) -> None:
+    """Writes `metrics.jsonl` atomically, with one line per epoch."""
     lines = (json.dumps(row) + "\n" for row in history)
     write_text(folder / METRICS, "".join(lines))

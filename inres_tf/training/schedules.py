@@ -1,35 +1,48 @@
-"""What changes over a run by a plan: the learning rate, and λ if it is not trained."""
+"""Schedules of the learning rate and of λ over a run."""
+
+from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from inres_tf.errors import UserError
+
+if TYPE_CHECKING:
+    import keras
 
 SCHEDULES = ("step", "cosine")
 
 
-def learning_rate(schedule: str, peak: float, steps: int, warmup: float = 0.0):
-    """The learning rate by optimiser step.
+def learning_rate(
+    schedule: str, peak: float, steps: int, warmup: float = 0.0
+) -> keras.optimizers.schedules.LearningRateSchedule:
+    """Creates the schedule of the learning rate.
 
     Args:
-        schedule: `"step"`, the paper's: a tenth after half of the run, again after 3/4;
-            or `"cosine"`, to 0 (Loshchilov & Hutter 2017, without restarts).
-        peak: the highest rate.
-        steps: optimiser steps of the whole run.
-        warmup: part of the run, in [0, 1), in which the rate first grows linearly from
-            0; for `"cosine"` only.
+        schedule: `"step"` as in the paper, which divides the rate by 10 after 1/2 and
+            again after 3/4 of the run; or `"cosine"`, which decays it to 0 without
+            restarts.
+        peak: the highest learning rate.
+        steps: number of optimiser steps of the whole run.
+        warmup: fraction of the run, in [0, 1), in which the rate first grows linearly
+            from 0; for `"cosine"` only.
 
     Returns:
-        A Keras schedule.
+        The learning rate by optimiser step.
+
+    Reference:
+        Loshchilov, Hutter: SGDR: Stochastic Gradient Descent with Warm Restarts,
+        ICLR 2017.
     """
-    import keras  # which takes seconds, and the settings need only the names
+    import keras  # here, since it is slow and the settings only need the names
 
     if schedule == "cosine":
-        rising = round(warmup * steps)
+        warmup_steps = round(warmup * steps)
         return keras.optimizers.schedules.CosineDecay(
-            0.0 if rising else peak,
-            max(1, steps - rising),
-            warmup_target=peak if rising else None,
-            warmup_steps=rising,
+            0.0 if warmup_steps else peak,
+            max(1, steps - warmup_steps),
+            warmup_target=peak if warmup_steps else None,
+            warmup_steps=warmup_steps,
         )
     # Keras keeps a value up to and including its boundary.
     boundaries = [max(0, math.ceil(steps * part) - 1) for part in (1 / 2, 3 / 4)]
@@ -37,32 +50,21 @@ def learning_rate(schedule: str, peak: float, steps: int, warmup: float = 0.0):
     return keras.optimizers.schedules.PiecewiseConstantDecay(boundaries, values)
 
 
-# λ beyond it is no damping: 1 - λ is already far below 0.
+# No larger λ is useful: 1 - λ is already far below 0.
 _LARGEST = 100.0
 
 
-def _number(text, largest):
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value <= largest:
-        raise UserError(
-            f"--lambda_schedule takes numbers from 0 to {largest:g} there; got {text!r}"
-        )
-    return value
-
-
 class LambdaSchedule:
-    """λ of all damped blocks by a plan, or trained.
+    """λ of all damped blocks by optimiser step, unless it is trained.
 
     Args:
-        text: `"learn"`, `"fixed:V"`, `"linear:A:B"` (from A to B over the run) or
-            `"warm:P"` (0, a ResNet, for the first part P of the run, then trained).
-        steps: optimiser steps of the whole run.
+        text: `"learn"` (trained), `"fixed:V"`, `"linear:A:B"` (from A to B over the
+            run) or `"warm:P"` (0, a ResNet, for the first fraction P of the run, then
+            trained).
+        steps: number of optimiser steps of the whole run.
 
     Raises:
-        UserError: if `text` is none of these, or a number is out of range.
+        UserError: if `text` has another form, or a number is out of range.
     """
 
     def __init__(self, text: str, steps: int = 1):
@@ -74,12 +76,11 @@ class LambdaSchedule:
                 f"as linear:0:0.2; got {text!r}"
             )
         self._kind, self._steps = kind, steps
-        self._numbers = [
-            _number(n, 1.0 if kind == "warm" else _LARGEST) for n in numbers
-        ]
+        largest = 1.0 if kind == "warm" else _LARGEST
+        self._numbers = [_parse_number(number, largest) for number in numbers]
 
     def at(self, step: int) -> float | None:
-        """λ at an optimiser step, from 0; None where it is trained."""
+        """Returns λ at an optimiser step, from 0; None if it is trained there."""
         if self._kind == "fixed":
             return self._numbers[0]
         if self._kind == "linear":
@@ -90,9 +91,21 @@ class LambdaSchedule:
         return None
 
     def constant_for(self, step: int) -> int:
-        """For how many steps, from this one on, `at` returns the same value."""
+        """Returns the number of steps, from this one, with the same value of `at`."""
         if self._kind == "linear":
             return 1
         if self.at(step) == 0.0 and self._kind == "warm":
             return math.ceil(self._numbers[0] * self._steps) - step
         return 2**31 - 1
+
+
+def _parse_number(text: str, largest: float) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= largest:
+        raise UserError(
+            f"numbers of --lambda_schedule must be from 0 to {largest:g}; got {text!r}"
+        )
+    return value

@@ -1,21 +1,24 @@
-"""SIGINT and SIGTERM, noted to stop training after a step."""
+"""SIGINT and SIGTERM, recorded to stop training after a step."""
 
 import contextlib
 import signal
+import types
+from collections.abc import Iterable
 
 
 class Signals:
-    """Notes SIGINT (Ctrl-C) and SIGTERM while in scope, to stop after a step.
+    """Context manager that records SIGINT (Ctrl-C) and SIGTERM instead of stopping.
 
-    A second SIGINT interrupts at once.
+    The training loop then stops after its current step. A second SIGINT interrupts at
+    once.
 
     Args:
-        alone: whether there is no other worker, which would have to stop at the same
+        alone: whether this is the only worker. Several workers must stop after the same
             step.
 
     Attributes:
         local_stop: whether this process received SIGINT, and SIGTERM: 0.0 or 1.0 each.
-        global_stop: whether all workers know of a SIGINT, and of a SIGTERM.
+        global_stop: whether any worker received SIGINT, and SIGTERM, as known by all.
     """
 
     _NUMBERS = (signal.SIGINT, signal.SIGTERM)
@@ -24,26 +27,32 @@ class Signals:
         self._alone = alone
         self.local_stop, self.global_stop = [0.0, 0.0], [False, False]
 
-    def __enter__(self):
+    def __enter__(self) -> "Signals":
         self._previous = {}
         for number in self._NUMBERS:
-            # Outside the main thread signals cannot be handled.
+            # Python handles signals in the main thread only.
             with contextlib.suppress(ValueError):
                 self._previous[number] = signal.signal(number, self._handle)
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
-    def _handle(self, number, frame):
-        which = self._NUMBERS.index(number)
-        if number == signal.SIGINT and self.local_stop[which]:
+    def _handle(self, number: int, frame: types.FrameType | None) -> None:
+        index = self._NUMBERS.index(number)
+        if number == signal.SIGINT and self.local_stop[index]:
             raise KeyboardInterrupt
-        self.local_stop[which] = 1.0
+        self.local_stop[index] = 1.0
         if self._alone:
             self.note(self.local_stop)
 
-    def note(self, stops) -> None:
-        """Notes the signals that any worker received."""
-        self.global_stop = [a or bool(b) for a, b in zip(self.global_stop, stops)]
+    def note(self, stops: Iterable[float]) -> None:
+        """Records the signals that the workers received.
+
+        Args:
+            stops: two numbers, for SIGINT and SIGTERM: above 0 if a worker received it.
+        """
+        self.global_stop = [
+            known or bool(stop) for known, stop in zip(self.global_stop, stops)
+        ]

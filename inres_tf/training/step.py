@@ -1,4 +1,4 @@
-"""The compiled training step: one or several under `tf.distribute`."""
+"""The compiled training step under `tf.distribute`."""
 
 from collections.abc import Callable
 
@@ -8,44 +8,52 @@ import tensorflow as tf
 from inres_tf.layers import damped_layers
 from inres_tf.models.logits import logits_fn
 from inres_tf.models.random_state import random_states
+from inres_tf.training.objectives.base import Objective
 from inres_tf.training.rematerialization import rematerialized
 
-# Columns of what the compiled step gives.
+# Columns of the compiled step's output.
 LOSS, CORRECT, INTERRUPTED, PREEMPTED = range(4)
 
 
 def make_step(
-    model,
-    strategy,
-    objective,
+    model: keras.Model,
+    strategy: tf.distribute.Strategy,
+    objective: Objective,
     weight_decay: float,
     *,
     accumulate_steps: int = 1,
     rematerialize: bool = False,
     plan_rates: bool = False,
     seed: int = 0,
-) -> Callable:
-    """The compiled training step, which runs any number of optimiser steps at a time.
+) -> Callable[..., tf.Tensor]:
+    """Creates the compiled training step, which runs several optimiser steps at once.
+
+    The step is a function `(iterator, count, first, learn, signals)` of
+
+    - `iterator`: a distributed iterator, of which it consumes `count` batches;
+    - `count`: the number of optimiser steps;
+    - `first`: the index of the first of them in the run;
+    - `learn`: with `plan_rates`, 1.0 to train λ and 0.0 to leave it unchanged;
+    - `signals`: (interrupted, preempted), 0.0 or 1.0 each, which are summed over all
+      replicas, so that all workers stop after the same step.
+
+    It returns a float32 tensor (count, 4). Each row is the mean loss of the global
+    batch, the number of images classified correctly before the update, and the sums of
+    `signals`.
 
     Args:
-        model: compiled model made under `strategy`.
+        model: compiled model created under `strategy`.
         strategy: the distribution strategy.
-        objective: an `inres_tf.objectives.Objective`.
+        objective: the training objective.
         weight_decay: coefficient of the L2 gradient on every trainable variable.
-        accumulate_steps: into how many parts, one after the other, each device divides
-            its images: less memory, batch statistics of a part.
-        rematerialize: whether blocks are computed again in the backward pass.
-        plan_rates: whether λ may be kept from training by `learn`.
-        seed: of what the objective draws.
+        accumulate_steps: number of parts into which each device splits its images, one
+            after the other, to save memory. Batch statistics are those of a part.
+        rematerialize: whether to recompute blocks in the backward pass.
+        plan_rates: whether `learn` can stop the training of λ.
+        seed: seed of the objective's random numbers.
 
     Returns:
-        Function `(iterator, count, first, learn, signals)` that takes `count` elements
-        of a distributed iterator, `first` being the index of the first one's step. With
-        `plan_rates`, `learn` is 1.0 where λ is trained and 0.0 where it is left as it
-        is. `signals` are two numbers, (interrupted, preempted), which are summed over
-        all replicas, for workers to stop at the same step. It gives a float32 tensor
-        (count, 4): the loss over the global batch, the images classified rightly before
-        the update, and these sums.
+        The compiled step.
     """
     replicas = strategy.num_replicas_in_sync
     logits_of = logits_fn(model, rematerialized if rematerialize else None)
@@ -53,40 +61,39 @@ def make_step(
     rates = {id(layer.k) for _, layer in damped_layers(model)}
     scales_loss = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
 
-    def gradients_of(images, labels, draw):
-        """Gradients, loss and images classified rightly of a part of the batch."""
-        inputs = objective.inputs(logits_of, images, labels, draw)
+    def gradients_of(images, labels, part_seed):
+        """Gradients, loss and number of correct predictions of a part of the batch."""
+        inputs = objective.inputs(logits_of, images, labels, part_seed)
         share = 1.0 / (accumulate_steps * replicas)
         with tf.GradientTape() as tape:
             losses, logits = objective.losses(logits_of, images, inputs, labels)
-            # The optimiser sums over replicas, so each gives its share of the mean.
+            # A share of the mean, since the optimiser sums over replicas.
             loss = tf.reduce_mean(losses) * share
             scaled = optimizer.scale_loss(loss)
-        right = tf.equal(tf.argmax(logits, -1, output_type=labels.dtype), labels)
+        correct = tf.equal(tf.argmax(logits, -1, output_type=labels.dtype), labels)
         gradients = tape.gradient(scaled, variables)
-        return gradients, loss, tf.reduce_sum(tf.cast(right, tf.float32))
+        return gradients, loss, tf.reduce_sum(tf.cast(correct, tf.float32))
 
     def replica_step(images, labels, index, learn, signals):
         context = tf.distribute.get_replica_context()
-        draw = tf.stack([tf.constant(seed), index])
-        draw = tf.random.experimental.stateless_fold_in(
-            draw, context.replica_id_in_sync_group
+        replica_seed = tf.random.experimental.stateless_fold_in(
+            tf.stack([tf.constant(seed), index]), context.replica_id_in_sync_group
         )
         gradients = None
         parts = zip(
             tf.split(images, accumulate_steps), tf.split(labels, accumulate_steps)
         )
         for number, part in enumerate(parts):
-            # A part begins when the one before is done and its activations are free.
+            # A part starts after the previous one, whose activations are then freed.
             with tf.control_dependencies(gradients or ()):
                 part = [tf.identity(tensor) for tensor in part]
-            drawn = tf.random.experimental.stateless_fold_in(draw, number)
-            found, part_loss, part_right = gradients_of(*part, drawn)
+            part_seed = tf.random.experimental.stateless_fold_in(replica_seed, number)
+            part_gradients, part_loss, part_correct = gradients_of(*part, part_seed)
             if gradients is None:
-                gradients, loss, right = found, part_loss, part_right
+                gradients, loss, correct = part_gradients, part_loss, part_correct
             else:
-                gradients = [a + b for a, b in zip(gradients, found)]
-                loss, right = loss + part_loss, right + part_right
+                gradients = [a + b for a, b in zip(gradients, part_gradients)]
+                loss, correct = loss + part_loss, correct + part_correct
         decay = optimizer.scale_loss(tf.constant(weight_decay / replicas))
         gradients = [g + decay * v for g, v in zip(gradients, variables)]
         if plan_rates:
@@ -96,7 +103,7 @@ def make_step(
         if scales_loss and replicas > 1:
             gradients = _all_finite_or_none(context, gradients)
         optimizer.apply(gradients, variables)
-        return tf.concat([[loss, right], signals], axis=0)
+        return tf.concat([[loss, correct], signals], axis=0)
 
     @tf.function
     def step(iterator, count, first, learn, signals):
@@ -116,7 +123,7 @@ def make_step(
 def _all_finite_or_none(context, gradients):
     """Makes the gradients NaN on all replicas if they are not finite on one.
 
-    Each replica decides by its own gradients whether to skip the update.
+    Otherwise only some replicas would skip the update, each by its own gradients.
     """
     finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for g in gradients])
     bad = context.all_reduce(
@@ -125,15 +132,20 @@ def _all_finite_or_none(context, gradients):
     return [tf.where(bad > 0, float("nan"), g) for g in gradients]
 
 
-def synchronize_batch_norm(model, synchronized: bool) -> None:
-    """Makes batch statistics those of the global batch, or of each replica's part."""
+def synchronize_batch_norm(model: keras.Model, synchronized: bool) -> None:
+    """Sets whether batch statistics are those of the global batch or of each replica.
+
+    Args:
+        model: model whose `keras.layers.BatchNormalization` layers are changed.
+        synchronized: whether statistics are those of the global batch.
+    """
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = synchronized
 
 
-def batch_statistics(model) -> list:
-    """The moving averages that replicas, without synchronisation, see differently."""
+def batch_statistics(model: keras.Model) -> list[keras.Variable]:
+    """Returns the moving averages that are not synchronised between replicas."""
     return [
         variable
         for layer in model._flatten_layers()
@@ -142,24 +154,28 @@ def batch_statistics(model) -> list:
     ]
 
 
-def spread_seeds(model, strategy) -> None:
-    """Makes random layers draw something else on each replica.
+def spread_seeds(model: keras.Model, strategy: tf.distribute.Strategy) -> None:
+    """Makes random layers draw different numbers on each replica.
 
-    A Keras seed generator is a variable of which each replica has a copy, and copies
-    that start alike stay alike.
+    Keras' seed generators are variables, whose copies on the replicas are otherwise the
+    same throughout.
+
+    Args:
+        model: model created under `strategy`.
+        strategy: the distribution strategy.
     """
     states = [v.value for v in random_states(model)]
 
     @tf.function
     def spread():
-        def of_replica():
+        def spread_on_replica():
             replica = tf.distribute.get_replica_context().replica_id_in_sync_group
             for state in states:
                 low, count = tf.unstack(state)
                 low += tf.cast(replica, low.dtype) * 7919
                 state.assign(tf.stack([low, count]))
 
-        strategy.run(of_replica)
+        strategy.run(spread_on_replica)
 
     if states and strategy.num_replicas_in_sync > 1:
         spread()

@@ -1,24 +1,31 @@
-"""The optimizer's moving average of the weights."""
+"""The optimiser's moving average of the weights."""
+
+from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import keras
 
 
-def _optimizer(model):
-    """The optimiser that holds the moving average, below one that scales the loss."""
+def _ema_optimizer(model: keras.Model) -> keras.optimizers.Optimizer:
+    """Returns the optimiser that holds the average, inside a loss-scaling one."""
     return getattr(model.optimizer, "inner_optimizer", model.optimizer)
 
 
-def use_averages(model) -> None:
-    """Puts the moving average of the weights, if there is one, in their place."""
-    optimizer = _optimizer(model)
+def use_averages(model: keras.Model) -> None:
+    """Replaces the weights by their moving average, if the optimiser has one."""
+    optimizer = _ema_optimizer(model)
     if optimizer.use_ema:
         optimizer.finalize_variable_values(model.trainable_variables)
 
 
 @contextlib.contextmanager
-def averaged_weights(model):
-    """As `use_averages`, for a while."""
-    if not _optimizer(model).use_ema:
+def averaged_weights(model: keras.Model) -> Iterator[None]:
+    """Replaces the weights by their moving average within a context."""
+    if not _ema_optimizer(model).use_ema:
         yield
         return
     kept = [(variable, variable.numpy()) for variable in model.trainable_variables]

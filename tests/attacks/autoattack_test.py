@@ -1,4 +1,4 @@
-"""AutoAttack: who is called with what, on which images, and what comes of it."""
+"""AutoAttack: which members it calls with what, on which images, and its result."""
 
 import dataclasses
 import inspect
@@ -10,7 +10,7 @@ import pytest
 from inres_tf import attacks
 from inres_tf.attacks.versions import MEMBERS, VERSIONS
 
-# As published: each member, and what it is called with.
+# The published members and their settings.
 ONCE = {"restarts": 1, "steps": 100}
 SQUARE = {"restarts": 1, "queries": 5000, "share": 0.8, "rescale": False}
 PUBLISHED = {
@@ -57,7 +57,7 @@ def replace_attack(monkeypatch, name, function):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """What members are called with, defaults too; they find the images themselves."""
+    """Records how members are called; they return images, with the first one black."""
     calls = []
 
     def spied(function):
@@ -65,10 +65,9 @@ def calls(monkeypatch):
             bound = inspect.signature(function).bind(*arguments, **settings)
             bound.apply_defaults()
             calls.append((function.__name__, bound.arguments))
-            found = np.array(bound.arguments["images"], np.float32)
-            # Each makes the first image that it is given dark.
-            found[:1] = 0
-            return found
+            adversarial = np.array(bound.arguments["images"], np.float32)
+            adversarial[:1] = 0
+            return adversarial
 
         return spy
 
@@ -79,58 +78,57 @@ def calls(monkeypatch):
 
 
 @pytest.mark.parametrize("version", PUBLISHED)
-def test_members_and_settings_are_the_published_ones(version, calls, model, data):
+def test_members_and_settings_are_as_published(version, calls, model, data):
     attacks.autoattack(model, *data, 8, version=version, norm="l2", seed=4)
     assert [name for name, _ in calls] == [name for name, _ in PUBLISHED[version]]
-    for (_, found), (_, expected) in zip(calls, PUBLISHED[version]):
-        shared = {"eps": 8, "norm": "l2", "seed": 4, "early_stop": True}
-        assert {key: found[key] for key in {**expected, **shared}} == expected | shared
+    shared = {"eps": 8, "norm": "l2", "seed": 4, "early_stop": True}
+    for (_, arguments), (_, settings) in zip(calls, PUBLISHED[version]):
+        expected = settings | shared
+        assert {name: arguments[name] for name in expected} == expected
 
 
-def test_members_see_the_survivors_alone(calls, model, data):
+def test_members_attack_only_what_is_still_classified_correctly(calls, model, data):
     images, labels = data
-    dark = model(np.zeros((1, 3, 3, 3))).numpy().argmax()
-    standing = np.ones(30, bool)
+    class_of_black = model(np.zeros((1, 3, 3, 3))).numpy().argmax()
+    correct = np.ones(30, bool)
     reports = []
-    found = attacks.autoattack(
+    adversarial = attacks.autoattack(
         model,
         images,
         labels,
         8,
         ids=np.arange(100, 130),
-        report=lambda name, right: reports.append((name, right)),
+        report=lambda name, correct: reports.append((name, correct)),
     )
-    right = model(images).numpy().argmax(-1) == labels
+    clean_correct = model(images).numpy().argmax(-1) == labels
     expected = images.copy()
-    for (_, arguments), (_, after) in zip(calls, reports):
-        at = np.flatnonzero(standing)
-        np.testing.assert_array_equal(arguments["images"], images[at])
-        np.testing.assert_array_equal(arguments["labels"], labels[at])
-        ids = arguments["settings"]["ids"]
-        np.testing.assert_array_equal(ids, 100 + at)
-        new = images[at].copy()
-        new[0] = 0
-        expected[at] = new
-        standing = standing & right
-        standing[at[0]] = labels[at[0]] == dark
-        np.testing.assert_array_equal(after, standing)
+    for (_, arguments), (_, reported) in zip(calls, reports):
+        attacked = np.flatnonzero(correct)
+        np.testing.assert_array_equal(arguments["images"], images[attacked])
+        np.testing.assert_array_equal(arguments["labels"], labels[attacked])
+        np.testing.assert_array_equal(arguments["ids"], 100 + attacked)
+        expected[attacked] = images[attacked]
+        expected[attacked[0]] = 0
+        correct = correct & clean_correct
+        correct[attacked[0]] = labels[attacked[0]] == class_of_black
+        np.testing.assert_array_equal(reported, correct)
     assert [name for name, _ in reports] == list(VERSIONS["standard"])
     sizes = [len(arguments["images"]) for _, arguments in calls]
     assert sizes[0] == 30 > sizes[1] >= sizes[2] >= sizes[3] > 0
-    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(adversarial, expected)
 
 
-def test_without_early_stops_members_see_every_image(calls, model, data):
+def test_without_early_stop_members_attack_every_image(calls, model, data):
     attacks.autoattack(model, *data, 8, early_stop=False)
     assert all(len(arguments["images"]) == 30 for _, arguments in calls)
     assert not any(arguments["early_stop"] for _, arguments in calls)
 
 
-def test_it_is_its_members_one_after_the_other(model, data):
+def test_result_is_that_of_its_members_in_sequence(model, data):
     images, labels = data
     eps, budget = 36.0, {"steps": 6}
     settings = {"norm": "l2", "seed": 2, "early_stop": True}
-    expected, standing, alone = images.copy(), np.ones(30, bool), []
+    expected, correct, counts = images.copy(), np.ones(30, bool), []
     for function, extra in (
         (attacks.apgd_ce, budget),
         (attacks.apgd_dlr, budget),
@@ -138,27 +136,27 @@ def test_it_is_its_members_one_after_the_other(model, data):
         (attacks.square, {"queries": 20, "rescale": False}),
     ):
         single = function(model, images, labels, eps, **settings, **extra)
-        right = model(single).numpy().argmax(-1) == labels
-        alone.append(right.sum())
-        expected[standing] = single[standing]
-        standing &= right
+        single_correct = model(single).numpy().argmax(-1) == labels
+        counts.append(single_correct.sum())
+        expected[correct] = single[correct]
+        correct &= single_correct
     reports = []
-    found = attacks.autoattack(
+    adversarial = attacks.autoattack(
         model,
         images,
         labels,
         eps,
         steps=6,
         queries=20,
-        report=lambda name, right: reports.append(right.sum()),
+        report=lambda name, correct: reports.append(correct.sum()),
         **settings,
     )
-    right = model(found).numpy().argmax(-1) == labels
-    np.testing.assert_array_equal(right, standing)
-    np.testing.assert_allclose(found, expected, atol=1e-2)
-    np.testing.assert_array_equal(found[:3], images[:3])
-    assert right.sum() <= min(alone) and right.sum() == reports[-1]
-    assert reports == sorted(reports, reverse=True) and 0 < right.sum() < 27
+    still_correct = model(adversarial).numpy().argmax(-1) == labels
+    np.testing.assert_array_equal(still_correct, correct)
+    np.testing.assert_allclose(adversarial, expected, atol=1e-2)
+    np.testing.assert_array_equal(adversarial[:3], images[:3])
+    assert correct.sum() <= min(counts) and correct.sum() == reports[-1]
+    assert reports == sorted(reports, reverse=True) and 0 < correct.sum() < 27
 
 
 def test_custom_members_run_in_their_order(calls, model, data):
@@ -171,8 +169,8 @@ def test_custom_members_run_in_their_order(calls, model, data):
     assert fab["targets"] == 0
 
 
-def test_half_precision_is_copied_once(model, data, monkeypatch):
-    """All members attack one copy in float32."""
+def test_low_precision_models_are_copied_once(data, monkeypatch):
+    """All members attack the same float32 copy."""
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         half = keras.Sequential(
@@ -180,38 +178,39 @@ def test_half_precision_is_copied_once(model, data, monkeypatch):
         )
     finally:
         keras.config.set_dtype_policy("float32")
-    seen = []
+    attacked = []
 
     def member(model, images, *arguments, **settings):
-        seen.append(model)
+        attacked.append(model)
         return np.asarray(images)
 
     for name, _ in MEMBERS.values():
         replace_attack(monkeypatch, name, member)
     attacks.autoattack(half, *data, 8)
-    assert len(seen) == 4 and all(one is seen[0] for one in seen)
-    assert seen[0].layers[-1].compute_dtype == "float32"
+    assert len(attacked) == 4 and all(model is attacked[0] for model in attacked)
+    assert attacked[0].layers[-1].compute_dtype == "float32"
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"version": "best"}, "standard, plus, rand, custom. Received: version='best'"),
-        ({"version": "custom"}, "`members` are given for version 'custom'"),
+        ({"version": "custom"}, "`members` must be given for version 'custom'"),
         ({"members": ("fab",)}, "and for no other. Received: version='standard'"),
         ({"version": "custom", "members": ("pgd",)}, "Received: 'pgd'"),
+        ({"version": "custom", "members": ("fab", "fab")}, "must not repeat"),
         ({"eps": 300}, "`eps` must be in (0, 255]"),
         ({"steps": 0}, "`steps` must be from 1"),
         ({"norm": "l1"}, "`norm` must be 'linf' or 'l2'"),
     ],
 )
-def test_wrong_arguments(settings, message, model, data):
+def test_invalid_arguments(settings, message, model, data):
     with pytest.raises(ValueError) as caught:
         attacks.autoattack(model, *data, **{"eps": 8} | settings)
     assert message in str(caught.value)
 
 
-def test_three_classes_are_too_few_for_the_standard_version(dense):
+def test_standard_version_needs_four_classes(dense):
     model = dense((2, 2, 1), (np.ones((4, 3)), np.zeros(3)))
     data = np.zeros((2, 2, 2, 1)), np.zeros(2, int)
     with pytest.raises(ValueError, match="needs 4 classes and the model has 3"):

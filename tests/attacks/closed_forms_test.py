@@ -1,8 +1,8 @@
-"""Every attack on a network of one hidden unit, whose worst case is known.
+"""Every attack on a network with one hidden unit, whose worst case is known.
 
-Its logits are u·h + d with h = relu(w·x + b). From class 0 the nearest other is class
-1, where h falls to half of d_1: at the distance of a hyperplane, which is the gap over
-the dual norm of w.
+Its logits are u·h + d with h = relu(w·x + b). The class closest to class 0 is class 1,
+which begins where h falls to half of d_1: a hyperplane, whose distance is the gap
+divided by the dual norm of w.
 """
 
 import keras
@@ -17,7 +17,7 @@ DISTANCE = {
     "linf": GAP / np.abs(WEIGHTS).sum(),
     "l2": GAP / np.linalg.norm(WEIGHTS),
 }
-# Settings, and how near to the distance the attack comes, as a share of it.
+# Settings, and by which share of the distance eps must exceed it for success.
 ATTACKS = {
     "fgsm": ({}, 0.001),
     "ifgsm": ({"steps": 40, "step_size": 12.0}, 0.001),
@@ -25,7 +25,7 @@ ATTACKS = {
     "mim": ({"steps": 40, "step_size": 12.0}, 0.001),
     "apgd_ce": ({"steps": 25}, 0.001),
     "apgd_dlr": ({"steps": 25}, 0.001),
-    "fab": ({"steps": 10}, 0.06),  # it goes beyond the boundary by a twentieth
+    "fab": ({"steps": 10}, 0.06),  # it overshoots the boundary by a twentieth
     "square": ({"queries": 300}, 0.03),
     "spsa": ({"steps": 60, "samples": 8}, 0.01),
     "cw_l2": ({"steps": 150, "searches": 7, "learning_rate": 0.02}, 0.03),
@@ -60,19 +60,19 @@ def model():
         (name, norm)
         for name, attack in attacks.ATTACKS.items()
         for norm in attack.norms
-        # A patch that covers a part of the image moves in few directions.
+        # Patches that cover a part of the image move in few directions.
         if (name, norm) != ("square", "l2")
     ],
 )
-def test_the_worst_case_is_reached_and_not_passed(name, norm, model):
+def test_attacks_succeed_only_beyond_the_distance_of_the_boundary(name, norm, model):
     images, labels = np.full((2, 2, 2, 1), 128.0), np.zeros(2, int)
     settings, share = ATTACKS[name]
     if (name, norm) == ("spsa", "l2"):
-        share = 0.1  # Adam goes along signs, which gain less in the L2 norm
+        share = 0.1  # Adam's steps are like signs, which gain less in the L2 norm
     if name != "cw_l2":
         settings = settings | {"norm": norm}
-    for factor, falls in ((1 - 1e-3, False), (1 + share, True)):
+    for factor, success in ((1 - 1e-3, False), (1 + share, True)):
         eps = factor * DISTANCE[norm]
-        found = getattr(attacks, name)(model, images, labels, eps, **settings)
-        wrong = model.predict(found, verbose=0).argmax(-1) != labels
-        assert wrong.tolist() == [falls] * 2, factor
+        adversarial = getattr(attacks, name)(model, images, labels, eps, **settings)
+        misclassified = model.predict(adversarial, verbose=0).argmax(-1) != labels
+        assert misclassified.tolist() == [success] * 2, factor

@@ -1,4 +1,4 @@
-"""What holds for all attacks: precision, logits, evaluation mode and the checks."""
+"""The engine of the attacks: precision, logits, inference mode and checks."""
 
 import keras
 import numpy as np
@@ -17,19 +17,19 @@ def few(digits):
 
 @pytest.mark.parametrize("name", ["fgsm", "ifgsm", "pgd", "mim", "apgd_ce"])
 def test_worst_case_of_a_linear_model_is_reached(name, dense):
-    """For logits w·x the worst perturbation is -eps sign(w_y - w_other), known."""
+    """For logits w·x the worst perturbation is -eps sign(w_y - w_other)."""
     # Small, since the cross-entropy of saturated logits has no gradient in float32.
     w = np.array([[1.0, -1.0], [-2.0, 0.5], [0.3, 0.1], [-0.2, 0.4]]) / 100
     model = dense((2, 2, 1), (w, [0.0, 0.0]))
     images = np.full((2, 2, 2, 1), 128, np.uint8)
     labels = np.array([0, 1])
-    found = getattr(attacks, name)(model, images, labels, 5.0)
-    difference = np.sign(w[:, 0] - w[:, 1]).reshape(2, 2, 1)
-    expected = np.stack([128 - 5 * difference, 128 + 5 * difference])
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    adversarial = getattr(attacks, name)(model, images, labels, 5.0)
+    signs = np.sign(w[:, 0] - w[:, 1]).reshape(2, 2, 1)
+    expected = np.stack([128 - 5 * signs, 128 + 5 * signs])
+    np.testing.assert_allclose(adversarial, expected, atol=1e-4)
 
 
-def test_softmax_and_logits_models_are_attacked_alike(trained, few):
+def test_attacks_are_the_same_for_softmax_and_logits(trained, few):
     logits_model = zoo.InResNet8(input_shape=(8, 8, 1), classifier_activation=None)
     logits_model.set_weights(trained.get_weights())
     np.testing.assert_array_equal(
@@ -71,14 +71,14 @@ def test_nested_low_precision_models_are_attacked_in_float32():
         np.testing.assert_array_equal(a, b)
 
 
-def test_batch_norm_is_in_evaluation_mode(trained, few):
-    """In training mode an example would depend on its neighbours in the batch."""
+def test_batch_norm_is_in_inference_mode(trained, few):
+    """In training mode, an example would depend on the others in its batch."""
     together = attacks.fgsm(trained, few.images, few.labels, 8, batch_size=37)
     alone = attacks.fgsm(trained, few.images, few.labels, 8, batch_size=1)
     assert (together == alone).mean() > 0.99
 
 
-def test_breaches_are_errors():
+def test_examples_outside_their_ball_are_errors():
     clean = np.full((1, 2, 2, 1), 250.0, np.float32)
     attacks.check(clean + 4, clean, 4)
     with pytest.raises(AttackError, match=r"lies 4.25/255 .* radius 4/255"):
@@ -102,7 +102,7 @@ def test_breaches_are_errors():
         ({"center": "mean"}, "'image' or 'start'. Received: center='mean'"),
     ],
 )
-def test_wrong_arguments(trained, change, message):
+def test_invalid_arguments(trained, change, message):
     arguments = {
         "images": np.zeros((3, 8, 8, 1), np.uint8),
         "labels": np.zeros(3, int),
@@ -113,15 +113,17 @@ def test_wrong_arguments(trained, change, message):
 
 
 def test_every_result_is_checked(monkeypatch, trained, few):
-    """Each batch of every pass, in the radius and norm of the attack."""
-    seen = []
+    """Each batch of every run, with the radius and norm of the attack."""
+    calls = []
     monkeypatch.setattr(
-        attacks.engine, "check", lambda new, old, *at: seen.append((len(new), *at))
+        attacks.engine,
+        "check",
+        lambda adversarial, images, *ball: calls.append((len(adversarial), *ball)),
     )
     settings = {"steps": 1, "batch_size": 20}
     attacks.pgd(trained, few.images, few.labels, 8.0, restarts=2, **settings)
-    assert seen == [(20, 8, np.inf), (17, 8, np.inf)] * 2
-    seen.clear()
+    assert calls == [(20, 8, np.inf), (17, 8, np.inf)] * 2
+    calls.clear()
     settings |= {"norm": "l2", "center": "start"}
     attacks.pgd(trained, few.images, few.labels, 8.0, **settings)
-    assert seen == [(20, 16, 2), (17, 16, 2)]
+    assert calls == [(20, 16, 2), (17, 16, 2)]

@@ -1,4 +1,4 @@
-"""The Square attack against its paper: schedule, patches, and what is kept."""
+"""Square against its paper: schedule, patches, and which of them are kept."""
 
 import sys
 
@@ -15,7 +15,7 @@ SHAPE = (11, 10, 3)
 
 
 def published_share(query):
-    """Of p, by the query of 10,000: halved after so many."""
+    """The share of p at a query of 10,000, which is halved at several queries."""
     halvings = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
     return 0.5 ** sum(query > after for after in halvings)
 
@@ -24,20 +24,20 @@ def published_share(query):
 @pytest.mark.parametrize("order", [np.inf, 2])
 def test_sides_follow_the_published_schedule(queries, order):
     for rescale in (True, False):
-        found = sides(32, 32, queries, 0.8, order, rescale)
-        assert found.shape == (queries,)
+        by_query = sides(32, 32, queries, 0.8, order, rescale)
+        assert by_query.shape == (queries,)
         for query in {*range(0, queries, 37), *range(min(queries, 60)), queries - 1}:
-            at = query * 10_000 // queries if rescale else query
-            side = round(np.sqrt(0.8 * published_share(at)) * 32)
+            published = query * 10_000 // queries if rescale else query
+            side = round(np.sqrt(0.8 * published_share(published)) * 32)
             if order == 2:
                 side = max(side, 3)
                 side += side % 2 == 0  # the next odd one
-            assert found[query] == max(side, 1)
-    # By the way of their code, 10,000 queries of a 32x32 image.
+            assert by_query[query] == max(side, 1)
+    # The values of the authors' code for 10,000 queries and images of 32x32 pixels.
     if order == np.inf and queries == 10_000:
-        starts = np.flatnonzero(np.diff(found)) + 1
+        starts = np.flatnonzero(np.diff(by_query)) + 1
         assert list(starts) == [11, 51, 201, 501, 1001, 2001, 4001, 6001, 8001]
-        assert sorted(set(found)) == [1, 2, 3, 4, 5, 7, 10, 14, 20, 29]
+        assert sorted(set(by_query)) == [1, 2, 3, 4, 5, 7, 10, 14, 20, 29]
 
 
 def test_sides_fit_small_and_narrow_images():
@@ -49,9 +49,9 @@ def test_sides_fit_small_and_narrow_images():
 def published_pattern(side):
     """Equation (2) of the paper: two halves of opposite sign, each a sum of frames.
 
-    A value adds 1 / k^2 for every frame k, counted from the middle, that it is in.
+    A value is the sum of 1 / k^2 over the frames k, counted from the center, around it.
     """
-    found = np.zeros((side, side))
+    result = np.zeros((side, side))
     top = side // 2
     for start, height, sign in ((0, top, 1), (top, side - top, -1)):
         half = np.zeros((height, side))
@@ -62,47 +62,48 @@ def published_pattern(side):
                 half[row, column] = sum(1 / k**2 for k in range(away + 1, frames + 1))
         if height:
             norm = np.sqrt((half**2).sum())
-            found[start : start + height] = sign * half / norm
-    return found / np.sqrt((found**2).sum())
+            result[start : start + height] = sign * half / norm
+    return result / np.sqrt((result**2).sum())
 
 
 @pytest.mark.parametrize("side", [1, 2, 3, 5, 6, 9])
-def test_patterns_are_the_published_ones(side):
+def test_patterns_are_as_published(side):
     np.testing.assert_allclose(pattern(side), published_pattern(side), atol=1e-12)
 
 
-def peer(images):
-    """A smooth black box of two classes."""
+def smooth_model(images):
+    """A smooth black box with two classes."""
     flat = tf.reshape(images, (len(images), -1)) / 255
     waves = tf.sin(7 * flat + tf.range(flat.shape[1], dtype=tf.float32))
     return tf.stack([tf.reduce_sum(waves, 1), 3 * tf.reduce_sum(waves[:, ::3], 1)], 1)
 
 
 class Run:
-    """The queries of a search, one batch each, and the rows after every one."""
+    """The batches that a run queries, and the states after each."""
 
-    def __init__(self, order, eps, queries, images, labels=None, seed=5):
-        self.queries, self.rows = [], []
-        number = len(images)
-        ids = tf.range(number, dtype=tf.int64)
-        labels = tf.argmax(peer(images), 1) if labels is None else labels
-        rows = {"clean": images, "labels": labels, "ids": ids, "adversarial": images}
+    def __init__(self, order, eps, queries, images):
+        self.queries, self.states = [], []
+        self.attack = Square(order, queries)
+        state = {
+            "clean": images,
+            "labels": tf.argmax(smooth_model(images), 1),
+            "ids": tf.range(len(images), dtype=tf.int64),
+            "adversarial": images,
+        }
 
-        def model(tried):
-            self.queries.append(tried.numpy())
-            return peer(tried)
+        def model(candidates):
+            self.queries.append(candidates.numpy())
+            return smooth_model(candidates)
 
-        self.search = Square(order, queries)
-        seed = tf.constant(seed, tf.int64)
-        numbers = RunParams(eps, 1.0, seed, 0, 0, 0, queries)
-        rows = self.search.initialize(model, rows, numbers)
-        self.rows.append(rows)
+        params = RunParams(eps, 1.0, tf.constant(5, tf.int64), 0, 0, 0, queries)
+        state = self.attack.initialize(model, state, params)
+        self.states.append(state)
         for query in range(queries):
-            rows = self.search.step(model, rows, query, numbers)
-            self.rows.append(rows)
+            state = self.attack.step(model, state, query, params)
+            self.states.append(state)
 
 
-def some_images(number):
+def random_images(number):
     rng = np.random.default_rng(2)
     images = rng.uniform(0, 255, (number, *SHAPE)).astype(np.float32)
     images[0] = np.where(images[0] > 128, 255, 0)
@@ -110,64 +111,64 @@ def some_images(number):
 
 
 def windows(run, query, number):
-    """Corners of the two windows of an image, as they are drawn, and their side."""
-    shape, side = (
-        np.array(SHAPE[:2]),
-        sides(*SHAPE[:2], len(run.queries) - 1, 0.8, run.search.order)[query],
-    )
+    """The corners of the two windows drawn for an image, their side and the key."""
+    by_query = sides(*SHAPE[:2], len(run.queries) - 1, 0.8, run.attack.order)
+    shape, side = np.array(SHAPE[:2]), by_query[query]
     key = counter_rng.key(
         tf.constant(5, tf.int64), tf.constant([number], tf.int64), 0, query
     )
-    places = counter_rng.uniform(key, (2, 2)).numpy()[0]
-    corners = np.floor(places * (shape - side + 1)).astype(int)
+    positions = counter_rng.uniform(key, (2, 2)).numpy()[0]
+    corners = np.floor(positions * (shape - side + 1)).astype(int)
     return corners[0], corners[1], side, key
 
 
-def test_only_a_square_changes_and_only_for_the_better():
-    eps, queries, images = 9.0, 60, some_images(4)
+def test_only_a_square_changes_and_only_if_it_is_better():
+    eps, queries, images = 9.0, 60, random_images(4)
     run = Run(np.inf, eps, queries, images)
-    assert len(run.queries) == queries + 1  # the budget, beside the start
-    # Vertical stripes of a sign for each column and channel.
+    assert len(run.queries) == queries + 1  # and one for the start
+    # Vertical stripes, with a sign for each column and channel.
     stripes = np.clip(images + eps, 0, 255), np.clip(images - eps, 0, 255)
     up = np.isclose(run.queries[0], stripes[0]).all(1)
     down = np.isclose(run.queries[0], stripes[1]).all(1)
     assert (up | down).all() and 0.3 < up.mean() < 0.7
     changed = np.zeros(SHAPE[:2])
     for query in range(queries):
-        before, tried = run.rows[query], run.queries[query + 1]
-        for number, (one, old) in enumerate(zip(tried, before["adversarial"].numpy())):
+        before, candidates = run.states[query], run.queries[query + 1]
+        for number, (new, old) in enumerate(
+            zip(candidates, before["adversarial"].numpy())
+        ):
             corner, _, side, _ = windows(run, query, number)
             inside = np.zeros(SHAPE[:2], bool)
             inside[corner[0] : corner[0] + side, corner[1] : corner[1] + side] = True
-            np.testing.assert_allclose(one[~inside], old[~inside], atol=1e-4)
+            np.testing.assert_allclose(new[~inside], old[~inside], atol=1e-4)
             changed += inside
-            # All of a channel goes to the same side of the ball.
+            # Within it, each channel moves to one side of the ball.
             clean = images[number].numpy()
             ends = [np.clip(clean + sign * eps, 0, 255) for sign in (-1, 1)]
             for channel in range(3):
                 assert any(
-                    np.allclose(one[inside][:, channel], end[inside][:, channel])
+                    np.allclose(new[inside][:, channel], end[inside][:, channel])
                     for end in ends
                 )
-        after = run.rows[query + 1]
+        after = run.states[query + 1]
         kept = (after["adversarial"].numpy() != before["adversarial"].numpy()).any(
             (1, 2, 3)
         )
-        margin = peer(tf.constant(tried)).numpy()
+        margin = smooth_model(tf.constant(candidates)).numpy()
         labels = after["labels"].numpy()
         margin = margin[np.arange(4), 1 - labels] - margin[np.arange(4), labels]
         np.testing.assert_array_equal(
             after["score"], np.maximum(before["score"], margin)
         )
         assert (margin[kept] > before["score"].numpy()[kept]).all()
-    scores = np.array([rows["score"] for rows in run.rows])
+    scores = np.array([state["score"] for state in run.states])
     assert (np.diff(scores, axis=0) >= 0).all()
     assert (np.diff(scores, axis=0) > 0).any(0).all()
-    assert (changed > 0).all()  # the last rows and columns too
+    assert (changed > 0).all()  # also the last rows and columns
 
 
-def l2_proposal(old, clean, corner, other, side, signs, turned, eps):
-    """Algorithm 3 of the paper on one image; `old` the best so far."""
+def l2_candidate(old, clean, corner, other, side, signs, transposed, eps):
+    """Algorithm 3 of the paper for one image; `old` is the best so far."""
     change = (old - clean).astype(np.float64)
     rows, columns = (slice(c, c + side) for c in corner)
     windows = np.zeros((*SHAPE[:2], 1))
@@ -175,7 +176,7 @@ def l2_proposal(old, clean, corner, other, side, signs, turned, eps):
         windows[top : top + side, left : left + side] = 1
     unused = max(eps**2 - (change**2).sum(), 0)
     shape = published_pattern(side)
-    shape = shape.T if turned else shape
+    shape = shape.T if transposed else shape
     patches = []
     for channel in range(3):
         inside = change[rows, columns, channel]
@@ -188,13 +189,13 @@ def l2_proposal(old, clean, corner, other, side, signs, turned, eps):
     return np.clip(clean + change / np.linalg.norm(change) * eps, 0, 255)
 
 
-def test_l2_proposals_are_those_of_the_paper():
-    eps, queries, images = 200.0, 40, some_images(4)
+def test_l2_candidates_match_the_paper():
+    eps, queries, images = 200.0, 40, random_images(4)
     run = Run(2, eps, queries, images)
     change = run.queries[0] - images.numpy()
     norms = np.linalg.norm(change.reshape(4, -1), axis=1)
     assert (norms <= eps * (1 + 1e-5)).all() and (norms > 0.6 * eps).all()
-    # Tiles of a fifth of the image, each a pattern of its own sign.
+    # Tiles of a fifth of the image, with random signs.
     side = SHAPE[1] // 5
     tile = pattern(side) / np.abs(pattern(side)).max()
     inner = np.sign(change[1:, : 5 * side, : 5 * side])
@@ -208,17 +209,18 @@ def test_l2_proposals_are_those_of_the_paper():
         for number in range(4):
             corner, other, side, key = windows(run, query, number)
             signs = counter_rng.signs(counter_rng.key(1, key), (3,)).numpy()[0]
-            turned = (
-                counter_rng.uniform(counter_rng.key(2, key), (1,)).numpy()[0, 0] > 0.5
+            flip = counter_rng.uniform(counter_rng.key(2, key), (1,)).numpy()[0, 0]
+            transposed = bool(flip > 0.5)
+            orientations.add(transposed)
+            old = run.states[query]["adversarial"][number].numpy()
+            clean = images[number].numpy()
+            expected = l2_candidate(
+                old, clean, corner, other, side, signs, transposed, eps
             )
-            orientations.add(bool(turned))
-            old, clean = run.rows[query]["adversarial"][number], images[number]
-            at = old.numpy(), clean.numpy(), corner, other, side, signs, turned, eps
-            expected = l2_proposal(*at)
-            found = run.queries[query + 1][number]
-            np.testing.assert_allclose(found, expected, atol=2e-2, err_msg=str(query))
+            new = run.queries[query + 1][number]
+            np.testing.assert_allclose(new, expected, atol=2e-2, err_msg=str(query))
     assert orientations == {True, False}
-    scores = np.array([rows["score"] for rows in run.rows])
+    scores = np.array([state["score"] for state in run.states])
     assert (np.diff(scores, axis=0) >= 0).all() and scores[-1].min() > scores[0].min()
 
 
@@ -231,12 +233,12 @@ def model(dense):
 
 def margins(model, images, labels):
     logits = model(images).numpy()
-    mine = logits[np.arange(len(labels)), labels]
-    return np.where(np.eye(5)[labels] > 0, -np.inf, logits).max(1) - mine
+    true_logits = logits[np.arange(len(labels)), labels]
+    return np.where(np.eye(5)[labels] > 0, -np.inf, logits).max(1) - true_logits
 
 
-def test_slices_go_on_with_their_own_restart(model, monkeypatch):
-    """In slices of any length the same patches are tried, for every restart."""
+def test_slices_resume_their_own_restart(model, monkeypatch):
+    """The same patches are tried in slices of any length, for every restart."""
     rng = np.random.default_rng(2)
     images = rng.uniform(0, 255, (15, 4, 4, 3)).astype(np.float32)
     labels = model(images).numpy().argmax(-1)
@@ -247,11 +249,11 @@ def test_slices_go_on_with_their_own_restart(model, monkeypatch):
     assert spy.rows == [15] * 2 * (24 + 1)
     monkeypatch.setattr(sys.modules[Square.__module__], "_SLICE", 10)
     traces = len(spy.traces)
-    found = attacks.square(model, images, labels, 4.0, **settings)
+    sliced = attacks.square(model, images, labels, 4.0, **settings)
     assert len(spy.traces) == traces
-    np.testing.assert_array_equal(found, expected)
-    one = attacks.square(model, images, labels, 4.0, queries=24)
-    gained = margins(model, found, labels) - margins(model, one, labels)
+    np.testing.assert_array_equal(sliced, expected)
+    single = attacks.square(model, images, labels, 4.0, queries=24)
+    gained = margins(model, sliced, labels) - margins(model, single, labels)
     assert gained.min() > -1e-4 and 0 < (gained > 1e-3).sum() < 15
 
 
@@ -262,14 +264,11 @@ def test_slices_go_on_with_their_own_restart(model, monkeypatch):
         ({"queries": 2.5}, "Received: queries=2.5"),
         ({"share": 0}, "`share` must be in (0, 1]. Received: share=0"),
         ({"share": 1.5}, "Received: share=1.5"),
-        (
-            {"restarts": 0},
-            "positive integer. Received: restarts=0",
-        ),
+        ({"restarts": 0}, "positive integer. Received: restarts=0"),
         ({"restarts": 1.5}, "Received: restarts=1.5"),
     ],
 )
-def test_wrong_arguments(change, message, model):
+def test_invalid_arguments(change, message, model):
     with pytest.raises(ValueError) as caught:
         attacks.square(model, np.zeros((1, 4, 4, 3)), [0], 8, **change)
     assert message in str(caught.value)

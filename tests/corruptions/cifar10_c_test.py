@@ -10,7 +10,7 @@ NAMES = [*STANDARD, *EXTRA]
 
 @pytest.fixture
 def folder(tmp_path):
-    """CIFAR-10-C of four images; each pixel says the corruption and the image."""
+    """CIFAR-10-C of four images; pixels encode the corruption and the image."""
     for position, name in enumerate(NAMES):
         images = np.empty((5 * NUMBER, 6, 7, 3), np.uint8)
         images[...] = 10 * position
@@ -22,25 +22,25 @@ def folder(tmp_path):
 
 @pytest.mark.parametrize("severity", SEVERITIES)
 @pytest.mark.parametrize("name", ["gaussian_noise", "frost", "saturate"])
-def test_folder_gives_the_images_of_the_severity(folder, name, severity):
-    found = cifar10_c.load(f"folder:{folder}", name, severity)
-    assert found.images.dtype == np.uint8 and found.images.shape == (NUMBER, 6, 7, 3)
+def test_a_folder_holds_the_images_of_each_severity(folder, name, severity):
+    data = cifar10_c.load(f"folder:{folder}", name, severity)
+    assert data.images.dtype == np.uint8 and data.images.shape == (NUMBER, 6, 7, 3)
     first = 10 * NAMES.index(name) + NUMBER * (severity - 1)
-    for i, image in enumerate(found.images):
+    for i, image in enumerate(data.images):
         assert (image == first + i).all()
-    assert found.labels.dtype == np.int64 and found.labels.tolist() == [0, 1, 2, 3]
-    assert isinstance(found.images, np.memmap)
+    assert data.labels.dtype == np.int64 and data.labels.tolist() == [0, 1, 2, 3]
+    assert isinstance(data.images, np.memmap)
 
 
-def test_labels_may_be_given_once_or_differ_by_severity(folder):
+def test_labels_may_be_stored_once_or_by_severity(folder):
     once = np.array([3, 1, 2, 0])
     np.save(folder / "labels.npy", once)
     for severity in SEVERITIES:
-        found = cifar10_c.load(f"folder:{folder}", "fog", severity)
-        np.testing.assert_array_equal(found.labels, once)
+        data = cifar10_c.load(f"folder:{folder}", "fog", severity)
+        np.testing.assert_array_equal(data.labels, once)
     np.save(folder / "labels.npy", np.arange(5 * NUMBER))
-    found = cifar10_c.load(f"folder:{folder}", "fog", 3)
-    assert found.labels.tolist() == [8, 9, 10, 11]
+    data = cifar10_c.load(f"folder:{folder}", "fog", 3)
+    assert data.labels.tolist() == [8, 9, 10, 11]
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_labels_may_be_given_once_or_differ_by_severity(folder):
         ("labels", np.full(20, -1), "holds -1; classes must be at least 0"),
     ],
 )
-def test_files_that_do_not_fit_are_named(folder, name, array, message):
+def test_files_of_another_type_or_shape_are_refused(folder, name, array, message):
     np.save(folder / f"{name}.npy", array)
     with pytest.raises(UserError, match=message) as caught:
         cifar10_c.load(f"folder:{folder}", "fog", 1)
@@ -66,7 +66,7 @@ def test_files_that_do_not_fit_are_named(folder, name, array, message):
 
 
 @pytest.mark.parametrize("content", [b"", b"no array", b"\x93NUMPY\x01\x00"])
-def test_damaged_files_are_named(folder, content):
+def test_damaged_files_are_refused(folder, content):
     (folder / "fog.npy").write_bytes(content)
     with pytest.raises(UserError, match=r"fog\.npy cannot be read") as caught:
         cifar10_c.load(f"folder:{folder}", "fog", 1)
@@ -78,18 +78,18 @@ def test_damaged_files_are_named(folder, content):
         cifar10_c.load(f"folder:{folder}", "snow", 1)
 
 
-def test_what_is_missing_is_named(folder):
+def test_missing_files_are_named(folder):
     (folder / "fog.npy").unlink()
     with pytest.raises(UserError, match=r"no fog.npy \(corruptions found there: gaus"):
         cifar10_c.load(f"folder:{folder}", "fog", 1)
     (folder / "labels.npy").unlink()
-    with pytest.raises(UserError, match=r"no labels.npy.*beside snow.npy"):
+    with pytest.raises(UserError, match=r"no labels.npy.*next to snow.npy"):
         cifar10_c.load(f"folder:{folder}", "snow", 1)
     with pytest.raises(UserError, match="none is not a folder"):
         cifar10_c.load(f"folder:{folder / 'none'}", "snow", 1)
 
 
-def test_unknown_names_severities_and_sources():
+def test_unknown_names_severities_and_sources_are_refused():
     with pytest.raises(UserError, match=r"'glas_blur'; did you mean 'glass_blur'"):
         cifar10_c.load("folder:x", "glas_blur", 1)
     for severity in (0, 6, "1"):
@@ -127,12 +127,12 @@ def prepared(tmp_path_factory):
     "name, severity, first",
     [("glass_blur", 2, 3), ("elastic_transform", 5, 62), ("brightness", 1, 100)],
 )
-def test_tensorflow_datasets_by_our_names(prepared, name, severity, first):
-    found = cifar10_c.load("cifar10_corrupted", name, severity, prepared)
-    order = np.argsort(found.labels)
-    assert found.labels[order].tolist() == [0, 1, 2]
-    assert found.images.shape == (3, 32, 32, 3)
-    for i, image in enumerate(found.images[order]):
+def test_tensorflow_datasets_are_loaded_by_our_names(prepared, name, severity, first):
+    data = cifar10_c.load("cifar10_corrupted", name, severity, prepared)
+    order = np.argsort(data.labels)
+    assert data.labels[order].tolist() == [0, 1, 2]
+    assert data.images.shape == (3, 32, 32, 3)
+    for i, image in enumerate(data.images[order]):
         assert (image == first + i).all()
 
 
@@ -140,12 +140,12 @@ def test_every_name_is_a_configuration_of_tensorflow_datasets():
     from tensorflow_datasets.image_classification import cifar10_corrupted
 
     configs = {c.name for c in cifar10_corrupted.Cifar10Corrupted.BUILDER_CONFIGS}
-    theirs = cifar10_c._TFDS_NAMES
-    assert configs == {f"{theirs.get(n, n)}_{s}" for n in NAMES for s in SEVERITIES}
+    renamed = [cifar10_c._TFDS_NAMES.get(name, name) for name in NAMES]
+    assert configs == {f"{name}_{s}" for name in renamed for s in SEVERITIES}
 
 
-def test_a_set_not_prepared_is_an_error_that_says_how(prepared):
-    """Never the default configuration, which is brightness_1."""
+def test_a_set_that_is_not_prepared_is_an_error(prepared):
+    """TensorFlow Datasets would load its default configuration, brightness_1."""
     with pytest.raises(UserError, match="'cifar10_corrupted/fog_1' is not.*--download"):
         cifar10_c.load("cifar10_corrupted", "fog", 1, prepared)
     with pytest.raises(UserError, match=r"brightness_2' .*there: cifar10_corr"):

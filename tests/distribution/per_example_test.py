@@ -1,5 +1,3 @@
-"""Functions of images on several devices: every row once, in order."""
-
 import keras
 import numpy as np
 import pytest
@@ -21,7 +19,7 @@ def mirrored():
     return strategy
 
 
-def test_rows_come_back_in_order_from_one_trace(mirrored):
+def test_rows_are_returned_in_order_with_one_trace(mirrored):
     traces = []
 
     def function(images, labels, factor):
@@ -34,17 +32,17 @@ def test_rows_come_back_in_order_from_one_trace(mirrored):
         tf.TensorSpec(()),
     ]
     with mirrored.scope():
-        rows = compile_per_example(function, signature)
+        compiled = compile_per_example(function, signature)
     rng = np.random.default_rng(0)
     for number in (8, 7, 1, 2, 8):
         images = rng.normal(size=(number, 3)).astype(np.float32)
         labels = np.arange(number)
         expected = 2 * images.sum(-1) + labels
-        np.testing.assert_allclose(rows(images, labels, 2.0), expected, rtol=1e-5)
+        np.testing.assert_allclose(compiled(images, labels, 2.0), expected, rtol=1e-5)
     assert traces == [(4, 3)] * mirrored.num_replicas_in_sync
 
 
-def test_a_tuple_of_rows_comes_back_as_one(mirrored):
+def test_tuples_of_rows_are_returned_as_tuples(mirrored):
     def function(images, factor):
         sums = tf.reduce_sum(images, -1)
         return images * factor, (sums, tf.cast(sums > 0, tf.int64))
@@ -52,14 +50,14 @@ def test_a_tuple_of_rows_comes_back_as_one(mirrored):
     signature = [tf.TensorSpec((None, 3)), tf.TensorSpec(())]
     single = compile_per_example(function, signature)
     with mirrored.scope():
-        shared = compile_per_example(function, signature)
+        distributed = compile_per_example(function, signature)
     rng = np.random.default_rng(0)
     for number in (5, 1, 0, 8, 0, 3):
         images = rng.normal(size=(number, 3)).astype(np.float32)
-        for rows in (single, shared):
-            times, (sums, positive) = rows(images, 3.0)
+        for compiled in (single, distributed):
+            scaled, (sums, positive) = compiled(images, 3.0)
             assert positive.dtype == np.int64
-            np.testing.assert_array_equal(times, images * np.float32(3))
+            np.testing.assert_array_equal(scaled, images * np.float32(3))
             np.testing.assert_allclose(sums, images.sum(-1), atol=1e-6)
             np.testing.assert_array_equal(positive, sums > 0)
 
@@ -73,7 +71,7 @@ def copy(mirrored, trained):
     return model
 
 
-# The attacks that draw, by another way each, and the one that runs others.
+# Attacks that draw random numbers in different ways, and one that runs others.
 ATTACKS = {
     "pgd": {"steps": 3, "step_size": 4.0, "restarts": 2},
     "spsa": {"steps": 2, "samples": 4},
@@ -89,30 +87,32 @@ ATTACKS = {
 
 @pytest.mark.parametrize("early_stop", [False, True])
 @pytest.mark.parametrize("name", ATTACKS)
-def test_attacks_find_on_two_devices_what_they_find_on_one(
+def test_attacks_on_two_devices_equal_those_on_one(
     name, early_stop, mirrored, copy, trained, digits
 ):
-    part = digits.test.take(slice(13))
+    data = digits.test.take(slice(13))
     settings = {"eps": 16, "batch_size": 5, "early_stop": early_stop} | ATTACKS[name]
     attack = getattr(attacks, name)
-    expected = attack(trained, part.images, part.labels, **settings)
+    expected = attack(trained, data.images, data.labels, **settings)
     with mirrored.scope():
-        found = attack(copy, part.images, part.labels, **settings)
-    assert (expected != part.images).mean() > 0.3
-    # Where a gradient is zero to rounding, its sign may differ.
-    assert (np.abs(found - expected) < 1e-2).mean() > 0.99
+        adversarial = attack(copy, data.images, data.labels, **settings)
+    assert (expected != data.images).mean() > 0.3
+    # Gradients that are zero up to rounding may differ in sign.
+    assert (np.abs(adversarial - expected) < 1e-2).mean() > 0.99
 
 
-def test_attacks_on_two_devices_go_on_when_no_image_is_left(mirrored, copy, digits):
-    part = digits.test.take(slice(3))
-    labels = (part.labels + 1) % 10  # so that all are misclassified
+def test_attacks_on_two_devices_accept_misclassified_images_only(
+    mirrored, copy, digits
+):
+    data = digits.test.take(slice(3))
+    labels = (data.labels + 1) % 10  # all images are misclassified
     settings = ATTACKS["autoattack"]
     with mirrored.scope():
-        found = attacks.autoattack(copy, part.images, labels, 1, **settings)
-    np.testing.assert_array_equal(found, part.images)
+        adversarial = attacks.autoattack(copy, data.images, labels, 1, **settings)
+    np.testing.assert_array_equal(adversarial, data.images)
 
 
-def test_evaluation_on_two_devices_is_that_on_one(mirrored, copy, trained, digits):
+def test_evaluation_on_two_devices_equals_that_on_one(mirrored, copy, trained, digits):
     settings = EvaluationConfig(
         attacks=("pgd", "autoattack"),
         eps=(16.0,),
@@ -127,15 +127,15 @@ def test_evaluation_on_two_devices_is_that_on_one(mirrored, copy, trained, digit
     )
     expected = evaluator.evaluate(trained, digits.test, settings, progress=False)
     with mirrored.scope():
-        found = evaluator.evaluate(copy, digits.test, settings, progress=False)
-    # What the checks measure differs in its last bits, and not in what they find.
-    for result in (expected, found):
-        result["checks"] = [(c["name"], c["raised"]) for c in result["checks"]]
-        result["samples"] = [s["index"] for s in result["samples"]]
-    assert found == expected
+        result = evaluator.evaluate(copy, digits.test, settings, progress=False)
+    # The values of checks and samples may differ in their last bits.
+    for each in (expected, result):
+        each["checks"] = [(c["name"], c["raised"]) for c in each["checks"]]
+        each["samples"] = [s["index"] for s in each["samples"]]
+    assert result == expected
 
 
-def test_a_copy_in_float32_is_made_on_all_devices(mirrored, digits):
+def test_half_precision_models_are_copied_to_float32_on_all_devices(mirrored, digits):
     with mirrored.scope():
         policy = keras.config.dtype_policy()
         keras.config.set_dtype_policy("mixed_bfloat16")
@@ -143,6 +143,6 @@ def test_a_copy_in_float32_is_made_on_all_devices(mirrored, digits):
             model = zoo.InResNet8(input_shape=(8, 8, 1))
         finally:
             keras.config.set_dtype_policy(policy)
-        part = digits.test.take(slice(4))
-        found = attacks.fgsm(model, part.images, part.labels, 8)
-    assert np.abs(found - part.images).max() == pytest.approx(8, abs=1e-3)
+        data = digits.test.take(slice(4))
+        adversarial = attacks.fgsm(model, data.images, data.labels, 8)
+    assert np.abs(adversarial - data.images).max() == pytest.approx(8, abs=1e-3)

@@ -1,4 +1,4 @@
-"""Each check with a model or a result that trips it and one that does not."""
+"""Each check with a model or a result that raises it and one that does not."""
 
 import keras
 import numpy as np
@@ -6,28 +6,26 @@ import pytest
 from keras import ops
 
 from inres_tf.errors import UserError
-from inres_tf.evaluation import checks, results
-from inres_tf.evaluation.config import EvaluationConfig
-from inres_tf.evaluation.evaluator import evaluate
+from inres_tf.evaluation import EvaluationConfig, checks, evaluate, results
 from inres_tf.reporting import tables
 
 
 class Rounded(keras.layers.Layer):
-    """Pixels rounded to multiples of four, whose gradient is zero."""
+    """Rounds to multiples of four, so that the gradient is zero."""
 
     def call(self, inputs):
         return ops.round(inputs / 4) * 4
 
 
 class Replaced(keras.layers.Layer):
-    """The inputs, with a tenth of their gradient."""
+    """The identity, with a tenth of its gradient."""
 
     def call(self, inputs):
         return ops.stop_gradient(0.9 * inputs) + 0.1 * inputs
 
 
-class Thinned(keras.layers.Layer):
-    """The inputs, with a gradient for a fifth of their values alone."""
+class Masked(keras.layers.Layer):
+    """The identity, with a gradient for only a fifth of the values."""
 
     def call(self, inputs):
         kept = ops.cast(ops.arange(64) % 5 == 0, "float32")
@@ -36,14 +34,14 @@ class Thinned(keras.layers.Layer):
 
 
 class Noisy(keras.layers.Layer):
-    """The inputs with noise, in evaluation too."""
+    """Adds noise, in evaluation mode too."""
 
     def call(self, inputs):
         return inputs + keras.random.normal(ops.shape(inputs))
 
 
-class OfTheBatch(keras.layers.BatchNormalization):
-    """Batch normalisation that stays in training mode."""
+class AlwaysTraining(keras.layers.BatchNormalization):
+    """Batch normalisation that is always in training mode."""
 
     def call(self, inputs, training=False):
         return super().call(inputs, training=True)
@@ -54,8 +52,8 @@ def few(digits):
     return digits.test.take(slice(100))
 
 
-def behind(layer, model):
-    """The model behind another layer."""
+def after(layer, model):
+    """The model with another layer in front of it."""
     inputs = keras.Input(model.input_shape[1:])
     return keras.Model(inputs, model(layer(inputs)))
 
@@ -66,9 +64,9 @@ def raised(findings):
 
 
 def test_a_plain_network_raises_nothing(trained, few):
-    found = checks.of_model(trained, few)
-    assert raised(found) == set()
-    assert {f["name"] for f in found} == {
+    findings = checks.of_model(trained, few)
+    assert raised(findings) == set()
+    assert {f["name"] for f in findings} == {
         "outputs",
         "probabilities",
         "randomness",
@@ -76,28 +74,27 @@ def test_a_plain_network_raises_nothing(trained, few):
         "zero_gradients",
         "misleading_gradients",
     }
-    (ratio,) = (f["value"] for f in found if f["name"] == "misleading_gradients")
-    assert ratio == pytest.approx(1, abs=0.1)
+    assert findings[-1]["name"] == "misleading_gradients"
+    assert findings[-1]["value"] == pytest.approx(1, abs=0.1)
 
 
 def test_probabilities_taken_for_logits(trained, few):
-    """A softmax behind which a layer without an activation stands."""
-    hidden = keras.layers.Activation("linear")(trained.output)
-    model = keras.Model(trained.input, hidden)
-    found = checks.of_model(model, few)
-    assert "probabilities" in raised(found)
+    """The softmax is not the last layer."""
+    outputs = keras.layers.Activation("linear")(trained.output)
+    model = keras.Model(trained.input, outputs)
+    assert "probabilities" in raised(checks.of_model(model, few))
 
 
 def test_randomness(trained, few):
-    found = raised(checks.of_model(behind(Noisy(), trained), few))
-    assert "randomness" in found and "batch_dependence" not in found
+    names = raised(checks.of_model(after(Noisy(), trained), few))
+    assert "randomness" in names and "batch_dependence" not in names
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_batch_norm_in_training_mode(few, training):
     keras.utils.set_random_seed(1)
     inputs = keras.Input((8, 8, 1))
-    normalise = OfTheBatch() if training else keras.layers.BatchNormalization()
+    normalise = AlwaysTraining() if training else keras.layers.BatchNormalization()
     hidden = normalise(inputs)
     scores = keras.layers.Dense(10)(keras.layers.Flatten()(hidden))
     model = keras.Model(inputs, scores)
@@ -110,56 +107,54 @@ def test_batch_norm_in_training_mode(few, training):
 
 
 def test_zero_and_masked_gradients(trained, few):
-    found = checks.of_model(behind(Rounded(), trained), few)
-    (zero,) = (f for f in found if f["name"] == "zero_gradients")
+    *_, zero, _ = checks.of_model(after(Rounded(), trained), few)
+    assert zero["name"] == "zero_gradients"
     assert zero["raised"] and zero["value"]["images"] == 1
-    found = checks.of_model(behind(Thinned(), trained), few)
-    (masked,) = (f for f in found if f["name"] == "zero_gradients")
+    *_, masked, _ = checks.of_model(after(Masked(), trained), few)
     assert masked["raised"] and masked["value"]["images"] == 0
     # 13 of 64 values have a gradient.
     assert masked["value"]["entries"] == pytest.approx(51 / 64, abs=0.01)
 
 
 def test_misleading_gradients(trained, few):
-    found = checks.of_model(behind(Replaced(), trained), few)
-    assert raised(found) == {"misleading_gradients"}
-    assert found[-1]["value"] == pytest.approx(10, rel=0.1)
+    findings = checks.of_model(after(Replaced(), trained), few)
+    assert raised(findings) == {"misleading_gradients"}
+    assert findings[-1]["value"] == pytest.approx(10, rel=0.1)
 
 
-def of_attacks(model, data, **settings):
+def run(model, data, **settings):
+    """Evaluates a model; returns the names of the checks raised, and the result."""
     settings = {"attacks": ("pgd",), "eps": (24.0,), "corruptions": ()} | settings
     result = evaluate(model, data, EvaluationConfig(**settings), progress=False)
     return raised(result["checks"]), result
 
 
 def test_a_sound_evaluation_raises_nothing(trained, few):
-    found, result = of_attacks(
+    names, result = run(
         trained, few, attacks=("apgd_dlr",), apgd_steps=40, eps=(12.0, 24.0)
     )
-    assert found == set()
+    assert names == set()
     names = [finding["name"] for finding in result["checks"]]
     assert len(names) == len(set(names)) == 16
 
 
 def test_steps_that_are_too_small(trained, few):
-    found, result = of_attacks(trained, few, attacks=("ifgsm",), steps=2, step_size=1.0)
-    assert {"step_size", "restarts", "reach"} <= found
+    names, result = run(trained, few, attacks=("ifgsm",), steps=2, step_size=1.0)
+    assert {"step_size", "restarts", "reach"} <= names
     text = tables.evaluation({"model": "m", "dataset": "digits", **result})
-    assert "more of 100 images fall at ε = 24" in text
+    assert "more of 100 images at ε = 24" in text
 
 
-def test_masked_gradients_are_seen_by_attacks_too(trained, few):
-    """Behind rounding, PGD finds little, and random search and large balls tell."""
-    found, _ = of_attacks(
-        behind(Rounded(), trained), few, eps=(40.0,), steps=20, step_size=4.0
-    )
-    assert {"zero_gradients", "black_box", "huge_eps"} <= found
+def test_masked_gradients_are_detected_by_attacks_too(trained, few):
+    """With rounding, PGD fails, and random search and huge balls reveal it."""
+    names, _ = run(after(Rounded(), trained), few, eps=(40.0,), steps=20, step_size=4.0)
+    assert {"zero_gradients", "black_box", "huge_eps"} <= names
 
 
-def test_masked_gradients_are_seen_within_autoattack(trained, few):
-    """Images that fall to its Square alone, whatever its other members found."""
-    found, result = of_attacks(
-        behind(Rounded(), trained),
+def test_masked_gradients_are_detected_within_autoattack(trained, few):
+    """Many images are misclassified only under its member Square."""
+    names, result = run(
+        after(Rounded(), trained),
         few,
         attacks=("autoattack",),
         autoattack=("apgd_ce", "square"),
@@ -167,7 +162,7 @@ def test_masked_gradients_are_seen_within_autoattack(trained, few):
         queries=200,
         eps=(40.0,),
     )
-    assert "black_box" in found
+    assert "black_box" in names
     (row,) = result["attacks"]
     by_gradients = results.unpack(
         result["correct"]["autoattack linf 40 by gradients"], 100
@@ -176,8 +171,10 @@ def test_masked_gradients_are_seen_within_autoattack(trained, few):
 
 
 @pytest.mark.parametrize("name", ["square", "autoattack"])
-def test_a_black_box_attack_alone_does_not_accuse_gradients(name, trained, few):
-    found, result = of_attacks(
+def test_a_successful_black_box_attack_alone_does_not_mean_masked_gradients(
+    name, trained, few
+):
+    names, result = run(
         trained,
         few,
         attacks=(name,),
@@ -186,25 +183,25 @@ def test_a_black_box_attack_alone_does_not_accuse_gradients(name, trained, few):
         eps=(40.0,),
     )
     assert result["attacks"][0]["accuracy"] < 0.9
-    assert "black_box" not in found
+    assert "black_box" not in names
 
 
 class Singular(keras.layers.Layer):
-    """The inputs, whose gradient is no number."""
+    """The identity, with a non-finite gradient."""
 
     def call(self, inputs):
         return inputs + ops.sqrt(ops.abs(inputs - ops.stop_gradient(inputs)))
 
 
-def test_gradients_that_are_no_numbers(trained, few):
-    """An attack that needs none goes on; one that does says it in one line."""
-    model = behind(Singular(), trained)
-    found, result = of_attacks(
+def test_non_finite_gradients(trained, few):
+    """Attacks without gradients run; others end in an error message."""
+    model = after(Singular(), trained)
+    names, result = run(
         model, few, attacks=("square",), queries=20, eps=(40.0,), check_examples=20
     )
-    assert "zero_gradients" in found and result["attacks"]
-    with pytest.raises(UserError, match="no number"):
-        of_attacks(model, few)
+    assert "zero_gradients" in names and result["attacks"]
+    with pytest.raises(UserError, match="non-finite"):
+        run(model, few)
 
 
 def test_a_network_that_has_diverged(trained, few):
@@ -212,21 +209,21 @@ def test_a_network_that_has_diverged(trained, few):
     weights = trained.get_weights()
     weights[-1] = weights[-1] * np.nan
     model.set_weights(weights)
-    found = checks.of_model(model, few)
-    assert [finding["name"] for finding in found] == ["outputs"]
-    assert found[0]["raised"] and found[0]["value"] == 100
+    (finding,) = checks.of_model(model, few)
+    assert finding["name"] == "outputs"
+    assert finding["raised"] and finding["value"] == 100
 
 
-def test_a_black_box_attack_that_was_asked_for(trained, few):
-    found, _ = of_attacks(
-        behind(Rounded(), trained),
+def test_black_box_attacks_of_the_evaluation_are_compared(trained, few):
+    names, _ = run(
+        after(Rounded(), trained),
         few,
         attacks=("fgsm", "square"),
         queries=200,
         eps=(40.0,),
     )
-    assert "black_box" in found
-    found, _ = of_attacks(
+    assert "black_box" in names
+    names, _ = run(
         trained,
         few,
         attacks=("apgd_ce", "square"),
@@ -234,7 +231,7 @@ def test_a_black_box_attack_that_was_asked_for(trained, few):
         queries=50,
         eps=(40.0,),
     )
-    assert "black_box" not in found
+    assert "black_box" not in names
 
 
 def rows(*accuracies, name="pgd", norm="linf"):
@@ -248,30 +245,30 @@ def rows(*accuracies, name="pgd", norm="linf"):
 
 
 @pytest.mark.parametrize(
-    ("accuracies", "worst"),
+    ("accuracies", "increase"),
     [((0.8, 0.5, 0.2), 0), ((0.8, 0.3, 0.5), 0.2), ((0.95, 0.3, 0.3), 0.05)],
 )
-def test_accuracy_that_rises_with_eps(accuracies, worst):
+def test_accuracies_that_increase_with_eps(accuracies, increase):
     result = {"num_examples": 100, "clean": {"accuracy": 0.9}}
-    found = checks.of_accuracies(result | {"attacks": rows(*accuracies)}, "linf")
-    assert raised(found) == ({"monotone"} if worst else set())
-    assert found[0]["value"] == pytest.approx(worst)
+    findings = checks.of_accuracies(result | {"attacks": rows(*accuracies)}, "linf")
+    assert raised(findings) == ({"monotone"} if increase else set())
+    assert findings[0]["value"] == pytest.approx(increase)
 
 
 def test_one_image_is_not_many():
     result = {"num_examples": 50, "clean": {"accuracy": 0.9}}
-    found = checks.of_accuracies(result | {"attacks": rows(0.5, 0.52, 0.5)}, "linf")
-    assert raised(found) == set()
+    result["attacks"] = rows(0.5, 0.52, 0.5)
+    assert raised(checks.of_accuracies(result, "linf")) == set()
 
 
-def test_single_attacks_that_are_weak():
+def test_attacks_that_are_weaker_than_fgsm_or_cannot_reach_the_surface():
     result = {"num_examples": 100, "clean": {"accuracy": 0.9}}
     result["attacks"] = rows(0.5, 0.4, name="fgsm") + rows(0.5, 0.45, name="pgd")
     assert raised(checks.of_accuracies(result, "linf")) == {"single_step"}
     result["attacks"][-1] |= {"accuracy": 0.4, "steps": 1}
-    found = checks.of_accuracies(result, "linf")
-    assert raised(found) == {"reach"}
-    assert "all steps of pgd at ε = 2 together" in found[2]["message"]
+    findings = checks.of_accuracies(result, "linf")
+    assert raised(findings) == {"reach"}
+    assert "all steps of pgd at ε = 2 together" in findings[2]["message"]
     result["attacks"][-1] |= {"step_size": 2.0}
     assert raised(checks.of_accuracies(result, "linf")) == set()
 
@@ -281,17 +278,14 @@ def test_labels_of_other_images():
     assert raised(checks.of_labels(True, "folder:here")) == {"labels"}
 
 
-def test_another_norm_is_said():
+def test_attacks_in_another_norm():
     result = {"num_examples": 50, "clean": {"accuracy": 0.9}}
     result["attacks"] = rows(0.5, name="cw_l2", norm="l2")
     assert raised(checks.of_accuracies(result, "linf")) == {"norms"}
     assert raised(checks.of_accuracies(result, "l2")) == set()
 
 
-def test_no_attack_no_findings_about_attacks(trained, few):
-    found = evaluate(
-        trained, few, EvaluationConfig(attacks=(), corruptions=()), progress=False
-    )
-    names = {finding["name"] for finding in found["checks"]}
+def test_without_attacks_only_the_model_is_checked(trained, few):
+    _, result = run(trained, few, attacks=())
+    names = {finding["name"] for finding in result["checks"]}
     assert "probabilities" in names and "step_size" not in names
-    assert np.isfinite(found["clean"]["accuracy"])

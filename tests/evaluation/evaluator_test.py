@@ -10,11 +10,8 @@ from inres_tf import attacks, corruptions
 from inres_tf.attacks import ATTACKS, AttackError, engine, geometry
 from inres_tf.corruptions import GROUPS
 from inres_tf.data import Images
-from inres_tf.distribution.classifier import Classifier
 from inres_tf.errors import UserError
-from inres_tf.evaluation import evaluator, results
-from inres_tf.evaluation.config import EvaluationConfig
-from inres_tf.evaluation.evaluator import evaluate
+from inres_tf.evaluation import EvaluationConfig, evaluate, evaluate_model, results
 from inres_tf.reporting import tables
 
 
@@ -30,28 +27,29 @@ def result(trained, few):
 
 
 def test_clean_accuracy(trained, few, result):
-    right = trained.predict(few.images, verbose=0).argmax(-1) == few.labels
-    assert result["clean"]["accuracy"] == right.mean()
+    correct = trained.predict(few.images, verbose=0).argmax(-1) == few.labels
+    assert result["clean"]["accuracy"] == correct.mean()
     assert result["num_examples"] == 41 and result["protocol"] == "standard"
 
 
-def test_corruptions_are_those_of_the_module(trained, few, result):
+def test_corruptions_are_generated_from_the_images(trained, few, result):
     assert tuple(result["corruptions"]) == GROUPS["noise"]
-    for name, by in result["corruptions"].items():
-        assert list(by) == ["1", "2", "3", "4", "5", "mean"]
-        found = [by[str(s)] for s in range(1, 6)]
-        assert by["mean"] == pytest.approx(np.mean(found))
+    for name, by_severity in result["corruptions"].items():
+        *severities, mean = by_severity
+        assert severities == ["1", "2", "3", "4", "5"] and mean == "mean"
+        accuracies = [by_severity[s] for s in severities]
+        assert by_severity["mean"] == pytest.approx(np.mean(accuracies))
         noisy = corruptions.corrupt(few.images, name, 5, seed=0)
-        right = trained.predict(noisy, verbose=0).argmax(-1) == few.labels
-        assert by["5"] == right.mean()
+        correct = trained.predict(noisy, verbose=0).argmax(-1) == few.labels
+        assert by_severity["5"] == correct.mean()
 
 
-def test_attacks_are_those_of_the_module(trained, few, result):
+def test_attacks_are_run_with_the_settings(trained, few, result):
     rows = {(a["name"], a["eps"]): a for a in result["attacks"]}
     assert len(rows) == len(result["attacks"]) == 6
     fgsm = attacks.fgsm(trained, few.images, few.labels, 64)
-    right = trained.predict(fgsm, verbose=0).argmax(-1) == few.labels
-    assert rows["fgsm", 64.0]["accuracy"] == right.mean()
+    correct = trained.predict(fgsm, verbose=0).argmax(-1) == few.labels
+    assert rows["fgsm", 64.0]["accuracy"] == correct.mean()
     assert rows["fgsm", 64.0]["steps"] == 1 and rows["fgsm", 64.0]["step_size"] == 64.0
     assert rows["pgd", 8.0]["steps"] == 5 and rows["pgd", 8.0]["step_size"] == 8.0
     assert rows["pgd", 64.0]["accuracy"] < 0.5 < result["clean"]["accuracy"]
@@ -66,32 +64,29 @@ def test_result_is_json_and_a_table(result):
     assert (pgd["name"], pgd["eps"]) == ("pgd", 64.0)
     line = next(line for line in text.splitlines() if line.startswith("| pgd"))
     assert line.split("|")[-2].strip() == f"{100 * pgd['accuracy']:.1f}"
-    # The worst case: images that withstand all three attacks.
-    stands = [
+    # The worst case: images that are robust to all three attacks.
+    correct = [
         results.unpack(result["correct"][f"{name} linf 64"], 41)
         for name in ("fgsm", "ifgsm", "pgd")
     ]
     line = next(line for line in text.splitlines() if line.startswith("| worst"))
-    worst = np.all(stands, axis=0).mean()
+    worst = np.all(correct, axis=0).mean()
     assert line.split("|")[-2].strip() == f"{100 * worst:.1f}"
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 41, 100])
-def test_each_image_counts_exactly_once(few, batch_size):
-    """A model that reads the label off the image, wrong for known ones."""
-    inputs = keras.Input((1, 1, 1))
-    scores = keras.layers.Dense(10)(keras.layers.Flatten()(inputs))
-    model = keras.Model(inputs, scores)
+def test_each_image_counts_exactly_once(few, batch_size, dense):
+    """The only pixel is the label, except for two images."""
     slope = np.arange(10.0)
-    model.layers[-1].set_weights([slope[None], -(slope**2) / 2])
+    model = dense((1, 1, 1), (slope[None], -(slope**2) / 2))
     labels = few.labels.copy()
     images = labels.astype(np.uint8).reshape(-1, 1, 1, 1)
     labels[[3, 40]] = (labels[[3, 40]] + 1) % 10
-    right = Classifier(model, batch_size).correct(images, labels)
-    assert list(np.flatnonzero(~right)) == [3, 40]
     config = EvaluationConfig(attacks=(), corruptions=(), batch_size=batch_size)
-    found = evaluate(model, Images(images, labels), config, progress=False)
-    assert found["clean"]["accuracy"] == pytest.approx(39 / 41)
+    result = evaluate(model, Images(images, labels), config, progress=False)
+    assert result["clean"]["accuracy"] == pytest.approx(39 / 41)
+    correct = results.unpack(result["correct"]["clean"], 41)
+    assert np.flatnonzero(~correct).tolist() == [3, 40]
 
 
 def test_batch_size_does_not_matter(trained, few):
@@ -99,33 +94,24 @@ def test_batch_size_does_not_matter(trained, few):
         config = EvaluationConfig(
             attacks=("ifgsm", "pgd"), eps=(16.0,), steps=2, step_size=2, batch_size=size
         )
-        found = evaluate(trained, few, config, progress=False)
-        checks = {check["name"]: check["raised"] for check in found.pop("checks")}
-        return found, checks
+        result = evaluate(trained, few, config, progress=False)
+        checks = {check["name"]: check["raised"] for check in result.pop("checks")}
+        return result, checks
 
     assert run(6) == run(41)
 
 
 def test_paper_protocol_normalises_each_set_with_its_own_statistics(trained, few):
     config = EvaluationConfig(attacks=(), corruptions=("shot_noise",), protocol="paper")
-    found = evaluate(trained, few, config, progress=False)
+    result = evaluate(trained, few, config, progress=False)
     raw = zoo.InResNet8(input_shape=(8, 8, 1), include_preprocessing=False)
     raw.set_weights(
         [v.numpy() for v in trained.weights if "normalization/" not in v.path]
     )
     noisy = corruptions.corrupt(few.images, "shot_noise", 4) / 255
     normalised = (noisy - noisy.mean((0, 1, 2))) / noisy.std((0, 1, 2))
-    pixels = evaluator._normalized_by_own_statistics(
-        trained, corruptions.corrupt(few.images, "shot_noise", 4)
-    )
-    np.testing.assert_allclose(
-        trained.predict(pixels, verbose=0),
-        raw.predict(normalised, verbose=0),
-        rtol=1e-3,
-        atol=1e-5,
-    )
-    right = raw.predict(normalised, verbose=0).argmax(-1) == few.labels
-    assert found["corruptions"]["shot_noise"]["4"] == right.mean()
+    correct = raw.predict(normalised, verbose=0).argmax(-1) == few.labels
+    assert result["corruptions"]["shot_noise"]["4"] == correct.mean()
 
 
 def test_paper_protocol_attacks_around_the_random_start(trained, few, monkeypatch):
@@ -145,10 +131,10 @@ def test_paper_protocol_attacks_around_the_random_start(trained, few, monkeypatc
     assert centers == [("image", True), ("start", False)]
 
 
-def test_a_breach_of_the_ball_is_an_error(trained, few, monkeypatch):
-    honest = geometry.clip_eta
+def test_examples_outside_the_ball_are_an_error(trained, few, monkeypatch):
+    clip_eta = geometry.clip_eta
     monkeypatch.setattr(
-        geometry, "clip_eta", lambda eta, norm, eps: 2 * honest(eta, norm, eps)
+        geometry, "clip_eta", lambda eta, norm, eps: 2 * clip_eta(eta, norm, eps)
     )
     engine._compile.cache_clear()
     try:
@@ -159,7 +145,7 @@ def test_a_breach_of_the_ball_is_an_error(trained, few, monkeypatch):
         engine._compile.cache_clear()
 
 
-def test_seed_decides_the_noise_and_the_start(trained, few):
+def test_noise_and_random_starts_depend_on_the_seed(trained, few):
     def run(seed):
         config = EvaluationConfig(
             attacks=("pgd",),
@@ -171,60 +157,40 @@ def test_seed_decides_the_noise_and_the_start(trained, few):
         return evaluate(trained, few, config, progress=False)
 
     assert run(1) == run(1)
-    found = [run(seed) for seed in (1, 2, 3)]
-    assert len({json.dumps(f["corruptions"]) for f in found}) > 1
-    assert len({json.dumps(f["attacks"]) for f in found}) > 1
+    for key in ("corruptions", "attacks"):
+        assert len({json.dumps(run(seed)[key]) for seed in (1, 2, 3)}) > 1
 
 
-def test_what_does_not_fit_is_said(trained, few):
+def test_a_model_that_does_not_fit_is_refused(trained, few, dense):
     config = EvaluationConfig()
-    with pytest.raises(
-        UserError, match="takes images of 8x8x1 and the dataset's are 4x4x3"
+    colour = Images(np.zeros((2, 4, 4, 3), np.uint8), np.zeros(2, int))
+    others = Images(few.images[:2], np.array([1, 11]))
+    twice = keras.Model(inputs := keras.Input((8, 8, 1)), [inputs, inputs])
+    small = dense((8, 8, 1), (np.zeros((64, 3)), np.zeros(3)))
+    three = few.take(few.labels < 3)
+    for arguments, error, message in (
+        ((trained, colour, config), UserError, "takes images of 8x8x1"),
+        ((trained, others, config), UserError, "dataset has at least 12"),
+        ((twice, few, config), ValueError, "has 2 outputs"),
+        (
+            (trained, few, EvaluationConfig(num_examples=50)),
+            UserError,
+            "--num_examples=50 is more than the 41",
+        ),
+        (
+            (small, three, EvaluationConfig(attacks=("autoattack",))),
+            UserError,
+            "autoattack needs at least 4 classes",
+        ),
     ):
-        evaluate(
-            trained, Images(np.zeros((2, 4, 4, 3), np.uint8), np.zeros(2, int)), config
-        )
-    with pytest.raises(
-        UserError, match="knows 10 classes and the dataset has at least 12"
-    ):
-        evaluate(trained, Images(few.images[:2], np.array([1, 11])), config)
-    with pytest.raises(UserError, match="--num_examples=50 is more than the 41"):
-        evaluate(trained, few, EvaluationConfig(num_examples=50))
-    two = keras.Model(inputs := keras.Input((8, 8, 1)), [inputs, inputs])
-    with pytest.raises(ValueError, match="has 2 outputs"):
-        evaluate(two, few, config)
-    raw = zoo.InResNet8(input_shape=(8, 8, 1), include_preprocessing=False)
-    with pytest.raises(UserError, match="has 0 Normalization layers"):
-        evaluate(raw, few, EvaluationConfig(protocol="paper"), progress=False)
+        with pytest.raises(error, match=message):
+            evaluate(*arguments, progress=False)
+    with pytest.raises(UserError, match="takes images of 4x4x3"):
+        other = zoo.InResNet8(input_shape=(4, 4, 3))
+        evaluate(trained, few, config, progress=False, surrogate=other)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"eps": (-1.0,)}, r"--eps must be in \(0, 255\].* got -1"),
-        ({"eps": (8.0, 300.0)}, "got 300"),
-        ({"eps": ()}, "--eps must name at least one"),
-        (
-            {"attacks": ("pdg",)},
-            "--attacks does not know 'pdg'; known: fgsm, ifgsm, pgd",
-        ),
-        ({"corruptions": ("fogg",)}, "--corruptions: unknown corruption 'fogg'.*fog"),
-        ({"corruptions": ("frost",)}, "frost is not generated.* --corruption_source"),
-        ({"norm": "l1"}, "--norm does not know 'l1'; known: linf, l2"),
-        ({"autoattack": ("apgd",)}, "--autoattack does not know 'apgd'.*apgd_ce"),
-        ({"autoattack": ()}, "--autoattack must name a version"),
-        ({"autoattack": ("standard", "fab")}, "does not know 'standard'"),
-        ({"queries": 0}, "--queries must be from 1 to 1000000; got 0"),
-        ({"norm": "l2", "eps": (float("inf"),)}, r"--eps must be in \(0, 1000000000\]"),
-        (
-            {"protocol": "mine"},
-            "--protocol does not know 'mine'; known: standard, paper",
-        ),
-        ({"steps": 0}, "--steps must be from 1 to 1000000; got 0"),
-        ({"step_size": -1.0}, "--step_size must be from 0 to 1000000000; got -1"),
-        ({"num_examples": -1}, "--num_examples must be at least 0"),
-    ],
-)
-def test_wrong_settings(change, message):
-    with pytest.raises(UserError, match=message):
-        EvaluationConfig(**change)
+def test_a_model_of_other_classes_than_the_dataset_is_refused(digits):
+    model = zoo.ResNet8(input_shape=digits.shape, classes=100)
+    with pytest.raises(UserError, match="has 100 classes, but dataset digits has 10"):
+        evaluate_model(model, digits, EvaluationConfig(), progress=False)

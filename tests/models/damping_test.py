@@ -9,10 +9,10 @@ from keras import layers
 
 import inres_tf
 import zoo
-from inres_tf.layers import DampedAdd, damping_rates
+from inres_tf.layers import DampedAdd, damping_rates, set_damping_rates
 
-# Of each architecture: how many residual additions it has, and the layers that give
-# their shortcuts and their branches.
+# For each architecture: the number of residual additions, and the names of the layers
+# that produce their shortcuts and their branches.
 ARCHITECTURES = {
     "ResNet50": (16, r"conv\d_block\d_(out|0_bn)", r"conv\d_block\d_3_bn"),
     "ResNet50V2": (
@@ -37,7 +37,7 @@ ARCHITECTURES = {
 
 
 def randomize(model, rng):
-    """Weights that make every branch count: no layer scale near 0, no γ of 0."""
+    """Sets weights so that every branch matters: no layer scale or γ near 0."""
     model.set_weights(
         [
             rng.uniform(0.5, 1.5, w.shape)
@@ -51,18 +51,18 @@ def randomize(model, rng):
             layer.finalize_state()
 
 
-def damped_layers(model):
+def damped_adds(model):
     return [x for x in model._flatten_layers() if isinstance(x, DampedAdd)]
 
 
 def producers(layer):
-    """Names of the layers that give the shortcut and the branch."""
+    """Names of the layers that produce the shortcut and the branch."""
     tensors = layer._inbound_nodes[0].input_tensors
     return [tensor._keras_history.operation.name for tensor in tensors]
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_networks_of_keras_applications(name, rng, tmp_path):
+def test_keras_applications(name, rng, tmp_path):
     count, shortcut, branch = ARCHITECTURES[name]
     side = 71 if name == "Xception" else 32
     model = getattr(keras.applications, name)(
@@ -73,19 +73,19 @@ def test_networks_of_keras_applications(name, rng, tmp_path):
     )
     randomize(model, rng)
     damped = inres_tf.damp(model)
-    found = damped_layers(damped)
-    assert len(found) == count
-    for layer in found:
+    merges = damped_adds(damped)
+    assert len(merges) == count
+    for layer in merges:
         names = producers(layer)
         assert re.fullmatch(shortcut, names[0]), names
         assert re.fullmatch(branch, names[1]), names
-    assert not damped_layers(model)
+    assert not damped_adds(model)
     pixels = rng.uniform(0, 255, (2, side, side, 3)).astype(np.float32)
     expected = np.asarray(model(pixels))
     scale = np.abs(expected).max()
     np.testing.assert_allclose(damped(pixels), expected, rtol=0, atol=1e-6 * scale)
 
-    found[-1].k.assign(0.5)
+    merges[-1].k.assign(0.5)
     changed = np.asarray(damped(pixels))
     assert np.abs(changed - expected).max() > 1e-3 * scale
     if name in ("MobileNetV2", "ConvNeXtTiny"):
@@ -99,8 +99,8 @@ def test_networks_of_keras_applications(name, rng, tmp_path):
         assert sum(rates[key] > 0 for key in rates) >= len(rates) / 4
 
 
-def test_what_is_damped_is_the_shortcut(rng):
-    """In closed form, whichever of the inputs it is, by layer and by operator."""
+def test_damps_the_shortcut(rng):
+    """Closed form, with the shortcut as either input, by layer and by operator."""
     inputs = keras.Input((4,), name="x")
     branch = layers.Dense(4, use_bias=False, name="f")(inputs)
     first = layers.Add(name="first")([branch, inputs])
@@ -118,14 +118,14 @@ def test_what_is_damped_is_the_shortcut(rng):
 
 
 def unit(width, name):
-    """A residual unit as a model of its own."""
+    """A residual unit as a model."""
     x = keras.Input((8, 8, width))
     y = layers.Conv2D(width, 3, padding="same", activation="relu", name="conv")(x)
     return keras.Model(x, layers.Add(name="merge")([y, x]), name=name)
 
 
 def user_model():
-    """Nested, shared, with several inputs and outputs, and additions of all kinds."""
+    """A model with nested and shared parts and additions of all kinds."""
     image = keras.Input((8, 8, 3), name="image")
     bias = keras.Input((8, 8, 4), name="bias")
     x = layers.Conv2D(4, 3, padding="same", name="stem")(image)
@@ -154,7 +154,7 @@ def user_model():
     return keras.Model({"image": image, "bias": bias}, outputs, name="mine")
 
 
-def test_model_of_a_user(rng, tmp_path, caplog):
+def test_model_with_all_kinds_of_additions(rng, tmp_path, caplog):
     model = user_model()
     with caplog.at_level(logging.WARNING, "inres_tf"):
         damped = inres_tf.damp(model)
@@ -171,16 +171,16 @@ def test_model_of_a_user(rng, tmp_path, caplog):
     }
     for name, reason in verdicts.items():
         assert (reason is None) != (f"{name} (" in caplog.text)
-    # A shared model and a shared layer stay shared: one λ each.
+    # A shared model and a shared layer have one λ each.
     assert set(damping_rates(damped)) == {"shared/merge", "projected", "reused"}
     inputs = {
         "image": rng.normal(size=(2, 8, 8, 3)).astype(np.float32),
         "bias": rng.normal(size=(2, 8, 8, 4)).astype(np.float32),
     }
-    expected, found = model(inputs), damped(inputs)
-    assert set(found) == {"scores", "features"}
-    for name in found:
-        np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, atol=1e-5)
+    expected, outputs = model(inputs), damped(inputs)
+    assert set(outputs) == {"scores", "features"}
+    for name in outputs:
+        np.testing.assert_allclose(outputs[name], expected[name], rtol=1e-5, atol=1e-5)
 
     kernel = model.get_layer("stem").kernel
     damped.get_layer("stem").kernel.assign_add(tf.ones(kernel.shape))
@@ -194,8 +194,8 @@ def test_model_of_a_user(rng, tmp_path, caplog):
 
 
 @pytest.mark.parametrize("damping", ["in", "lambda_in", "exponential"])
-def test_a_rate_of_0_can_be_left_by_training(damping, rng):
-    """The derivative of relu at 0 would hold λ there for ever."""
+def test_training_changes_a_rate_of_0(damping, rng):
+    """With the usual derivative of ReLU at 0, λ would stay 0."""
     x = rng.normal(size=(64, 4)).astype(np.float32)
     inputs = keras.Input((4,))
     branch = layers.Dense(4, kernel_initializer="zeros", trainable=False)(inputs)
@@ -204,8 +204,8 @@ def test_a_rate_of_0_can_be_left_by_training(damping, rng):
     damped.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=False)
     assert damping_rates(damped) == {"merge": 0.0}
     damped.fit(x, 0.5 * x, epochs=30, verbose=0)
-    a = {"in": 0.5, "lambda_in": 0.5, "exponential": np.log(2)}[damping]
-    assert damping_rates(damped)["merge"] == pytest.approx(a, abs=0.05)
+    rate = {"in": 0.5, "lambda_in": 0.5, "exponential": np.log(2)}[damping]
+    assert damping_rates(damped)["merge"] == pytest.approx(rate, abs=0.05)
 
 
 @pytest.mark.parametrize(
@@ -224,19 +224,20 @@ def test_where_selects(where, chosen):
     for name in ("block_a", "block_b", "head"):
         x = layers.Add(name=name)([x, layers.Dense(4)(x)])
     damped = inres_tf.damp(keras.Model(inputs, x), where=where)
-    assert {layer.name for layer in damped_layers(damped)} == chosen
+    assert {layer.name for layer in damped_adds(damped)} == chosen
 
 
-def test_where_that_selects_nothing_is_an_error():
+def test_where_must_match_a_residual_addition():
     model = user_model()
     with pytest.raises(
-        ValueError, match="'conv9'. They are: shared/merge, reused, projected. Received"
+        ValueError,
+        match="'conv9'. Available: shared/merge, reused, projected. Received: where=",
     ):
         inres_tf.damp(model, where="conv9")
-    with pytest.raises(ValueError, match="three is none: it adds 3 tensors"):
+    with pytest.raises(ValueError, match="three is not residual: it adds 3 tensors"):
         inres_tf.damp(model, where=["projected", "three"])
     damped = inres_tf.damp(model, where="shared/*")
-    assert [layer.name for layer in damped_layers(damped)] == ["merge"]
+    assert [layer.name for layer in damped_adds(damped)] == ["merge"]
 
 
 def linear(width, name):
@@ -244,7 +245,7 @@ def linear(width, name):
 
 
 def test_a_shared_addition_is_damped_at_every_call(rng):
-    """One λ, with the shortcut on either side, in the model and in one within it."""
+    """One λ, with the shortcut as either input, in the model and in a nested one."""
     merge = layers.Add(name="merge")
     x = keras.Input((4,))
     inner = keras.Model(x, merge([linear(4, "f")(x), x]), name="inner")
@@ -252,8 +253,8 @@ def test_a_shared_addition_is_damped_at_every_call(rng):
     h = inner(inputs)
     h = merge([h, linear(4, "g")(h)])
     model = keras.Model(inputs, merge([linear(4, "h")(h), h]))
-    (found,) = inputs_found = inres_tf.additions(model)
-    assert sorted(found.shortcut) == [0, 1, 1] and len(inputs_found) == 1
+    (addition,) = inres_tf.additions(model)
+    assert sorted(addition.shortcut) == [0, 1, 1]
     damped = inres_tf.damp(model, rate=0.25)
     (rate,) = damping_rates(damped).values()
     assert rate == 0.25
@@ -265,63 +266,18 @@ def test_a_shared_addition_is_damped_at_every_call(rng):
     np.testing.assert_allclose(damped(x), y, rtol=1e-4, atol=1e-5)
 
 
-def test_a_shared_addition_is_damped_everywhere_or_nowhere():
-    """It has one λ, and in the second place there is no shortcut."""
+def test_a_shared_addition_must_be_residual_at_every_call():
+    """Its only λ cannot apply to the second call, which has no shortcut."""
     inputs = keras.Input((4,))
     merge = layers.Add(name="merge")
     x = merge([inputs, layers.Dense(4)(inputs)])
     x = merge([layers.Dense(4)(x), layers.Dense(4)(x)])
     model = keras.Model(inputs, x)
     assert "parallel" in inres_tf.additions(model)[0].reason
-    assert not damped_layers(inres_tf.damp(model))
+    assert not damped_adds(inres_tf.damp(model))
 
 
-def chain(x, kernels):
-    for _ in range(kernels):
-        x = layers.ReLU()(layers.Dense(4)(x))
-    return x
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "shortcut"),
-    [(0, 1, 0), (1, 0, 1), (1, 2, 0), (3, 1, 1), (1, 1, None), (2, 3, None)],
-)
-def test_a_projection_has_one_kernel_at_most(first, second, shortcut):
-    x = chain(keras.Input((4,)), 1)
-    model = keras.Model(
-        x._keras_history.operation._inbound_nodes[0].input_tensors[0],
-        layers.Add()([chain(x, first), chain(x, second)]),
-    )
-    (found,) = inres_tf.additions(model)
-    assert found.shortcut == (() if shortcut is None else (shortcut,))
-
-
-def test_parallel_branches_share_the_shortcut():
-    """In x + f(x) + g(x) the sum so far is the shortcut of g, however short g is."""
-    x = keras.Input((4,))
-    first = layers.Add(name="attention")([x, chain(x, 3)])
-    model = keras.Model(x, layers.Add(name="mlp")([chain(x, 1), first]))
-    assert [a.shortcut for a in inres_tf.additions(model)] == [(0,), (1,)]
-
-
-class Half(layers.Add):
-    def call(self, inputs):
-        return 0.5 * super().call(inputs)
-
-
-def test_what_only_looks_like_a_residual_addition():
-    x = keras.Input((4,))
-    y = Half(name="half")([x, layers.Dense(4)(x)])
-    tokens = keras.Input((4,), dtype="int32")
-    z = layers.Add(name="tokens")([tokens, keras.ops.cumsum(tokens, -1)])
-    model = keras.Model([x, tokens], [y, z])
-    assert {a.name: a.reason for a in inres_tf.additions(model)} == {
-        "half": "it is a Half, a subclass of Add",
-        "tokens": "it adds int32",
-    }
-
-
-def test_state_beside_the_weights_is_kept(rng):
+def test_state_other_than_weights_is_copied(rng):
     """Statistics of an adapted normalisation, a vocabulary, masks, frozen layers."""
     words = np.array([["cat dog"], ["bird dog"], ["cat"]])
     split = layers.TextVectorization(output_sequence_length=3)
@@ -335,44 +291,39 @@ def test_state_beside_the_weights_is_kept(rng):
     x = layers.Add(name="first")([x, layers.Dense(4)(x)])
     y = normalise(values)
     y = layers.Add(name="second")([y, frozen(y)])
-    # With the mask the last word counts, without it the padding.
+    # The LSTM returns its state after the last word only if the mask is kept.
     outputs = layers.Concatenate()([layers.LSTM(4)(x), layers.Flatten()(y)])
     model = keras.Model([inputs, values], outputs)
     damped = inres_tf.damp(model)
-    assert len(damped_layers(damped)) == 2
+    assert len(damped_adds(damped)) == 2
     batch = [tf.constant(words), tf.constant(rng.normal(size=(3, 3, 4)), tf.float32)]
     np.testing.assert_allclose(damped(batch), model(batch), rtol=1e-5, atol=1e-6)
     assert not damped.get_layer("frozen").trainable
 
 
-def test_networks_of_the_zoo_and_inputs_that_are_not_used(rng):
+def test_zoo(rng):
     model = zoo.ResNet20(input_shape=(8, 8, 3))
     damped = inres_tf.damp(model, "lambda_in", rate=0.5)
     assert list(damping_rates(damped).values()) == [0.5] * 9
-    blocks = [n for n in damping_rates(zoo.InResNet20())]
+    constructed = zoo.InResNet20(input_shape=(8, 8, 3))
+    blocks = list(damping_rates(constructed))
     damped = inres_tf.damp(model, rate=0.5, where=blocks)
-    own = zoo.InResNet20(input_shape=(8, 8, 3))
-    zoo.applications.copy_by_name(model, own)
-    for name in blocks:
-        own.get_layer(name).k.assign(0.5)
+    zoo.applications.copy_by_name(model, constructed)
+    set_damping_rates(constructed, 0.5)
     pixels = rng.integers(0, 256, (2, 8, 8, 3)).astype(np.uint8)
-    np.testing.assert_allclose(damped(pixels), own(pixels), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        damped(pixels), constructed(pixels), rtol=1e-5, atol=1e-6
+    )
 
+
+def test_unused_inputs_are_kept():
     x, unused = keras.Input((4,)), keras.Input((2,))
     model = keras.Model([x, unused], layers.Add()([x, layers.Dense(4)(x)]))
     batch = [np.ones((1, 4)), np.ones((1, 2))]
     np.testing.assert_allclose(inres_tf.damp(model)(batch), model(batch), rtol=1e-6)
 
 
-def test_very_deep_models_are_no_recursion():
-    x = inputs = keras.Input((2,))
-    for _ in range(300):
-        x = x + keras.ops.relu(x)
-    model = keras.Model(inputs, x)
-    assert len(inres_tf.additions(model)) == 300
-
-
-def test_sequential_models_are_searched(rng):
+def test_sequential_models(rng):
     model = keras.Sequential([keras.Input((8, 8, 3)), unit(3, "unit"), layers.ReLU()])
     damped = inres_tf.damp(model, rate=1.0)
     x = rng.normal(size=(2, 8, 8, 3)).astype(np.float32)
@@ -380,20 +331,20 @@ def test_sequential_models_are_searched(rng):
     np.testing.assert_allclose(damped(x), branch, rtol=1e-5, atol=1e-6)
 
 
-def test_mixed_precision_and_damped_networks_are_kept():
+def test_mixed_precision_and_existing_damping_are_kept():
     inputs = keras.Input((4,))
     policy = {"dtype": "mixed_bfloat16"}
     x = layers.Add(name="layer", **policy)([inputs, layers.Dense(4, **policy)(inputs)])
     model = keras.Model(inputs, x + layers.Dense(4, **policy)(x))
     damped = inres_tf.damp(model)
-    assert {layer.compute_dtype for layer in damped_layers(damped)} == {"bfloat16"}
-    assert {layer.k.dtype for layer in damped_layers(damped)} == {"float32"}
+    assert {layer.compute_dtype for layer in damped_adds(damped)} == {"bfloat16"}
+    assert {layer.k.dtype for layer in damped_adds(damped)} == {"float32"}
     damped.get_layer("layer").k.assign(0.5)
-    again = inres_tf.damp(damped)
-    assert damping_rates(again)["layer"] == 0.5
+    damped_twice = inres_tf.damp(damped)
+    assert damping_rates(damped_twice)["layer"] == 0.5
 
 
-class Careless(layers.Layer):
+class WithoutConfig(layers.Layer):
     def __init__(self, width):
         super().__init__()
         self.dense = layers.Dense(width)
@@ -402,16 +353,18 @@ class Careless(layers.Layer):
         return self.dense(inputs)
 
 
-def test_layers_of_a_user(rng):
+def test_custom_layers(rng):
     inputs = keras.Input((4,))
     factor = 2.0
     branch = layers.Lambda(lambda x: factor * x)(layers.Dense(4)(inputs))
     model = keras.Model(inputs, layers.Add()([inputs, branch]))
     x = rng.normal(size=(3, 4)).astype(np.float32)
     np.testing.assert_allclose(inres_tf.damp(model)(x), model(x), rtol=1e-6)
-    branch = Careless(4)(inputs)
+    branch = WithoutConfig(4)(inputs)
     model = keras.Model(inputs, layers.Add()([inputs, branch]))
-    with pytest.raises(ValueError, match="Careless 'careless.*' cannot be copied"):
+    with pytest.raises(
+        ValueError, match="WithoutConfig 'without_config.*' cannot be copied"
+    ):
         inres_tf.damp(model)
 
 
@@ -436,12 +389,12 @@ class Subclassed(keras.Model):
         (unit(3, "u"), {"where": layers.Add()}, "Received: where=<Add"),
     ],
 )
-def test_wrong_arguments(model, arguments, message):
+def test_invalid_arguments(model, arguments, message):
     with pytest.raises(ValueError, match=message):
         inres_tf.damp(model, **arguments)
 
 
-def test_nothing_to_damp_is_said(caplog):
+def test_warns_if_there_is_nothing_to_damp(caplog):
     inputs = keras.Input((4,))
     model = keras.Model(inputs, layers.Dense(2)(inputs), name="linear")
     with caplog.at_level(logging.WARNING, "inres_tf"):

@@ -11,7 +11,7 @@ L = keras.layers
 
 def classifier(*top, width=5):
     inputs = keras.Input((6,))
-    x = L.Dense(width, name="scores_or_not", activation="relu")(inputs)
+    x = L.Dense(width, activation="relu")(inputs)
     for layer in top:
         x = layer(x)
     return keras.Model(inputs, x)
@@ -27,7 +27,7 @@ def classifier(*top, width=5):
     ],
     ids=["dense", "softmax layer", "activation layer", "nested"],
 )
-def test_softmax_is_taken_off(top, rng):
+def test_softmax_is_removed(top, rng):
     model = classifier(*top)
     x = rng.normal(size=(7, 6)).astype(np.float32)
     logits = np.asarray(logits_fn(model)(tf.constant(x)))
@@ -35,14 +35,14 @@ def test_softmax_is_taken_off(top, rng):
     np.testing.assert_allclose(tf.nn.softmax(logits), model(x), rtol=1e-5, atol=1e-7)
 
 
-def test_logits_are_returned_as_they_are(rng):
+def test_linear_outputs_are_the_logits(rng):
     x = rng.normal(size=(7, 6)).astype(np.float32)
     for top in ([L.Dense(3)], [L.Dense(3), L.Activation("linear")]):
         model = classifier(*top)
         np.testing.assert_array_equal(logits_fn(model)(tf.constant(x)), model(x))
 
 
-def test_follows_the_models_variables_and_gives_them_gradients(rng):
+def test_shares_the_variables_of_the_model(rng):
     model = zoo.InResNet8(input_shape=(8, 8, 1))
     x = rng.integers(0, 256, (3, 8, 8, 1)).astype(np.float32)
     logits = logits_fn(model)
@@ -58,8 +58,7 @@ def test_follows_the_models_variables_and_gives_them_gradients(rng):
     assert all(g is not None and np.isfinite(g).all() for g in gradients)
 
 
-def test_float32_softmax_saturates_where_logits_do_not():
-    """Why: a confident network's probabilities have no gradient, its logits have."""
+def test_logits_have_gradients_where_the_softmax_saturates():
     model = keras.Sequential([keras.Input((1,)), L.Dense(2, activation="softmax")])
     model.layers[0].set_weights([np.array([[1.0, -1.0]]), np.zeros(2)])
     x = tf.constant([[200.0]])
@@ -76,19 +75,19 @@ def test_float32_softmax_saturates_where_logits_do_not():
     assert input_gradient(logits_fn(model), True) == pytest.approx(2.0)
 
 
-def test_what_classifies_no_images_is_said():
+def test_models_that_are_not_image_classifiers():
     def model(shape, *layers):
         return keras.Sequential([keras.Input(shape), *layers])
 
     check_classifier(model((8, 8, 1), L.Flatten(), L.Dense(2)))
-    for wrong, message in (
-        (model((64,), L.Dense(10)), r"it takes \[\(None, 64\)\]"),
+    for invalid, message in (
+        (model((64,), L.Dense(10)), r"not an image.*Received: \[\(None, 64\)\]"),
         (model((8, 8, 1), L.Flatten(), L.Dense(1)), "at least two classes"),
-        (model((8, 8, 1), L.Conv2D(3, 1)), r"it gives \(None, 8, 8, 3\)"),
-        (keras.Sequential([L.Dense(2)]), "no functional or built"),
+        (model((8, 8, 1), L.Conv2D(3, 1)), r"Received: \(None, 8, 8, 3\)"),
+        (keras.Sequential([L.Dense(2)]), "not a functional or built"),
     ):
         with pytest.raises(ValueError, match=message):
-            check_classifier(wrong)
+            check_classifier(invalid)
 
 
 class Subclassed(keras.Model):
@@ -99,13 +98,13 @@ class Subclassed(keras.Model):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (Subclassed(), "no functional"),
-        (lambda x: x, "no functional"),
+        (Subclassed(), "not a functional"),
+        (lambda x: x, "not a functional"),
         (classifier(L.Dense(3, activation="sigmoid")), "activation 'sigmoid'"),
         (classifier(L.Dense(3), L.Dropout(0.1)), "Dropout"),
         (keras.Model(i := keras.Input((2,)), [i, i]), "2 outputs"),
     ],
 )
-def test_what_has_no_logits_is_refused(model, message):
+def test_models_without_logits(model, message):
     with pytest.raises(ValueError, match=f"cannot be found.*{message}"):
         logits_fn(model)

@@ -1,272 +1,174 @@
-import base64
-import io
-import json
-import re
-from html.parser import HTMLParser
-
 import numpy as np
-import PIL.Image
 import pytest
 
 from inres_tf.errors import UserError
-from inres_tf.evaluation import results
-from inres_tf.reporting import comparison, html, measurements, tables
+from inres_tf.reporting import comparison, measurements
 from inres_tf.reporting.measurements import CLEAN
 from inres_tf.reporting.statistics import holm, wilson
 
-NUMBER = 20
-FLAGS = {"model": "x", "epochs": 3, "output_dir": "anywhere"}
 
-
-def some(*right):
-    """Answers of which those of the given images, or the first ones, are right."""
-    answers = np.zeros(NUMBER, bool)
-    answers[list(range(right[0])) if len(right) == 1 else list(right)] = True
-    return answers
-
-
-def png():
-    file = io.BytesIO()
-    PIL.Image.new("L", (2, 2)).save(file, "PNG")
-    return base64.b64encode(file.getvalue()).decode()
-
-
-def result(model="a", clean=None, noise=None, attacks=None, **changes):
-    """A result file made of answers: by severity, and by (name, norm, ε)."""
-    clean = some(18) if clean is None else clean
-    noise = {"1": some(16), "2": some(10)} if noise is None else noise
-    if attacks is None:
-        attacks = {("fgsm", "linf", 8): some(12), ("pgd", "linf", 8): some(10)}
-    correct = {"clean": clean}
-    correct |= {f"shot_noise {s}": answers for s, answers in noise.items()}
-    by_severity = {s: float(answers.mean()) for s, answers in noise.items()}
-    by_severity["mean"] = float(np.mean(list(by_severity.values())))
-    rows = []
-    for (name, norm, eps), answers in attacks.items():
-        row = {"name": name, "eps": float(eps), "norm": norm, "steps": 20}
-        row |= {"step_size": 1.0, "restarts": 1, "accuracy": float(answers.mean())}
-        correct[results.attack_key(row)] = answers
-        rows.append(row)
-    found = {
-        "model": model,
-        "dataset": "digits",
-        "num_examples": NUMBER,
-        "protocol": "standard",
-        "seed": 0,
-        "fingerprint": "0123456789abcdef",
-        "clean": {"accuracy": float(clean.mean())},
-        "corruption_source": "generated",
-        "corruptions": {"shot_noise": by_severity},
-        "attacks": rows,
-        "correct": {key: results.pack(value) for key, value in correct.items()},
-        "checks": [],
-        "lambda": {"one": 0.25, "two": 0.0},
-        "versions": {"keras": "3"},
-        "processor": "abacus",
+def cells(compared, model):
+    """Cells of a model by heading of the column."""
+    by_column = {
+        column.heading: compared.cell(model, column) for column in compared.columns
     }
-    return {k: v for k, v in (found | changes).items() if v is not None}
+    return {heading: cell for heading, cell in by_column.items() if cell}
 
 
-def old(model="a", **changes):
-    """A result as before answers, fingerprints, norms and restarts were written."""
-    new = dict.fromkeys(("correct", "fingerprint", "checks", "corruption_source"))
-    found = result(model, **new | changes)
-    for row in found["attacks"]:
-        del row["norm"], row["restarts"]
-    return found
+def differences(compared):
+    return {d.column.heading: d for d in compared.differences}
 
 
-def write(folder, content, seed=None, **flags):
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "evaluation.json").write_text(json.dumps(content))
-    if seed is not None:
-        config = {"flags": FLAGS | {"seed": seed} | flags, "seed": seed}
-        (folder / "config.json").write_text(json.dumps(config))
-    return folder
-
-
-def compared(*contents, tmp_path, **settings):
-    paths = [write(tmp_path / str(i), c) for i, c in enumerate(contents)]
-    return comparison.compare(measurements.read_measurements(paths), **settings)
-
-
-def by_heading(found, model):
-    return {
-        c.heading: found.cell(model, c) for c in found.columns if found.cell(model, c)
+def test_single_networks_have_wilsons_interval_and_the_worst_case(
+    compare_results, make_result, answers
+):
+    attacks = {
+        ("fgsm", "linf", 8): answers([0, 1, 2, 3, 4, 19]),
+        ("pgd", "linf", 8): answers([1, 2, 3, 4, 5]),
+        ("pgd", "l2", 64): answers(range(7)),
     }
-
-
-def test_single_networks_have_wilsons_interval_and_the_worst_case(tmp_path):
-    fgsm, pgd = some(0, 1, 2, 3, 4, 19), some(1, 2, 3, 4, 5)
-    attacks = {("fgsm", "linf", 8): fgsm, ("pgd", "linf", 8): pgd}
-    attacks[("pgd", "l2", 64)] = some(7)
-    (found,) = compared(result(attacks=attacks), tmp_path=tmp_path)
-    cells = by_heading(found, "a")
-    # Images 1 to 4 survive both; 19 and 18 are wrong from the beginning.
-    for heading, right in (
+    (compared,) = compare_results(make_result(attacks=attacks))
+    for heading, correct in (
         ("clean", 18),
         ("fgsm 8", 6),
         ("pgd 8", 5),
-        ("worst 8", 4),
+        ("worst 8", 4),  # images 1 to 4 are robust to both
         ("worst L2 64", 7),
         ("shot", 13),
         ("mCA", 13),
         ("shot 2", 10),
     ):
-        cell = cells[heading]
-        assert cell.accuracies == (right / NUMBER,), heading
-        assert (cell.low, cell.high) == pytest.approx(wilson(right, NUMBER)), heading
-    (header, rows), *_ = tables.comparison(found).values()
-    assert header == ["model", "clean", "mCA", "worst 8", "worst L2 64"]
-    # (0.9 + z²/40 ± z √(0.9 · 0.1 / 20 + z²/1600)) / (1 + z²/20)
-    assert rows[0][:2] == ["a", "90.0 [69.9, 97.2]"]
+        cell = cells(compared, "a")[heading]
+        assert cell.accuracies == (correct / 20,), heading
+        assert (cell.low, cell.high) == pytest.approx(wilson(correct, 20)), heading
 
 
-def test_an_image_that_is_wrong_unattacked_does_not_survive(tmp_path):
-    attacks = {("pgd", "linf", 8): some(3, 19)}
-    (found,) = compared(result(attacks=attacks), tmp_path=tmp_path)
-    cells = by_heading(found, "a")
-    assert cells["pgd 8"].mean == 2 / NUMBER and cells["worst 8"].mean == 1 / NUMBER
-
-
-def test_seeds_are_one_row_with_their_deviation(tmp_path):
-    for seed, right in ((3, 16), (1, 18)):
-        write(tmp_path / f"a-seed{seed}", result(clean=some(right)), seed)
-    (found,) = comparison.compare(measurements.read_measurements([tmp_path]))
-    assert [run.seed for run in found.models["a"]] == [1, 3]
-    cell = found.cell("a", CLEAN)
+def test_seeds_have_their_mean_and_standard_deviation(
+    make_result, answers, write_run, tmp_path
+):
+    for seed, correct in ((3, 16), (1, 18)):
+        result = make_result(clean=answers(range(correct)))
+        write_run(tmp_path / f"a-seed{seed}", result, seed)
+    (compared,) = comparison.compare(measurements.read_measurements([tmp_path]))
+    assert [run.seed for run in compared.models["a"]] == [1, 3]
+    cell = compared.cell("a", CLEAN)
     assert cell.accuracies == (0.9, 0.8)
     deviation = np.std([0.9, 0.8], ddof=1)
     expected = (0.85 - deviation, 0.85 + deviation)
     assert (cell.low, cell.high) == pytest.approx(expected)
-    assert tables.comparison(found)["Accuracy in %"][1][0][1] == "85.0 ± 7.1"
 
 
 @pytest.mark.parametrize(
-    ("second", "why"),
+    ("second", "reason"),
     [
-        ({}, "no config.json of its training lies beside each"),
+        ({}, "the config.json of their training is not next to all of them"),
         ({"seed": 0}, "their seeds are 0, 0"),
         ({"seed": 1, "epochs": 9}, "they were trained with different --epochs"),
     ],
 )
-def test_what_are_no_seeds_of_one_model_is_told_apart(second, why, tmp_path):
-    write(tmp_path / "one", result(), 0)
-    write(tmp_path / "two", result(), **second)
-    (found,) = comparison.compare(measurements.read_measurements([tmp_path]))
-    assert list(found.models) == ["a (one)", "a (two)"]
-    assert found.notes[0] == f"The results of a are not taken for seeds of one: {why}."
+def test_other_runs_with_the_same_name_are_separate_models(
+    second, reason, make_result, write_run, tmp_path
+):
+    write_run(tmp_path / "one", make_result(), 0)
+    write_run(tmp_path / "two", make_result(), **second)
+    (compared,) = comparison.compare(measurements.read_measurements([tmp_path]))
+    assert list(compared.models) == ["a (one)", "a (two)"]
+    assert compared.notes[0] == (
+        f"The results of a are not treated as seeds of one model: {reason}."
+    )
 
 
-def test_where_a_run_was_trained_does_not_matter(tmp_path):
-    write(tmp_path / "one", result(), 0)
-    write(tmp_path / "two", result(), 1, output_dir="elsewhere")
-    (found,) = comparison.compare(measurements.read_measurements([tmp_path]))
-    assert list(found.models) == ["a"]
+def test_seeds_may_have_different_output_folders(make_result, write_run, tmp_path):
+    write_run(tmp_path / "one", make_result(), 0)
+    write_run(tmp_path / "two", make_result(), 1, output_dir="elsewhere")
+    (compared,) = comparison.compare(measurements.read_measurements([tmp_path]))
+    assert list(compared.models) == ["a"]
 
 
-def test_runs_are_named(tmp_path):
-    one = write(tmp_path / "deep" / "one", result("a"))
-    two = write(tmp_path / "deep" / "two", result("b"))
-    (tmp_path / "c=d.json").write_text(json.dumps(result("c")))
-
-    def names(*arguments):
-        return [run.name for run in measurements.read_measurements(arguments)]
-
-    assert names(one, f"new={two / 'evaluation.json'}") == ["a", "new"]
-    assert names(f"my={tmp_path}") == ["my a", "my b"]
-    assert names(tmp_path / "c=d.json") == ["c"]
-    assert names(one, one / "evaluation.json", tmp_path) == ["a", "b"]
-
-
-def test_differences_are_tested_image_by_image(tmp_path):
-    base = result("base", clean=some(12))
-    other = result("other", clean=some(*range(3), *range(5, 20)))
-    (found,) = compared(base, other, tmp_path=tmp_path)
-    row = {d.column.heading: d for d in found.differences}["clean"]
-    assert (row.model, row.better, row.worse) == ("other", 8, 2)
-    assert row.points == pytest.approx(6 / 20)
+def test_differences_are_tested_image_by_image(compare_results, make_result, answers):
+    base = make_result("base", clean=answers(range(12)))
+    other = make_result("other", clean=answers([*range(3), *range(5, 20)]))
+    (compared,) = compare_results(base, other)
+    clean = differences(compared)["clean"]
+    assert (clean.model, clean.better, clean.worse) == ("other", 8, 2)
+    assert clean.points == pytest.approx(6 / 20)
     # 2 (C(10, 0) + C(10, 1) + C(10, 2)) / 2^10
-    assert row.p == pytest.approx(112 / 1024)
-    adjusted = [d.adjusted for d in found.differences]
-    assert adjusted == pytest.approx(holm([d.p for d in found.differences]))
-    assert {d.column.heading for d in found.differences} == {
-        "clean",
-        "mCA",
-        "worst 8",
-        "shot",
-        "fgsm 8",
-        "pgd 8",
-    }
-    title = "Differences from base on the same images"
-    header, rows = tables.comparison(found)[title]
-    assert header[2:] == ["points", "better on", "worse on", "p", "p (Holm)"]
-    # worst 8 differs on three images that are now wrong unattacked.
-    line = ["other", "clean", "+30.0", "8", "2", "0.109", f"{adjusted[0]:.3f}"]
-    assert rows[0] == line
+    assert clean.p == pytest.approx(112 / 1024)
+    adjusted = [d.adjusted for d in compared.differences]
+    assert adjusted == pytest.approx(holm([d.p for d in compared.differences]))
+    expected = {"clean", "mCA", "worst 8", "shot", "fgsm 8", "pgd 8"}
+    assert differences(compared).keys() == expected
 
 
-def test_a_mean_over_sets_takes_each_image_once(tmp_path):
-    noises = ({"1": some(10), "2": some(10)}, {"1": some(4), "2": some(12)})
-    base, other = (result(str(i), noise=noise) for i, noise in enumerate(noises))
-    (found,) = compared(base, other, tmp_path=tmp_path)
-    row = {d.column.heading: d for d in found.differences}["shot"]
+def test_a_mean_over_corrupted_sets_counts_each_image_once(
+    compare_results, make_result, answers
+):
+    base = make_result("a", noise={"1": answers(range(10)), "2": answers(range(10))})
+    other = make_result("b", noise={"1": answers(range(4)), "2": answers(range(12))})
+    (compared,) = compare_results(base, other)
+    shot = differences(compared)["shot"]
     # Worse on images 4 to 9, better on 10 and 11.
-    assert (row.better, row.worse, row.points) == (2, 6, pytest.approx(-0.1))
+    assert (shot.better, shot.worse, shot.points) == (2, 6, pytest.approx(-0.1))
 
 
-def test_the_baseline_is_chosen(tmp_path):
-    (found,) = compared(result("a"), result("b"), tmp_path=tmp_path, baseline="b")
-    assert found.baseline == "b" and {d.model for d in found.differences} == {"a"}
-    with pytest.raises(UserError, match="--baseline=c is none of a, b"):
-        compared(result("a"), result("b"), tmp_path=tmp_path, baseline="c")
+def test_the_baseline_can_be_chosen(compare_results, make_result):
+    results = make_result("a"), make_result("b")
+    (compared,) = compare_results(*results, baseline="b")
+    assert compared.baseline == "b" and {d.model for d in compared.differences} == {"a"}
+    with pytest.raises(UserError, match="--baseline must be one of a, b; got c"):
+        compare_results(*results, baseline="c")
 
 
-def test_unequal_numbers_of_seeds_have_no_test(tmp_path):
-    write(tmp_path / "a-seed0", result("a"), 0)
-    write(tmp_path / "b-seed0", result("b", clean=some(10)), 0)
-    write(tmp_path / "b-seed1", result("b", clean=some(14)), 1)
-    (found,) = comparison.compare(measurements.read_measurements([tmp_path]))
-    row = found.differences[0]
-    assert row.points == pytest.approx(0.6 - 0.9) and row.p is row.adjusted is None
-    assert "b has 2 seeds and a 1: differences without a test." in found.notes
-    write(tmp_path / "a-seed1", result("a"), 1)
-    (found,) = comparison.compare(measurements.read_measurements([tmp_path]))
-    # Images 0 to 9 are right under all seeds; 10 to 13 under one, 14 to 17 under none.
-    row = found.differences[0]
-    assert (row.better, row.worse) == (0, 8) and row.p == pytest.approx(2 / 2**8)
+def test_unequal_numbers_of_seeds_are_not_tested(
+    make_result, answers, write_run, tmp_path
+):
+    write_run(tmp_path / "a-seed0", make_result("a"), 0)
+    write_run(tmp_path / "b-seed0", make_result("b", clean=answers(range(10))), 0)
+    write_run(tmp_path / "b-seed1", make_result("b", clean=answers(range(14))), 1)
+    (compared,) = comparison.compare(measurements.read_measurements([tmp_path]))
+    clean = compared.differences[0]
+    assert clean.points == pytest.approx(0.6 - 0.9)
+    assert clean.p is clean.adjusted is None
+    assert "b has 2 seeds and a 1: their differences are not tested." in compared.notes
+    write_run(tmp_path / "a-seed1", make_result("a"), 1)
+    (compared,) = comparison.compare(measurements.read_measurements([tmp_path]))
+    # Of b, images 0 to 9 are correct for both seeds, 10 to 13 for one, 14 to 17 for
+    # none.
+    clean = compared.differences[0]
+    assert (clean.better, clean.worse) == (0, 8)
+    assert clean.p == pytest.approx(2 / 2**8)
 
 
 @pytest.mark.parametrize(
-    ("changes", "what"),
+    ("changes", "difference"),
     [
-        ({"dataset": "mnist"}, "dataset digits and mnist"),
-        ({"protocol": "paper"}, "protocol standard and paper"),
+        ({"dataset": "mnist"}, "dataset (digits and mnist)"),
+        ({"protocol": "paper"}, "protocol (standard and paper)"),
         (
             {"fingerprint": "f" * 16},
-            "images, by fingerprint 0123456789abcdef and ffffffffffffffff",
+            "the images' fingerprint (0123456789abcdef and ffffffffffffffff)",
         ),
     ],
 )
-def test_what_is_not_comparable_is_refused_or_stands_apart(changes, what, tmp_path):
-    contents = result("a"), result("b", **changes), result("c")
+def test_other_images_or_protocols_are_rejected_or_separated(
+    changes, difference, compare_results, make_result, tmp_path
+):
+    contents = make_result("a"), make_result("b", **changes), make_result("c")
     files = [tmp_path / str(i) / "evaluation.json" for i in range(2)]
     with pytest.raises(UserError) as error:
-        compared(*contents, tmp_path=tmp_path)
-    assert str(error.value).startswith(
-        f"{files[0]} and {files[1]} cannot stand in one table: {what};"
+        compare_results(*contents)
+    assert str(error.value) == (
+        f"{files[0]} and {files[1]} cannot be compared: they differ in {difference}; "
+        "use --allow_different to report them separately"
     )
-    first, second = compared(*contents, tmp_path=tmp_path, allow_different=True)
+    first, second = compare_results(*contents, allow_different=True)
     assert list(first.models) == ["a", "c"] and list(second.models) == ["b"]
     assert not second.differences
-    text = html.markdown("T", {}, [first, second])
-    assert f"# {second.title}" in text
 
 
-def test_numbers_of_images_must_agree(tmp_path):
-    other = old("b", num_examples=30)
-    with pytest.raises(UserError, match="num_examples 20 and 30"):
-        compared(old("a"), other, tmp_path=tmp_path)
+def test_numbers_of_images_must_agree(compare_results, make_old_result):
+    with pytest.raises(UserError, match=r"num_examples \(20 and 30\)"):
+        compare_results(make_old_result("a"), make_old_result("b", num_examples=30))
 
 
 @pytest.mark.parametrize(
@@ -276,21 +178,22 @@ def test_numbers_of_images_must_agree(tmp_path):
         ({"step_size": 2.0}, "20 steps of 2/255"),
         ({"step_size": None}, "20 steps"),
         ({"restarts": 5}, "20 steps of 1/255, 5 restarts"),
+        ({"early_stop": False}, "20 steps of 1/255, no early stop"),
+        ({"steps": None, "step_size": None}, "custom attack"),
     ],
 )
-def test_attacks_of_other_settings_share_no_column(changes, settings, tmp_path):
-    other = result("b")
+def test_attacks_with_other_settings_have_separate_columns(
+    changes, settings, compare_results, make_result
+):
+    other = make_result("b")
     other["attacks"][1] |= changes
-    (found,) = compared(result("a"), other, tmp_path=tmp_path)
-    header, rows = tables.comparison(found)["Attacks: accuracy in %, by ε in 1/255"]
-    theirs = f"pgd 8 ({settings})"
-    assert header[2:] == ["fgsm 8", "pgd 8 (20 steps of 1/255)", theirs]
-    assert [row[3:].index("–") for row in rows] == [1, 0]
-    headings = {d.column.heading for d in found.differences}
-    assert headings == {"clean", "mCA", "shot", "fgsm 8"}
-    note = "Evaluated with different settings, a column for each: worst 8, pgd 8."
-    assert note in found.notes
-    curves = found.curves("attack")
+    (compared,) = compare_results(make_result("a"), other)
+    labels = [compared.label(c) for c in compared.columns if c.group == "attack"]
+    assert labels == ["fgsm 8", "pgd 8 (20 steps of 1/255)", f"pgd 8 ({settings})"]
+    assert differences(compared).keys() == {"clean", "mCA", "shot", "fgsm 8"}
+    note = "Evaluated with different settings, in separate columns: worst 8, pgd 8."
+    assert note in compared.notes
+    curves = compared.curves("attack")
     assert {title: list(models) for title, models in curves.items()} == {
         "fgsm": ["a", "b"],
         "pgd": ["a"],
@@ -298,188 +201,73 @@ def test_attacks_of_other_settings_share_no_column(changes, settings, tmp_path):
     }
 
 
-def test_another_norm_is_another_attack(tmp_path):
-    other = result("b", attacks={("pgd", "l2", 8): some(9)})
-    (found,) = compared(result("a"), other, tmp_path=tmp_path)
-    headings = [c.heading for c in found.columns if c.group == "attack"]
+def test_curves_start_at_the_clean_accuracy(compare_results, make_result):
+    (compared,) = compare_results(make_result("a"))
+    curve = compared.curves("attack")["pgd"]["a"]
+    assert {eps: cell.mean for eps, cell in curve.items()} == {0: 0.9, 8: 0.5}
+
+
+def test_attacks_in_another_norm_have_separate_columns(
+    compare_results, make_result, answers
+):
+    other = make_result("b", attacks={("pgd", "l2", 8): answers(range(9))})
+    (compared,) = compare_results(make_result("a"), other)
+    headings = [c.heading for c in compared.columns if c.group == "attack"]
     assert headings == ["fgsm 8", "pgd 8", "pgd L2 8"]
 
 
-def test_corruptions_from_elsewhere_share_no_column(tmp_path):
-    other = result("b", corruption_source="cifar10_corrupted")
-    (found,) = compared(result("a"), other, tmp_path=tmp_path)
-    assert not {"mCA", "shot"} & {d.column.heading for d in found.differences}
-    labels = [found.label(c) for c in found.columns if c.group == "corruption"]
+def test_corruptions_from_another_source_have_separate_columns(
+    compare_results, make_result
+):
+    other = make_result("b", corruption_source="cifar10_corrupted")
+    (compared,) = compare_results(make_result("a"), other)
+    assert not {"mCA", "shot"} & differences(compared).keys()
+    labels = [compared.label(c) for c in compared.columns if c.group == "corruption"]
     assert labels == [
         "shot (generated, severities 1, 2)",
         "shot (cifar10_corrupted, severities 1, 2)",
     ]
 
 
-def test_the_mean_corruption_error_has_no_interval_and_no_test(tmp_path):
-    (found,) = compared(result("a", mce=1.05), result("b", mce=0.8), tmp_path=tmp_path)
-    header, rows = tables.comparison(found)["Accuracy in %"]
-    assert [row[header.index("mCE")] for row in rows] == ["105.0", "80.0"]
-    assert "mCE" not in {d.column.heading for d in found.differences}
+def test_the_mean_corruption_error_has_no_interval_and_no_test(
+    compare_results, make_result
+):
+    (compared,) = compare_results(make_result("a", mce=1.05), make_result("b", mce=0.8))
+    cell = cells(compared, "a")["mCE"]
+    assert cell.low == cell.mean == cell.high == 1.05
+    assert "mCE" not in differences(compared)
 
 
-def test_older_files_have_what_can_be_computed(tmp_path):
-    (found,) = compared(result("a"), old("b"), tmp_path=tmp_path)
-    assert "worst 8" in by_heading(found, "a")
-    assert "worst 8" not in by_heading(found, "b")
-    rows = {d.column.heading: d for d in found.differences}
-    assert rows["pgd 8"].points == 0 and rows["pgd 8"].p is None
-    (note,) = found.notes
-    assert note.startswith("b comes from an older version: that its images are those")
-    assert "it has no worst case" in note
+def test_results_of_older_versions_have_what_can_be_computed(
+    compare_results, make_result, make_old_result
+):
+    (compared,) = compare_results(make_result("a"), make_old_result("b"))
+    assert "worst 8" in cells(compared, "a")
+    assert "worst 8" not in cells(compared, "b")
+    pgd = differences(compared)["pgd 8"]
+    assert pgd.points == 0 and pgd.p is None
+    assert compared.notes == [
+        "b was evaluated by an older version: its images may differ from those of the "
+        "others, it has no worst case, no checks were run."
+    ]
 
 
-def test_checks_that_were_raised_are_below_the_table(tmp_path):
+def test_columns_that_some_seeds_lack_are_left_out(make_result, write_run, tmp_path):
+    write_run(tmp_path / "one", make_result(), 0)
+    write_run(tmp_path / "two", make_result(attacks={}, seed=1), 1)
+    (compared,) = comparison.compare(measurements.read_measurements([tmp_path]))
+    assert "pgd 8" not in cells(compared, "a")
+    assert compared.notes == [
+        "Not all seeds of a have worst 8, fgsm 8, pgd 8: left out.",
+        "Noise and random starts were drawn with seeds 0, 1.",
+    ]
+
+
+def test_raised_checks_are_listed(make_result, write_run, tmp_path):
     checks = [
-        {"name": "zero_gradients", "raised": True, "value": 0.1, "message": "blind"},
+        {"name": "zero_gradients", "raised": True, "value": 0.1, "message": "zero"},
         {"name": "steps", "raised": False, "value": 0, "message": "fine"},
     ]
-    write(tmp_path / "a", result("a", checks=checks), seed=4)
-    (found,) = comparison.compare(measurements.read_measurements([tmp_path]))
-    assert found.raised == ["a, seed 4: zero_gradients: blind"]
-    for text in (html.markdown("T", {}, [found]), html.page("T", {}, [found])):
-        assert "zero_gradients: blind" in text and "fine" not in text
-
-
-def damaged():
-    return {
-        "no number": ({"clean": {"accuracy": "high"}}, "not supported"),
-        "too much": ({"clean": {"accuracy": 1.5}}, "accuracy 1.5 of clean"),
-        "nan": ({"clean": {"accuracy": float("nan")}}, "accuracy nan of clean"),
-        "no eps": ({"attacks": [{"name": "pgd"}]}, "it lacks 'eps'"),
-        "no mean": ({"corruptions": {"fog": {"1": 0.5}}}, "it lacks 'mean'"),
-        "short": ({"correct": {"clean": "AAA="}}, "16 answers packed, of 20 images"),
-        "other answers": (
-            {"clean": {"accuracy": 0.5}},
-            "its answers give clean an accuracy of 0.9, and it says 0.5",
-        ),
-        "list": ({"corruptions": [1]}, "no attribute"),
-        "sample": ({"samples": [{"clean": "<script>"}]}, "base64"),
-        "images": ({"num_examples": 0}, "num_examples is 0"),
-        "λ": ({"lambda": {"one": "high"}}, "str"),
-    }
-
-
-@pytest.mark.parametrize("case", damaged())
-def test_damaged_files_are_said_in_one_line(case, tmp_path):
-    changes, message = damaged()[case]
-    run = write(tmp_path / "run", result() | changes)
-    with pytest.raises(UserError) as error:
-        measurements.read_measurements([run])
-    text = str(error.value)
-    assert text.startswith(f"{run / 'evaluation.json'} is damaged: "), text
-    assert message in text
-    assert "\n" not in text
-
-
-def test_what_is_no_result_is_said(tmp_path):
-    with pytest.raises(UserError, match="there is no result file .*none"):
-        measurements.read_measurements([tmp_path / "none"])
-    with pytest.raises(UserError, match="holds no evaluation.json"):
-        measurements.read_measurements([tmp_path])
-    with pytest.raises(UserError, match="'name=' is not NAME=RUN"):
-        measurements.read_measurements(["name="])
-    (tmp_path / "x.json").write_text("{}")
-    with pytest.raises(UserError, match="is no result of train.evaluate"):
-        measurements.read_measurements([tmp_path / "x.json"])
-
-
-class Parsed(HTMLParser):
-    """Checks that what is opened is closed; gathers tags, links and text."""
-
-    def __init__(self, page):
-        super().__init__()
-        self.open, self.tags, self.links, self.text = [], [], [], []
-        self.feed(page)
-        assert not self.open
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.links += [v for k, v in attrs if k in ("src", "href")]
-        if tag not in ("meta", "img"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text.append(data)
-
-
-def test_the_page_stands_alone_and_escapes_names(tmp_path):
-    sample = {"attack": "pgd", "norm": "linf", "eps": 8.0, "index": 17, "label": 0}
-    sample |= {"predicted": 1, "largest": 8.0}
-    sample |= dict.fromkeys(("clean", "adversarial", "perturbation"), png())
-    evil = "<b>&'\"|"
-    contents = result(evil, samples=[sample], class_names=["cat", "<i>"]), result("b")
-    (found,) = compared(*contents, tmp_path=tmp_path)
-    page = html.page(evil, {"command": evil}, [found])
-    parsed = Parsed(page)
-    assert not {"b", "i", "script", "link", "iframe"} & set(parsed.tags)
-    # worst, fgsm, pgd; shot; one trade-off; λ; and the sample's three.
-    svgs = [x for x in parsed.links if x.startswith("data:image/svg+xml;base64,")]
-    pngs = [x for x in parsed.links if x.startswith("data:image/png;base64,")]
-    assert len(svgs) == 6 and pngs == [f"data:image/png;base64,{png()}"] * 3
-    assert len(svgs) + len(pngs) == len(parsed.links)
-    assert "@import" not in page and "url(" not in page
-    assert parsed.text.count(evil) >= 4
-    shown = {"pgd L∞ 8, image 17", "label cat", "taken for <i>", "8.0"}
-    assert shown <= set(parsed.text)
-    assert "90.0 [69.9, 97.2]" in parsed.text
-    # A name may hold the character that divides columns.
-    lines = html.markdown("T", {}, [found]).splitlines()
-    table = [line for line in lines if line.startswith("|")][:4]
-    assert {len(re.findall(r"(?<!\\)\|", line)) for line in table} == {5}
-
-
-def test_facts_say_whose_machine_it_was(tmp_path):
-    contents = result("a"), result("b", processor="brain")
-    facts = html.facts_of(compared(*contents, tmp_path=tmp_path))
-    assert facts["machine"] == "abacus (a); brain (b)"
-    assert facts["versions"] == "keras 3"
-    assert facts["data"] == "digits, 20 images, standard protocol"
-    assert facts["damped blocks with λ = 0"] == "a 1 of 2, b 1 of 2"
-
-
-def test_plots_show_the_cells(tmp_path):
-    (found,) = compared(result("a"), result("b"), tmp_path=tmp_path)
-    drawings = html._drawings(found)
-    assert list(drawings) == [
-        "accuracy_over_eps",
-        "accuracy_over_severity",
-        "trade_off",
-        "lambda_by_depth",
-    ]
-    _, draw, panels = drawings["accuracy_over_eps"]
-    axes = draw(panels).axes
-    assert [ax.get_title() for ax in axes] == ["worst", "fgsm", "pgd"]
-    line = axes[1].get_lines()[0]
-    assert list(line.get_xdata()) == [0, 8]
-    assert list(line.get_ydata()) == pytest.approx([90, 60])
-    (band, _) = axes[1].collections
-    ends = sorted({round(y, 6) for x, y in band.get_paths()[0].vertices if x == 8})
-    low, high = wilson(12, 20)
-    assert [ends[0], ends[-1]] == pytest.approx([100 * low, 100 * high], abs=1e-4)
-    _, draw, panels = drawings["trade_off"]
-    (ax,) = draw(panels).axes
-    point = ax.containers[0].lines[0]
-    assert (point.get_xdata()[0], point.get_ydata()[0]) == pytest.approx((90, 50))
-    one = draw({k: {"b": v["b"]} for k, v in panels.items()})
-    color = one.axes[0].containers[0].lines[0].get_color()
-    assert color == ax.containers[1].lines[0].get_color()
-
-
-def test_what_stands_apart_has_plots_of_its_own(tmp_path):
-    contents = result("a"), result("b", dataset="mnist")
-    parts = compared(*contents, tmp_path=tmp_path, allow_different=True)
-    path = html.write(tmp_path / "out", "tables", "T", {}, parts)
-    names = {p.name for p in (tmp_path / "out").iterdir()}
-    assert names >= {"tables.md", "trade_off_1.png", "trade_off_2.png"}
-    text = "".join(Parsed(path.read_text()).text)
-    first, second = (text.index(part.title) for part in parts)
-    assert first < second < len(text)
+    write_run(tmp_path / "a", make_result("a", checks=checks), seed=4)
+    (compared,) = comparison.compare(measurements.read_measurements([tmp_path]))
+    assert compared.raised == ["a, seed 4: zero_gradients: zero"]

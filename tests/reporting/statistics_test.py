@@ -8,7 +8,7 @@ from inres_tf.reporting.statistics import holm, mcnemar, wilson
 Z = 1.959963984540054
 
 
-def test_wilson_gives_published_values():
+def test_wilson_returns_published_values():
     """Newcombe, Statistics in Medicine 1998, table I, method 3."""
     for (successes, number), expected in {
         (81, 263): (0.2553, 0.3662),
@@ -20,40 +20,43 @@ def test_wilson_gives_published_values():
 
 
 @pytest.mark.parametrize(("successes", "number"), [(1, 9), (44, 50), (7.4, 12)])
-def test_wilsons_ends_are_the_rates_at_which_the_score_test_turns(successes, number):
+def test_wilsons_ends_are_where_the_score_test_becomes_significant(successes, number):
     for end in wilson(successes, number):
         score = abs(successes / number - end) / math.sqrt(end * (1 - end) / number)
         assert score == pytest.approx(Z)
 
 
-def test_wilson_at_none_and_all_is_in_closed_form_and_symmetric():
+def test_wilson_at_none_and_all_has_a_closed_form_and_is_symmetric():
     assert wilson(0, 30) == (0.0, pytest.approx(Z**2 / (30 + Z**2)))
     assert wilson(30, 30) == (pytest.approx(30 / (30 + Z**2)), 1.0)
     low, high = wilson(11, 40)
     assert wilson(29, 40) == pytest.approx((1 - high, 1 - low))
 
 
-def test_wilson_narrows_with_images_and_widens_with_the_level():
+def test_wilson_narrows_with_more_images_and_widens_with_the_level():
     widths = [high - low for low, high in (wilson(n / 2, n) for n in (10, 40, 4000))]
     assert widths[0] > widths[1] > widths[2]
-    # Far from the ends it becomes the usual interval.
+    # Far from the ends it approaches the normal approximation.
     assert widths[2] == pytest.approx(2 * Z / math.sqrt(4 * 4000), rel=1e-3)
     assert wilson(5, 10, 0.99)[0] < wilson(5, 10)[0] < wilson(5, 10, 0.5)[0] < 0.5
 
 
-@pytest.mark.parametrize("wrong", [(-1, 3), (4, 3), (0, 0), (1, 3, 1.0), (1, 3, 0.0)])
-def test_wilson_refuses_what_is_no_proportion(wrong):
-    with pytest.raises(ValueError, match="wilson takes 0 <= successes <= number"):
-        wilson(*wrong)
+@pytest.mark.parametrize(
+    "arguments", [(-1, 3), (4, 3), (0, 0), (1, 3, 1.0), (1, 3, 0.0)]
+)
+def test_wilson_rejects_arguments_out_of_range(arguments):
+    with pytest.raises(ValueError, match=r"`successes` must be in \[0, number\]"):
+        wilson(*arguments)
 
 
 def answers(both, first, second, neither):
+    """Answers of two classifiers, by the number of images that each gets right."""
     pairs = [(1, 1)] * both + [(1, 0)] * first + [(0, 1)] * second + [(0, 0)] * neither
     return np.array(pairs, bool).T
 
 
 def test_mcnemar_is_the_binomial_test_of_the_images_that_differ():
-    # 2 (C(8, 0) + C(8, 1)) / 2^8, by hand; where both agree does not matter.
+    # 2 (C(8, 0) + C(8, 1)) / 2^8; images on which both agree do not matter.
     for both, neither in ((5, 3), (900, 0)):
         b, c, p = mcnemar(*answers(both, 1, 7, neither))
         assert (b, c) == (1, 7) and p == pytest.approx(18 / 256)
@@ -62,21 +65,21 @@ def test_mcnemar_is_the_binomial_test_of_the_images_that_differ():
     assert mcnemar(*answers(9, 4, 4, 0)) == (4, 4, 1.0)
 
 
-def test_mcnemar_of_equal_answers_and_of_many_that_differ():
+def test_mcnemar_of_equal_answers_and_of_many_different_ones():
     assert mcnemar(*answers(6, 0, 0, 2)) == (0, 0, 1.0)
     p = mcnemar(*answers(0, 4900, 5100, 0))[2]
-    # The normal limit with the correction for continuity.
+    # The normal approximation with continuity correction.
     z = (5100 - 4900 - 1) / math.sqrt(10000)
     assert p == pytest.approx(math.erfc(z / math.sqrt(2)), rel=1e-3)
 
 
-def test_mcnemar_of_counts_takes_each_image_once():
-    # Five answers an image: how far they differ does not matter, nor is it summed.
+def test_mcnemar_of_counts_uses_each_image_once():
+    # Five answers per image: how far they differ does not matter.
     b, c, p = mcnemar([5, 5, 3, 0], [0, 4, 3, 1])
     assert (b, c, p) == (2, 1, 1.0)
 
 
-def test_mcnemar_is_level_under_its_hypothesis(rng):
+def test_mcnemar_keeps_its_level_under_the_null_hypothesis(rng):
     rejected = 0
     for _ in range(400):
         first, second = rng.random((2, 60)) < 0.7
@@ -84,13 +87,13 @@ def test_mcnemar_is_level_under_its_hypothesis(rng):
     assert rejected / 400 < 0.06
 
 
-def test_mcnemar_refuses_other_images():
-    with pytest.raises(ValueError, match="the same images"):
+def test_mcnemar_rejects_different_shapes():
+    with pytest.raises(ValueError, match="must have the same shape"):
         mcnemar([True], [True, False])
 
 
 def test_holm_by_hand():
-    # 0.01·4, 0.02·3, then 0.03·2 = 0.06, and 0.04 is not below its forerunner.
+    # 0.01·4, 0.02·3, 0.03·2, and 0.04·1, which is raised to the previous value.
     assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
     assert holm([0.5, 0.9]) == [1.0, 1.0]
     assert holm([0.2]) == [0.2] and holm([]) == []

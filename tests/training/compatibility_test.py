@@ -1,7 +1,7 @@
-"""Files written before inres_tf had rooms still load and resume.
+"""Models and runs written before inres_tf was split into subpackages still load.
 
-`tests/data/written_by_flat_layout` was written at revision d62409a: a run of two epochs
-of the network below, and the same run stopped after the first.
+`tests/data/written_by_flat_layout` was written at revision d62409a. It contains the
+model of a run of two epochs, and the folder of the same run stopped after the first.
 """
 
 import pathlib
@@ -21,7 +21,7 @@ def finished():
     return keras.models.load_model(FILES / "model.keras")
 
 
-def test_a_model_with_every_registered_layer_loads(finished, digits):
+def test_old_model_with_every_registered_layer_loads(finished, digits):
     classes = {type(layer) for layer in finished.layers}
     assert classes >= {
         layers.BatchNormalization,
@@ -29,12 +29,12 @@ def test_a_model_with_every_registered_layer_loads(finished, digits):
         layers.GroupedConv2D,
         layers.UniformNoise,
     }
-    answers = finished(digits.test.images[:4], training=False)
+    outputs = finished(digits.test.images[:4], training=False)
     expected = np.load(FILES / "answers.npy")
-    np.testing.assert_allclose(answers, expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_a_run_resumes_from_its_checkpoint(finished, tmp_path):
+def test_old_run_resumes_from_its_checkpoint(finished, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(FILES / "run", folder)
     config = training.TrainConfig(
@@ -46,11 +46,11 @@ def test_a_run_resumes_from_its_checkpoint(finished, tmp_path):
         verbose=0,
     )
 
-    def never(shape, classes):
-        raise AssertionError("a new model is built instead of the saved one")
+    def build(shape, classes):
+        raise AssertionError("a new model is built instead of loading the saved one")
 
-    result = training.train(config, never)
+    result = training.train(config, build)
     assert [row["epoch"] for row in result.history] == [1, 2]
-    # Other processors round differently.
-    for ours, theirs in zip(result.model.get_weights(), finished.get_weights()):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-2, atol=1e-3)
+    # Rounding depends on the processor.
+    for weight, expected in zip(result.model.get_weights(), finished.get_weights()):
+        np.testing.assert_allclose(weight, expected, rtol=1e-2, atol=1e-3)

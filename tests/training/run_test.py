@@ -1,3 +1,5 @@
+"""Whole runs: their folder, resuming, and what is rejected before writing anything."""
+
 import dataclasses
 import json
 import os
@@ -9,12 +11,12 @@ import pytest
 import tensorflow as tf
 
 import zoo
+from inres_tf.distribution.classifier import Classifier
 from inres_tf.errors import Stopped, UserError
-from inres_tf.training import checkpoints, metrics_log, run, schedules
-from inres_tf.training.callbacks import ResumableEarlyStopping
+from inres_tf.training import checkpoints, metrics_log, run
 from inres_tf.training.config import TrainConfig
-from inres_tf.training.loop import Classifier
 from inres_tf.training.run import TrainingPipeline
+from inres_tf.training.schedules import learning_rate
 
 
 def build(name="in_resnet8", **kwargs):
@@ -23,7 +25,7 @@ def build(name="in_resnet8", **kwargs):
     )
 
 
-def config(folder, **changes):
+def make_config(folder, **changes):
     settings = {
         "model": "in_resnet8",
         "epochs": 3,
@@ -34,36 +36,43 @@ def config(folder, **changes):
     return TrainConfig(**settings | changes)
 
 
-def assert_same_weights(a, b, **tolerance):
-    assert len(a.weights) == len(b.weights)
-    for x, y in zip(a.get_weights(), b.get_weights()):
-        np.testing.assert_allclose(x, y, **tolerance or {"rtol": 0, "atol": 0})
+def assert_same_weights(model, expected):
+    assert len(model.weights) == len(expected.weights)
+    for a, b in zip(model.get_weights(), expected.get_weights()):
+        np.testing.assert_array_equal(a, b)
 
 
 def without_times(history):
     return [{k: v for k, v in r.items() if k != "images_per_second"} for r in history]
 
 
+def modification_times(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """An uninterrupted run of a damped network."""
-    folder = tmp_path_factory.mktemp("whole") / "run"
-    settings = config(folder, model="in_resnet20", epochs=4)
-    return folder, run.train(settings, build("in_resnet20"))
+def complete(tmp_path_factory):
+    """An uninterrupted run of a damped network: (folder, result)."""
+    folder = tmp_path_factory.mktemp("complete") / "run"
+    config = make_config(folder, model="in_resnet20", epochs=4)
+    return folder, run.train(config, build("in_resnet20"))
 
 
-def test_a_run_learns_and_leaves_its_folder(whole):
-    folder, result = whole
+def test_run_learns_and_writes_its_folder(complete):
+    folder, result = complete
     assert result.history[-1]["loss"] < 0.7 * result.history[0]["loss"]
     assert [row["epoch"] for row in result.history] == [1, 2, 3, 4]
+    assert [row["learning_rate"] for row in result.history] == pytest.approx(
+        [0.1, 0.1, 0.01, 0.001]
+    )
     assert metrics_log.read(folder / "metrics.jsonl") == result.history
     for row in result.history:
         rates = row["lambda"].values()
         assert len(rates) == 6 and row["dead_blocks"] == sum(r == 0 for r in rates)
-    kept = json.loads((folder / "config.json").read_text())
-    assert kept["flags"]["model"] == "in_resnet20" and kept["seed"] == 0
-    assert kept["versions"]["tensorflow"] == tf.__version__
-    assert {p.name for p in folder.iterdir()} == {
+    saved = json.loads((folder / "config.json").read_text())
+    assert saved["flags"]["model"] == "in_resnet20" and saved["seed"] == 0
+    assert saved["versions"]["tensorflow"] == tf.__version__
+    assert {path.name for path in folder.iterdir()} == {
         "checkpoints",
         "config.json",
         "curves.png",
@@ -78,8 +87,8 @@ def test_a_run_learns_and_leaves_its_folder(whole):
     assert int(loaded.optimizer.iterations.numpy()) == 4 * 11
 
 
-def test_tensorboard_shows_the_rates(whole):
-    folder = whole[0] / "tensorboard" / "train"
+def test_run_writes_damping_rates_for_tensorboard(complete):
+    folder = complete[0] / "tensorboard" / "train"
     tags = {
         value.tag
         for path in folder.iterdir()
@@ -89,29 +98,8 @@ def test_tensorboard_shows_the_rates(whole):
     assert {"lambda/stage1_block2_merge", "epoch_loss", "epoch_learning_rate"} <= tags
 
 
-def test_learning_rate_falls_at_half_and_three_quarters(whole):
-    assert [row["learning_rate"] for row in whole[1].history] == pytest.approx(
-        [0.1, 0.1, 0.01, 0.001]
-    )
-    schedule = schedules.learning_rate("step", 0.1, 160 * 390)
-    at = [80 * 390 - 1, 80 * 390, 120 * 390 - 1, 120 * 390, 160 * 390]
-    rates = [float(schedule(step)) for step in at]
-    assert rates == pytest.approx([0.1, 0.01, 0.01, 0.001, 0.001])
-
-
-def test_reported_metrics_are_the_models(whole, digits):
-    result = whole[1]
-    probabilities = result.model.predict(digits.test.images, verbose=0)
-    accuracy = (probabilities.argmax(-1) == digits.test.labels).mean()
-    chosen = probabilities[np.arange(len(digits.test)), digits.test.labels]
-    assert result.history[-1]["val_accuracy"] == pytest.approx(accuracy, abs=1e-9)
-    assert result.history[-1]["val_loss"] == pytest.approx(
-        -np.log(chosen).mean(), rel=1e-3
-    )
-
-
-class _InterruptAt(keras.callbacks.Callback):
-    """Sends a signal after some steps, Ctrl-C by default, as a user would."""
+class _InterruptAfter(keras.callbacks.Callback):
+    """Sends a signal to this process after some steps, Ctrl-C by default."""
 
     def __init__(self, steps, number=signal.SIGINT):
         super().__init__()
@@ -126,206 +114,175 @@ class _InterruptAt(keras.callbacks.Callback):
 @pytest.mark.parametrize(
     ("steps", "number"),
     [(16, signal.SIGINT), (33, signal.SIGTERM)],
-    ids=["within an epoch", "at its end"],
+    ids=["within an epoch", "at the end of an epoch"],
 )
-def test_stopped_and_resumed_is_bit_for_bit_the_same(whole, steps, number, tmp_path):
-    settings = config(tmp_path / "run", model="in_resnet20", epochs=4)
-    cut = run.train(settings, build("in_resnet20"), [_InterruptAt(steps, number)])
+def test_stopped_run_resumes_bit_for_bit(complete, steps, number, tmp_path):
+    folder, (_, expected) = tmp_path / "run", complete
+    config = make_config(folder, model="in_resnet20", epochs=4)
+    cut = run.train(config, build("in_resnet20"), [_InterruptAfter(steps, number)])
     assert cut.interrupted == (number == signal.SIGINT)
     assert cut.preempted == (number == signal.SIGTERM) and cut.model_path is None
     _, state = checkpoints.restore(cut.checkpoint)
     assert state["epoch"] == steps // 11 and state["step_in_epoch"] == steps % 11
-    done = whole[1].history[: steps // 11]
-    assert without_times(state["history"]) == without_times(done)
-    best = max(done, key=lambda row: row["val_accuracy"])
+    finished = expected.history[: steps // 11]
+    assert without_times(state["history"]) == without_times(finished)
+    best = max(finished, key=lambda row: row["val_accuracy"])
     assert state["best"]["val_accuracy"] == best["val_accuracy"]
     assert cut.checkpoint.name == f"checkpoint-{steps:08d}"
-    assert not (tmp_path / "run" / "model.keras").exists()
-    with pytest.raises(Stopped, match="the same command again goes on") as caught:
+    assert not (folder / "model.keras").exists()
+    with pytest.raises(Stopped, match="the same command resumes from it") as stop:
         run.stopped(cut)
-    assert caught.value.code == {signal.SIGINT: 130, signal.SIGTERM: 75}[number]
+    assert stop.value.code == {signal.SIGINT: 130, signal.SIGTERM: 75}[number]
 
-    keras.utils.set_random_seed(99)  # nothing may hang on the global generators
-    # However many steps run at a time.
-    settings = dataclasses.replace(settings, steps_per_execution=4)
-    resumed = run.train(settings, build("in_resnet20"))
+    keras.utils.set_random_seed(99)  # the global generators must not matter
+    # Nor must the number of steps per execution.
+    config = dataclasses.replace(config, steps_per_execution=4)
+    resumed = run.train(config, build("in_resnet20"))
     assert not resumed.interrupted
-    assert_same_weights(resumed.model, whole[1].model)
-    assert without_times(resumed.history) == without_times(whole[1].history)
-    assert metrics_log.read(tmp_path / "run" / "metrics.jsonl") == resumed.history
+    assert_same_weights(resumed.model, expected.model)
+    assert without_times(resumed.history) == without_times(expected.history)
+    assert metrics_log.read(folder / "metrics.jsonl") == resumed.history
     for a, b in zip(
-        resumed.model.optimizer.variables, whole[1].model.optimizer.variables
+        resumed.model.optimizer.variables, expected.model.optimizer.variables
     ):
         np.testing.assert_array_equal(a, b)
-
-
-def test_a_finished_run_is_left_as_it_is(whole, capsys):
-    folder, result = whole
-    before = {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
-    again = run.train(config(folder, model="in_resnet20", epochs=4), None)
-    assert "is finished already" in capsys.readouterr().err
-    assert again.history == result.history and not again.interrupted
-    assert again.model_path == result.model_path
-    assert_same_weights(again.model, result.model)
-    assert {p: p.stat().st_mtime_ns for p in folder.rglob("*")} == before
 
 
 @pytest.mark.parametrize(
     "strategy", ["one_device", pytest.param("mirrored", marks=pytest.mark.long)]
 )
 def test_noise_and_stochastic_depth_resume_bit_for_bit(strategy, tmp_path):
-    """Their random numbers go on where they were; Keras does not save that."""
-    random = build("en_resnet8", stochastic_depth=0.5, noise=0.1)
-    whole, cut = (
-        config(tmp_path / name, model="en_resnet8", epochs=2, strategy=strategy)
-        for name in ("whole", "cut")
+    """Their random states are restored, which Keras does not save."""
+    build_random = build("en_resnet8", stochastic_depth=0.5, noise=0.1)
+    complete, cut = (
+        make_config(tmp_path / name, model="en_resnet8", epochs=2, strategy=strategy)
+        for name in ("complete", "cut")
     )
-    expected = run.train(whole, random)
-    assert run.train(cut, random, [_InterruptAt(13)]).interrupted
+    expected = run.train(complete, build_random)
+    assert run.train(cut, build_random, [_InterruptAfter(13)]).interrupted
     keras.utils.set_random_seed(99)
-    resumed = run.train(cut, random)
+    resumed = run.train(cut, build_random)
     assert without_times(resumed.history) == without_times(expected.history)
     assert_same_weights(resumed.model, expected.model)
 
 
-def test_seed_decides(tmp_path):
-    runs_ = [
-        run.train(config(tmp_path / str(i), epochs=1, seed=seed), build()).model
+def test_finished_run_is_left_unchanged(complete, capsys):
+    folder, result = complete
+    before = modification_times(folder)
+    again = run.train(make_config(folder, model="in_resnet20", epochs=4), None)
+    assert "is already finished" in capsys.readouterr().err
+    assert again.history == result.history and not again.interrupted
+    assert again.model_path == result.model_path
+    assert_same_weights(again.model, result.model)
+    assert modification_times(folder) == before
+
+
+def test_same_seed_gives_the_same_weights(tmp_path):
+    first, same, other = (
+        run.train(make_config(tmp_path / str(i), epochs=1, seed=seed), build()).model
         for i, seed in enumerate((5, 5, 6))
-    ]
-    assert_same_weights(runs_[0], runs_[1])
-    assert np.abs(runs_[0].get_weights()[0] - runs_[2].get_weights()[0]).max() > 0.01
-
-
-def test_not_a_finite_loss_stops_the_run_at_the_step(tmp_path):
-    with pytest.raises(
-        UserError, match=r"loss became .* at step \d+ \(epoch 1, step \d+\)"
-    ):
-        run.train(config(tmp_path / "run", learning_rate=1e18), build())
-    assert not (tmp_path / "run" / "model.keras").exists()
-
-
-def test_not_a_finite_validation_loss_leaves_no_model(tmp_path, digits):
-    """One step an epoch, whose own loss is from before the update that diverges."""
-    settings = config(
-        tmp_path / "run", epochs=2, batch_size=len(digits.train), learning_rate=1e38
     )
-    with pytest.raises(UserError, match=r"validation loss became .* step 1 \(epoch 1"):
-        run.train(settings, build())
-    assert not list((tmp_path / "run").rglob("*.keras"))
+    assert_same_weights(first, same)
+    assert np.abs(first.get_weights()[0] - other.get_weights()[0]).max() > 0.01
 
 
-def test_mirrored_run_is_the_run_on_one_device(tmp_path):
-    """Over five steps: later, rounding grows at kinks of ReLU."""
-    settings = {"epochs": 1, "batch_size": 256, "learning_rate": 0.02}
-    one, two = (
-        run.train(config(tmp_path / name, strategy=name, **settings), build())
-        for name in ("one_device", "mirrored")
+def test_settings_reach_the_step_and_the_optimiser(tmp_path, monkeypatch):
+    """Settings without a visible effect on the result are observed where used."""
+    options = {}
+    make_step = run.make_step
+
+    def spy(*args, **kwargs):
+        options.update(kwargs)
+        return make_step(*args, **kwargs)
+
+    monkeypatch.setattr(run, "make_step", spy)
+    config = make_config(
+        tmp_path / "run",
+        recipe="fast",
+        epochs=1,
+        learning_rate=0.03,
+        momentum=0.8,
+        ema=0.7,
+        accumulate_steps=2,
+        rematerialize=True,
+        seed=4,
     )
-    for key in ("loss", "val_loss"):
-        assert two.history[0][key] == pytest.approx(one.history[0][key], rel=1e-4)
-    assert_same_weights(two.model, one.model, rtol=1e-2, atol=1e-3)
-    loaded = keras.models.load_model(two.model_path)
-    assert not loaded.get_layer("head_bn").synchronized
-
-
-def test_work_without_its_config_is_left_alone(tmp_path):
-    (tmp_path / "model.keras").write_bytes(b"mine")
-    with pytest.raises(UserError, match="holds model.keras of a run without config"):
-        run.train(config(tmp_path), build())
-    assert (tmp_path / "model.keras").read_bytes() == b"mine"
-
-
-def test_early_stopping_resumes_where_it_was(tmp_path, monkeypatch):
-    """With the validation loss growing every epoch, patience 3 ends after epoch 4."""
-    values = iter(range(100))
-    monkeypatch.setattr(
-        Classifier,
-        "metrics",
-        lambda self, data, prefix: {
-            "val_loss": float(next(values)),
-            "val_accuracy": 0.5,
-        },
-    )
-    settings = config(
-        tmp_path / "run", epochs=9, validation_fraction=0.1, early_stopping=3
-    )
-    result = run.train(settings, build())
-    assert len(result.history) == 4 and not result.interrupted
-
-    callback = ResumableEarlyStopping(result.history[:2], patience=3)
-    callback.set_model(result.model)
-    callback.on_train_begin()
-    assert callback.wait == 1 and callback.best == 0.0
+    result = run.train(config, build())
+    assert options == {
+        "accumulate_steps": 2,
+        "rematerialize": True,
+        "plan_rates": False,
+        "seed": 4,
+    }
+    optimizer = result.model.optimizer
+    assert (optimizer.momentum, optimizer.nesterov) == (0.8, True)
+    assert (optimizer.use_ema, optimizer.ema_momentum) == (True, 0.7)
+    schedule = learning_rate("cosine", 0.03, 11, 0.15)
+    assert result.history[0]["learning_rate"] == pytest.approx(float(schedule(10)))
 
 
 def test_validation_images_are_held_out_of_training(tmp_path, digits, monkeypatch):
-    seen = {}
+    sizes = {}
     original = TrainingPipeline.__init__
 
     def spy(self, data, *args):
-        seen["training"] = len(data)
+        sizes["training"] = len(data)
         original(self, data, *args)
 
+    def metrics(self, data, prefix):
+        sizes["validation"] = len(data)
+        return {"val_loss": 0.0, "val_accuracy": 0.0}
+
     monkeypatch.setattr(TrainingPipeline, "__init__", spy)
-    monkeypatch.setattr(
-        Classifier,
-        "metrics",
-        lambda self, data, prefix: (
-            seen.update(validation=len(data)) or {"val_loss": 0.0, "val_accuracy": 0.0}
-        ),
-    )
-    run.train(config(tmp_path / "run", epochs=1, validation_fraction=0.25), build())
-    assert seen["training"] + seen["validation"] == len(digits.train)
-    assert seen["validation"] == pytest.approx(len(digits.train) / 4, abs=5)
+    monkeypatch.setattr(Classifier, "metrics", metrics)
+    config = make_config(tmp_path / "run", epochs=1, validation_fraction=0.25)
+    run.train(config, build())
+    assert sizes["training"] + sizes["validation"] == len(digits.train)
+    assert sizes["validation"] == pytest.approx(len(digits.train) / 4, abs=5)
 
 
-def test_folder_of_another_run_is_left_alone(whole, tmp_path):
-    folder, _ = whole
-    before = {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
-    same = config(folder, model="in_resnet20", epochs=4)
-    with pytest.raises(UserError, match=r"already holds this run; --resume goes on"):
+def test_folder_of_another_run_is_rejected(complete, tmp_path):
+    folder, _ = complete
+    before = modification_times(folder)
+    same = make_config(folder, model="in_resnet20", epochs=4)
+    with pytest.raises(UserError, match=r"already holds this run; use --resume to"):
         run.train(dataclasses.replace(same, resume=False), build("in_resnet20"))
     for resume in (False, True):
+        other = dataclasses.replace(same, epochs=5, resume=resume)
         with pytest.raises(UserError, match=r"another run \(--epochs=4 there, 5 now\)"):
-            run.train(
-                dataclasses.replace(same, epochs=5, resume=resume), build("in_resnet20")
-            )
-    assert {p: p.stat().st_mtime_ns for p in folder.rglob("*")} == before
+            run.train(other, build("in_resnet20"))
+    assert modification_times(folder) == before
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="is a file, not a folder"):
-        run.train(config(tmp_path / "file"), build())
+        run.train(make_config(tmp_path / "file"), build())
 
 
-def test_nothing_is_written_before_the_arguments_are_right(tmp_path):
-    folder = tmp_path / "run"
-    for change, message in (
-        ({"dataset": "cifar100", "data_dir": str(tmp_path)}, "not in --data_dir"),
-        ({"batch_size": 10**6}, "batch size 1000000"),
-        ({"strategy": "mirrored", "batch_size": 33}, "not a multiple of the 2 devices"),
-    ):
-        with pytest.raises(UserError, match=message):
-            run.train(config(folder, **change), build())
-    assert not folder.exists()
+def test_folder_without_config_is_rejected(tmp_path):
+    (tmp_path / "model.keras").write_bytes(b"model")
+    with pytest.raises(UserError, match="holds model.keras of a run without config"):
+        run.train(make_config(tmp_path), build())
+    assert (tmp_path / "model.keras").read_bytes() == b"model"
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("changes", "message"),
     [
-        ({"epochs": 0}, "--epochs must be from 1 to 1000000; got 0"),
-        ({"learning_rate": float("nan")}, "--learning_rate must be positive; got nan"),
-        ({"momentum": 1.0}, r"--momentum must be in \[0, 1\)"),
-        ({"weight_decay": -1.0}, "--weight_decay must be at least 0"),
-        ({"early_stopping": 3}, "--early_stopping needs --validation_fraction"),
-        ({"seed": -1}, "--seed"),
+        ({"dataset": "cifar100", "data_dir": "missing"}, "not in --data_dir"),
+        ({"batch_size": 10**6}, "batch size 1000000"),
+        ({"strategy": "mirrored", "batch_size": 33}, "not a multiple of the 2 devices"),
+        ({"accumulate_steps": 3}, "--accumulate_steps must divide the 128 .*; got 3"),
+        (
+            {"model": "resnet20", "lambda_schedule": "fixed:0.5"},
+            "needs damped blocks .*; resnet20 has none",
+        ),
+        (
+            {"model": "in_resnet8", "lambda_schedule": "fixed:0.5"},
+            "needs damped blocks .*; in_resnet8 has none",
+        ),
     ],
 )
-def test_wrong_settings(change, message):
+def test_nothing_is_written_for_invalid_settings(changes, message, tmp_path):
+    config = make_config(tmp_path / "run", **changes)
     with pytest.raises(UserError, match=message):
-        config("unused", **change)
-
-
-def test_folder_of_a_run_has_a_default():
-    for dataset, name in (("cifar10", "cifar10"), ("folder:/data/pets/", "pets")):
-        settings = TrainConfig(model="plain8", dataset=dataset, seed=3)
-        assert settings.output_dir == f"runs/plain8-{name}-seed3"
+        run.train(config, build(config.model))
+    assert not (tmp_path / "run").exists()

@@ -1,8 +1,7 @@
-"""Training objectives by name: what a training step minimises.
+"""Training objectives: the losses that a training step minimises.
 
-`ObjectiveConfig` holds their settings, `make_objective` builds the one it names, and
-`Objective`
-is their interface.
+`ObjectiveConfig` holds the settings, `make_objective` creates the objective of that
+name, and `Objective` is the interface of all.
 """
 
 import lazy_loader

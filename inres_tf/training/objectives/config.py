@@ -11,18 +11,24 @@ OBJECTIVES = ("clean", "pgd", "fgsm", "trades", "noise")
 class ObjectiveConfig(Config):
     """Settings of the training objective; each is a flag of `train.train`.
 
-    The adversary's defaults are those of Madry et al.'s code for CIFAR-10, beta is
-    Zhang et al.'s, and the noise reaches to the strongest Gaussian noise of CIFAR-10-C:
+    The defaults of the adversary are those of Madry et al.'s code for CIFAR-10, beta is
+    Zhang et al.'s, and the largest noise is the strongest Gaussian noise of CIFAR-10-C:
     0.1 of the pixel range.
 
     Raises:
         UserError: for a value that is out of range.
+
+    Example:
+        >>> from inres_tf.training import objectives
+        >>> config = objectives.ObjectiveConfig(objective="trades", trades_beta=3.0)
+        >>> config.adversary_eps
+        8.0
     """
 
     objective: str = config_field(
         "clean",
-        "What to minimise: the clean loss; adversarial training with pgd or fgsm; "
-        "trades; the loss of images with Gaussian noise.",
+        "Loss to minimise. clean: cross-entropy; pgd, fgsm: adversarial training; "
+        "trades: TRADES; noise: cross-entropy of images with Gaussian noise.",
         choices=OBJECTIVES,
     )
     adversary_eps: float = config_field(
@@ -32,12 +38,12 @@ class ObjectiveConfig(Config):
         bounds="(0, 255]",
     )
     adversary_steps: int = config_field(
-        10, "Steps of the attack of pgd and trades.", bounds="[1, 1000000]"
+        10, "Number of attack steps of pgd and trades.", bounds="[1, 1000000]"
     )
     adversary_step_size: float = config_field(
         2.0,
-        "Size of a step of pgd and trades, in 1/255 of the pixel range; fgsm takes "
-        "1.25 times --adversary_eps.",
+        "Step size of pgd and trades, in 1/255 of the pixel range; fgsm uses 1.25 "
+        "times --adversary_eps.",
         bounds="(0, 255]",
     )
     trades_beta: float = config_field(
@@ -52,5 +58,7 @@ class ObjectiveConfig(Config):
         bounds="(0, 255]",
     )
     label_smoothing: float = config_field(
-        0.0, "Share of every label that is spread over all classes.", bounds="[0, 1)"
+        0.0,
+        "Fraction of each label that is spread over all classes.",
+        bounds="[0, 1)",
     )

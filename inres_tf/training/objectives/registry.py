@@ -7,7 +7,7 @@ from inres_tf.training.objectives.noise import Noise
 from inres_tf.training.objectives.pgd import PGD
 from inres_tf.training.objectives.trades import TRADES
 
-OBJECTIVES = {
+OBJECTIVES: dict[str, type[Objective]] = {
     "clean": Objective,
     "pgd": PGD,
     "fgsm": FGSM,
@@ -17,5 +17,18 @@ OBJECTIVES = {
 
 
 def make_objective(config: ObjectiveConfig) -> Objective:
-    """The objective that the settings name."""
+    """Creates the objective that `config.objective` names.
+
+    Args:
+        config: the objective's settings.
+
+    Returns:
+        The objective.
+
+    Example:
+        >>> from inres_tf.training import objectives
+        >>> config = objectives.ObjectiveConfig(objective="trades")
+        >>> type(objectives.make_objective(config)).__name__
+        'TRADES'
+    """
     return OBJECTIVES[config.objective](config)

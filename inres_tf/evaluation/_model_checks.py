@@ -1,0 +1,164 @@
+"""Checks of a model's outputs and gradients, without an attack."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+import numpy as np
+import tensorflow as tf
+
+from inres_tf.attacks import geometry, losses
+from inres_tf.attacks._pgd import value_and_gradient
+from inres_tf.data.images import Images
+from inres_tf.distribution.classifier import compiled_classifier
+from inres_tf.distribution.per_example import compile_per_example
+from inres_tf.evaluation._findings import Finding, finding, many
+from inres_tf.models.logits import logits_fn
+
+if TYPE_CHECKING:
+    import keras
+
+# Step of the finite differences: an L2 norm, in 1/255 of the pixel range.
+_DIFFERENCE = 0.5
+
+
+def of_model(model: keras.Model, data: Images, batch_size: int = 250) -> list[Finding]:
+    """Checks the outputs and gradients of a model, without an attack.
+
+    Args:
+        model: float32 Keras classifier of pixels in [0, 255].
+        data: images to check; a hundred are enough.
+        batch_size: number of images at a time.
+
+    Returns:
+        Findings `outputs`, `probabilities`, `randomness`, `batch_dependence`,
+        `zero_gradients` and `misleading_gradients`; only `outputs` if it is raised.
+    """
+    classifier = compiled_classifier(model, batch_size)
+    images = data.images.astype(np.float32)
+    logits = classifier.logits(images)
+    non_finite = int((~np.isfinite(logits).all(-1)).sum())
+    outputs = finding(
+        "outputs",
+        non_finite,
+        non_finite,
+        f"the outputs of {non_finite} of {len(images)} images are not finite, and "
+        "these images count as misclassified: the network has diverged",
+    )
+    if outputs["raised"]:
+        return [outputs]
+    scale = np.abs(logits).max() + 1e-6
+    randomness = float(np.abs(classifier.logits(images) - logits).max() / scale)
+    return [
+        outputs,
+        _probabilities(logits),
+        _randomness(randomness),
+        _batch_dependence(model, images[:16], scale, randomness),
+        *_gradients(model, images, data.labels, batch_size),
+    ]
+
+
+def _probabilities(logits):
+    deviation = np.abs(logits.sum(-1) - 1).max()
+    return finding(
+        "probabilities",
+        logits.min() >= 0 and deviation < 1e-3,
+        float(deviation),
+        "the outputs that should be logits are probabilities (none is negative, each "
+        "row sums to 1), so that the gradients of attacks vanish; end the model in "
+        "logits, or in a softmax as its last layer",
+    )
+
+
+def _randomness(randomness):
+    return finding(
+        "randomness",
+        randomness > 1e-5,
+        randomness,
+        f"the outputs of the same images differ by {randomness:.1e} of the largest one "
+        "between two passes, so that single gradients and predictions are unreliable; "
+        "use --attacks=autoattack --autoattack=rand",
+    )
+
+
+def _batch_dependence(model, images, scale, randomness):
+    """Compares the outputs of images alone and in a batch with their negatives."""
+    batch = np.concatenate([images, 255 - images])
+    together = compiled_classifier(model, len(batch)).logits(batch)[: len(images)]
+    alone = compiled_classifier(model, 1).logits(images)
+    dependence = float(np.abs(alone - together).max() / scale)
+    return finding(
+        "batch_dependence",
+        # Randomness alone changes the outputs by as much.
+        dependence > max(1e-3, 2 * randomness),
+        dependence,
+        "the outputs of an image depend on the other images of its batch (by "
+        f"{dependence:.1e} of the largest one): batch normalisation in training mode, "
+        "or a solver that couples images; make the model independent of the batch",
+    )
+
+
+def _gradients(model, images, labels, batch_size):
+    """Checks whether the gradients are non-zero, finite and correct."""
+    probe = _gradient_probe(model, tf.distribute.get_strategy())
+    labels = labels.astype(np.int64)
+    starts = range(0, len(images), batch_size)
+    batches = (slice(start, start + batch_size) for start in starts)
+    zeros, slopes, measured = np.concatenate(
+        [probe(images[batch], labels[batch]) for batch in batches]
+    ).T
+    zero_images, zero_entries = int((zeros == 1).sum()), float(zeros.mean())
+    non_finite = int((~np.isfinite(slopes)).sum())
+    missing = finding(
+        "zero_gradients",
+        many(zero_images, len(images)) or zero_entries > 0.5 or non_finite,
+        {
+            "images": zero_images / len(images),
+            "entries": zero_entries,
+            "no_numbers": non_finite,
+        },
+        f"the input gradients of {zero_images} of {len(images)} images are exactly "
+        f"zero, {zero_entries:.0%} of all their entries are, and those of {non_finite} "
+        "are not finite: gradient-based attacks fail; rely on --attacks=square or spsa "
+        "instead",
+    )
+    ratio, usable = None, np.isfinite(slopes) & (slopes > 0)
+    if usable.any():
+        ratio = float(np.median(measured[usable] / slopes[usable]))
+    misleading = finding(
+        "misleading_gradients",
+        ratio is not None and not 0.5 <= ratio <= 2,
+        ratio,
+        f"along its gradient, the margin changes {ratio or 0:.2g} times as fast as the "
+        "gradient predicts (median): gradients are approximate, shattered or replaced; "
+        "rely on --attacks=square or spsa instead",
+    )
+    return [missing, misleading]
+
+
+@functools.lru_cache(maxsize=4)
+def _gradient_probe(model, strategy):
+    """Compiles a function of images and labels that returns three values per image.
+
+    The share of zeros in the gradient of the cross-entropy, the slope of the margin
+    along its own gradient, and the same by finite differences.
+    """
+    del strategy  # the one in scope, for which `compile_per_example` compiles
+    logits = logits_fn(model)
+
+    def model_fn(images):
+        return tf.cast(logits(images, training=False), tf.float32)
+
+    def probe(images, labels):
+        _, _, of_loss = value_and_gradient(model_fn, images, labels)
+        _, _, of_margin = value_and_gradient(model_fn, images, labels, losses.margin)
+        slope = geometry.size(of_margin, 2)
+        step = _DIFFERENCE * of_margin / geometry.per_image(tf.maximum(slope, 1e-20))
+        above = losses.margin(model_fn(images + step), labels)
+        below = losses.margin(model_fn(images - step), labels)
+        zeros = tf.reduce_mean(tf.cast(of_loss == 0, tf.float32), axis=(1, 2, 3))
+        return tf.stack([zeros, slope, (above - below) / (2 * _DIFFERENCE)], axis=1)
+
+    images = tf.TensorSpec((None, *model.input_shape[1:]))
+    return compile_per_example(probe, [images, tf.TensorSpec((None,), tf.int64)])

@@ -1,0 +1,177 @@
+"""Properties of every attack: early stopping, non-finite values and errors."""
+
+import inspect
+
+import keras
+import numpy as np
+import pytest
+
+from inres_tf import attacks
+from inres_tf.attacks import ATTACKS, AttackError
+from inres_tf.distribution import classifier
+
+# Every attack, with few steps.
+SHORT = {
+    "fgsm": {},
+    "ifgsm": {"steps": 6, "step_size": 3.0},
+    "pgd": {"steps": 6, "step_size": 3.0, "restarts": 2},
+    "mim": {"steps": 6, "step_size": 3.0},
+    "cw_l2": {"steps": 12, "searches": 3},
+    "spsa": {"steps": 6, "samples": 8},
+    "apgd_ce": {"steps": 8, "restarts": 2},
+    "apgd_dlr": {"steps": 8, "targets": 2},
+    "fab": {"steps": 6, "targets": 2},
+    "square": {"queries": 30},
+    "autoattack": {"steps": 4, "queries": 8},
+}
+EPS = {"cw_l2": 60.0, "fgsm": 20.0}
+
+
+def test_every_attack_is_tested():
+    # Those of cleverhans have no early stop.
+    ours = {name for name in ATTACKS if not name.startswith("cleverhans")}
+    assert set(SHORT) == ours
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_signatures_are_explicit(name):
+    parameters = inspect.signature(getattr(attacks, name)).parameters
+    assert list(parameters)[:4] == ["model", "images", "labels", "eps"]
+    assert {"seed", "batch_size", "ids", "progress"} <= set(parameters)
+    assert not any(p.kind == p.VAR_KEYWORD for p in parameters.values())
+    # Evaluations pass the settings of the registry by name.
+    assert ("norm" in parameters) == (ATTACKS[name].norms == ("linf", "l2"))
+
+
+@pytest.fixture(scope="module")
+def model(dense):
+    rng = np.random.default_rng(1)
+    hidden = rng.normal(size=(48, 9)) / 300, rng.normal(size=9)
+    return dense((4, 4, 3), hidden, (rng.normal(size=(9, 5)), np.zeros(5)), spy=True)
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_early_stopping_is_as_strong_and_cheaper(name, model):
+    rng = np.random.default_rng(2)
+    images = rng.uniform(0, 255, (40, 4, 4, 3)).astype(np.float32)
+    labels = model(images).numpy().argmax(-1)
+    labels[:5] = (labels[:5] + 1) % 5
+    spy, queried = model.get_layer("spy"), {}
+
+    def accuracy(eps, early_stop):
+        spy.rows.clear()
+        attack = getattr(attacks, name)
+        settings = SHORT[name] | {"seed": 3, "batch_size": 16}
+        settings["early_stop"] = early_stop
+        adversarial = attack(model, images, labels, eps, **settings)
+        queried[early_stop] = sum(spy.rows)
+        if early_stop:
+            np.testing.assert_array_equal(adversarial[:5], images[:5])
+        return (model(adversarial).numpy().argmax(-1) == labels).mean()
+
+    eps = EPS.get(name, 14.0)
+    for share in (0.5, 1.0):
+        full, early = accuracy(share * eps, False), accuracy(share * eps, True)
+        assert early <= full
+        # For a single step, checking the clean images costs as much as it saves.
+        assert queried[True] < queried[False] or name == "fgsm"
+    assert 0 < early < 0.8  # successful on some images only
+
+
+class Broken(keras.layers.Layer):
+    """Non-finite logits, or only gradients, for images with a mean above 100."""
+
+    def __init__(self, logits, **settings):
+        super().__init__(**settings)
+        self.logits = logits
+
+    def call(self, images):
+        flat = keras.ops.reshape(images, (-1, 4))
+        mean = keras.ops.mean(flat, axis=1, keepdims=True)
+        if self.logits:
+            extra = keras.ops.where(mean > 100, np.nan, 0.0)
+        else:  # the gradient of the branch that is not selected is zero times NaN
+            extra = keras.ops.where(mean > 100, 0.0, keras.ops.power(100 - mean, 0.5))
+        return flat / 255 + extra
+
+
+def broken(logits):
+    layers = [Broken(logits), keras.layers.Dense(4, use_bias=False)]
+    model = keras.Sequential([keras.Input((2, 2, 1)), *layers])
+    model.layers[-1].set_weights([np.eye(4)])
+    return model
+
+
+@pytest.mark.parametrize("name", ["fgsm", "cw_l2", "spsa", "apgd_ce", "fab", "square"])
+def test_nan_logits_count_as_misclassified(name):
+    model = broken(logits=True)
+    images = np.full((4, 2, 2, 1), 101.0)
+    labels = np.arange(4)  # the argmax of NaN is class 0
+    attack, settings = getattr(attacks, name), SHORT[name]
+    correct = classifier.compiled_classifier(model, 4).correct
+    assert not correct(images, labels).any()
+    adversarial = attack(model, images, labels, 2.0, early_stop=True, **settings)
+    np.testing.assert_array_equal(adversarial, images)
+    # Without early stopping, there is either an image to return or an error.
+    try:
+        adversarial = attack(model, images, labels, 2.0, early_stop=False, **settings)
+    except AttackError as error:
+        assert "non-finite" in str(error)
+    else:
+        assert not correct(adversarial, labels).any()
+
+
+@pytest.mark.parametrize("name", ["fgsm", "mim", "cw_l2", "apgd_ce", "fab"])
+def test_nan_gradients_are_errors(name):
+    model = broken(logits=False)
+    images = np.full((1, 2, 2, 1), 150.0)
+    images[0, 0, 0] += 5
+    assert classifier.compiled_classifier(model, 4).correct(images, np.array([0])).all()
+    attack, settings = getattr(attacks, name), SHORT[name] | {"early_stop": True}
+    with pytest.raises(AttackError, match="non-finite"):
+        attack(model, images, np.array([0]), 0.5, **settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("fgsm", {"eps": 0}, "`eps` must be in (0, 255]. Received: eps=0"),
+        ("fgsm", {"eps": 256}, "Received: eps=256"),
+        ("fgsm", {"eps": float("inf"), "norm": "l2"}, "Received: eps=inf"),
+        ("fgsm", {"norm": "l1"}, "`norm` must be 'linf' or 'l2'. Received: norm='l1'"),
+        ("fgsm", {"labels": np.array([0, 5, 1])}, "from 0 to 4, the model's classes"),
+        ("fgsm", {"labels": np.array([-1, 2, 1])}, "values from -1 to 2"),
+        ("fgsm", {"labels": np.zeros(3)}, "type float64 for 3 images"),
+        ("fgsm", {"ids": [1, 2]}, "ids of shape (2,) for 3 images"),
+        ("fgsm", {"batch_size": 0}, "`batch_size` must be positive"),
+        ("ifgsm", {"steps": 10**7}, "`steps` must be from 1 to 10^6"),
+        ("ifgsm", {"step_size": 0}, "must be positive. Received: step_size=0"),
+        ("pgd", {"restarts": 0}, "`restarts` must be a positive integer"),
+        ("mim", {"decay": 1.5}, "`decay` must be in [0, 1]. Received: decay=1.5"),
+        ("fab", {"targets": -2}, "`targets` must be 0 or a positive integer"),
+        ("autoattack", {"images": np.full((3, 4, 4, 3), -1.0)}, "from -1 to -1"),
+    ],
+)
+def test_invalid_arguments(name, change, message, model):
+    arguments = {"images": np.zeros((3, 4, 4, 3)), "labels": np.zeros(3, int), "eps": 8}
+    with pytest.raises(ValueError) as caught:
+        getattr(attacks, name)(model, **arguments | change)
+    assert message in str(caught.value)
+
+
+class Subclassed(keras.Model):
+    def call(self, images):
+        return keras.ops.mean(images, axis=(1, 2))
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_models_without_logits_are_refused(name):
+    with pytest.raises(ValueError, match="logits of .* cannot be found"):
+        getattr(attacks, name)(Subclassed(), np.zeros((3, 4, 4, 3)), [0, 1, 2], 8)
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_no_images_result_in_no_examples(name, model):
+    attack, images = getattr(attacks, name), np.zeros((0, 4, 4, 3))
+    adversarial = attack(model, images, np.zeros(0, int), 8)
+    assert adversarial.shape == (0, 4, 4, 3) and adversarial.dtype == np.float32

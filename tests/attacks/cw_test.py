@@ -1,0 +1,55 @@
+"""Carlini and Wagner's attack on linear networks, whose closest examples are known."""
+
+import numpy as np
+import pytest
+
+from inres_tf import attacks
+
+
+def test_the_closest_example_of_a_linear_network_is_found(dense, rng):
+    """Its distance is the smallest margin over the norm, as two classes compete."""
+    weights = rng.normal(size=(8, 3)) / 20
+    model = dense((2, 2, 2), (weights, np.zeros(3)))
+    images = rng.uniform(60, 195, (10, 2, 2, 2)).astype(np.float32)
+    logits = images.reshape(10, 8) @ weights
+    labels = logits.argmax(1)
+    slopes = weights[:, labels].T[:, None] - weights.T  # (image, other class, pixel)
+    margins = logits[np.arange(10), labels][:, None] - logits
+    with np.errstate(invalid="ignore"):
+        smallest = np.nanmin(margins / np.linalg.norm(slopes, axis=2), axis=1)
+    unclipped = smallest < 50  # where the pixel range does not matter
+    assert unclipped.sum() > 4
+    settings = {"steps": 300, "searches": 8, "learning_rate": 0.01}
+    far = attacks.cw_l2(model, images, labels, 500.0, **settings)
+    distance = np.linalg.norm((far - images).reshape(10, 8), axis=1)
+    assert (model(far).numpy().argmax(1) != labels).all()
+    assert (distance >= smallest * 0.999).all()
+    np.testing.assert_allclose(distance[unclipped], smallest[unclipped], rtol=0.03)
+    # With a smaller eps, only the examples within it are returned.
+    eps = float(np.sort(distance)[5] - 1e-3)
+    near = attacks.cw_l2(model, images, labels, eps, **settings)
+    changed = (near != images).any(axis=(1, 2, 3))
+    np.testing.assert_array_equal(changed, distance <= eps)
+    np.testing.assert_allclose(near[changed], far[changed], atol=1e-3)
+    # Examples have at least the margin wanted.
+    confident = attacks.cw_l2(model, images, labels, 500.0, confidence=0.5, **settings)
+    logits = model(confident).numpy()
+    true_logits = logits[np.arange(10), labels]
+    assert (logits.max(1) - true_logits >= 0.5 - 1e-4).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": 0}, "`steps` must be a positive integer. Received: steps=0"),
+        ({"searches": 1.5}, "Received: searches=1.5"),
+        ({"learning_rate": 0}, "`learning_rate` must be positive"),
+        ({"weight": -1}, "`weight` must be positive. Received: weight=-1"),
+        ({"confidence": -1}, "`confidence` must be at least 0"),
+    ],
+)
+def test_invalid_arguments(change, message, dense):
+    model = dense((2, 2, 1), (np.ones((4, 3)), np.zeros(3)))
+    with pytest.raises(ValueError) as caught:
+        attacks.cw_l2(model, np.zeros((1, 2, 2, 1)), [0], 8, **change)
+    assert message in str(caught.value)

@@ -1,0 +1,73 @@
+import pytest
+
+from inres_tf.errors import UserError
+from inres_tf.evaluation import EvaluationConfig
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"eps": (-1.0,)}, r"--eps must be in \(0, 255\].* got -1"),
+        ({"eps": (8.0, 300.0)}, "got 300"),
+        ({"eps": ()}, "--eps must hold at least one radius"),
+        ({"norm": "l2", "eps": (float("inf"),)}, r"--eps must be in \(0, 1000000000\]"),
+        (
+            {"attacks": ("pdg",)},
+            "--attacks does not know 'pdg'; known: fgsm, ifgsm, pgd",
+        ),
+        ({"corruptions": ("fogg",)}, "--corruptions: unknown corruption 'fogg'.*fog"),
+        ({"corruptions": ("frost",)}, "frost cannot be .* give a --corruption_source"),
+        ({"norm": "l1"}, "--norm must be one of linf, l2; got 'l1'"),
+        (
+            {"autoattack": ("apgd",)},
+            "--autoattack must be one of standard, .* apgd_ce.* got 'apgd'",
+        ),
+        ({"autoattack": ()}, "--autoattack must name a version"),
+        ({"autoattack": ("standard", "fab")}, "--autoattack must .* got 'standard'"),
+        ({"queries": 0}, "--queries must be from 1 to 1000000; got 0"),
+        (
+            {"protocol": "mine"},
+            "--protocol must be one of standard, paper; got 'mine'",
+        ),
+        ({"steps": 0}, "--steps must be from 1 to 1000000; got 0"),
+        ({"step_size": -1.0}, "--step_size must be from 0 to 1000000000; got -1"),
+        ({"num_examples": -1}, "--num_examples must be at least 0; got -1"),
+    ],
+)
+def test_settings_out_of_range_are_refused(change, message):
+    with pytest.raises(UserError, match=message):
+        EvaluationConfig(**change)
+
+
+def test_ready_made_sets_may_have_frost():
+    config = EvaluationConfig(corruptions=("frost",), corruption_source="folder:here")
+    assert config.corruptions == ("frost",)
+
+
+def test_repetitions_are_dropped():
+    config = EvaluationConfig(
+        attacks=("pgd", "fgsm", "pgd"), eps=(8.0, 2.0, 8.0), autoattack=("fab", "fab")
+    )
+    assert (config.attacks, config.eps) == (("pgd", "fgsm"), (8.0, 2.0))
+    assert config.autoattack == ("fab",)
+
+
+def test_radii_are_only_needed_by_attacks():
+    assert EvaluationConfig(attacks=(), eps=()).eps == ()
+
+
+def test_step_sizes_depend_on_the_norm():
+    assert EvaluationConfig().step_of(8.0) == 1
+    assert EvaluationConfig(norm="l2", steps=10).step_of(64.0) == 16
+    assert EvaluationConfig(norm="l2", step_size=3.0).step_of(64.0) == 3
+
+
+@pytest.mark.parametrize("version", ["standard", "plus", "rand"])
+def test_a_version_of_autoattack_has_no_members(version):
+    config = EvaluationConfig(autoattack=(version,))
+    assert (config.version, config.members) == (version, ())
+
+
+def test_members_make_a_custom_version_of_autoattack():
+    config = EvaluationConfig(autoattack=("square", "fab"))
+    assert (config.version, config.members) == ("custom", ("square", "fab"))

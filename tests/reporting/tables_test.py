@@ -1,0 +1,87 @@
+import pytest
+
+from inres_tf.reporting import comparison, measurements, tables
+
+
+def test_single_networks_are_shown_with_their_interval(compare_results, make_result):
+    (compared,) = compare_results(make_result("a"))
+    (header, rows), *_ = tables.comparison(compared).values()
+    assert header == ["model", "clean", "mCA", "worst 8"]
+    # (0.9 + z²/40 ± z √(0.9 · 0.1 / 20 + z²/1600)) / (1 + z²/20)
+    assert rows[0][:2] == ["a", "90.0 [69.9, 97.2]"]
+
+
+def test_seeds_are_one_row_with_their_standard_deviation(
+    make_result, answers, write_run, tmp_path
+):
+    for seed, correct in ((3, 16), (1, 18)):
+        result = make_result(clean=answers(range(correct)))
+        write_run(tmp_path / f"a-seed{seed}", result, seed)
+    (compared,) = comparison.compare(measurements.read_measurements([tmp_path]))
+    assert tables.comparison(compared)["Accuracy in %"][1][0][1] == "85.0 ± 7.1"
+
+
+def test_differences_are_shown_with_their_tests(compare_results, make_result, answers):
+    base = make_result("base", clean=answers(range(12)))
+    other = make_result("other", clean=answers([*range(3), *range(5, 20)]))
+    (compared,) = compare_results(base, other)
+    title = "Differences from base on the same images"
+    header, rows = tables.comparison(compared)[title]
+    assert header[2:] == ["points", "better on", "worse on", "p", "p (Holm)"]
+    adjusted = f"{compared.differences[0].adjusted:.3f}"
+    assert rows[0] == ["other", "clean", "+30.0", "8", "2", "0.109", adjusted]
+
+
+def test_separate_columns_have_empty_cells(compare_results, make_result):
+    other = make_result("b")
+    other["attacks"][1]["steps"] = 50
+    (compared,) = compare_results(make_result("a"), other)
+    header, rows = tables.comparison(compared)["Attacks: accuracy in %, by ε in 1/255"]
+    pgd = ["pgd 8 (20 steps of 1/255)", "pgd 8 (50 steps of 1/255)"]
+    assert header == ["model", "clean", "fgsm 8", *pgd]
+    assert [row[3:].index("–") for row in rows] == [1, 0]
+
+
+def test_the_mean_corruption_error_is_shown_without_an_interval(
+    compare_results, make_result
+):
+    (compared,) = compare_results(make_result("a", mce=1.05), make_result("b", mce=0.8))
+    header, rows = tables.comparison(compared)["Accuracy in %"]
+    assert [row[header.index("mCE")] for row in rows] == ["105.0", "80.0"]
+
+
+def test_an_evaluation_is_shown_with_its_worst_case(make_result):
+    checks = [{"name": "steps", "raised": True, "value": 0, "message": "too few"}]
+    text = tables.evaluation(make_result("a", checks=checks, mce=1.05))
+    assert text.startswith("a on digits: 20 images, standard protocol, accuracy in %;")
+    # z / (1 + z²/20) √(1/80 + z²/1600)
+    assert "at most ±20.1" in text
+    assert "clean 90.0" in text
+    assert "mean corruption accuracy 65.0; mean corruption error 105.0" in text
+    rows = [line.split("|")[1:-1] for line in text.splitlines() if "|" in line]
+    cells = {row[0].strip(): row[-1].strip() for row in rows}
+    assert cells["shot_noise"] == "65.0"
+    assert (cells["fgsm"], cells["pgd"], cells["worst case"]) == (
+        "60.0",
+        "50.0",
+        "50.0",
+    )
+    assert text.endswith("\n- steps: too few")
+
+
+@pytest.mark.parametrize("name", ["pgd", "fgsm"])
+def test_a_single_attack_has_no_worst_case(make_result, answers, name):
+    text = tables.evaluation(
+        make_result(attacks={(name, "linf", 8): answers(range(10))})
+    )
+    assert f"| {name} " in text and "worst case" not in text
+
+
+def test_the_summary_is_short(compare_results, make_result):
+    warning = {"name": "reach", "raised": True, "value": [], "message": "too short"}
+    (found,) = compare_results(make_result("a"), make_result("b", checks=[warning]))
+    title, *rows, _, note = tables.summary(found).splitlines()
+    assert title.startswith(found.title) and title.endswith("accuracy in %")
+    assert [row.split()[1] for row in rows[3:]] == ["a", "b"]
+    assert note == "Checks that warn: 1; the report lists them."
+    assert "mCA" in rows[1] and "Differences" not in tables.summary(found)

@@ -1,0 +1,29 @@
+import json
+
+
+def test_compare(result_of, binary, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    attack = {"name": "pgd", "eps": 8.0, "steps": 20, "step_size": 1.0, "accuracy": 0.5}
+    result_of(tmp_path / "one", attacks=[attack])
+    result_of(tmp_path / "two", clean={"accuracy": 0.9})
+    arguments = ("one", "new=two", "--baseline=new", "--title=Mine")
+    code, out, err = binary("compare", *arguments)
+    assert (code, err) == (0, "")
+    assert {p.name for p in (tmp_path / "comparison").iterdir()} == {
+        "comparison.json",
+        "comparison.md",
+        "report.html",
+        "accuracy_over_eps.png",
+    }
+    text = (tmp_path / "comparison" / "comparison.md").read_text()
+    assert out == f"{text}\nreport: comparison/report.html\n"
+    assert text.startswith("# Mine\n") and "| new   | 90.0 [78.6, 95.7] |" in text
+    assert "command: python -m train.compare one new=two --baseline=new" in text
+    summary = json.loads((tmp_path / "comparison" / "comparison.json").read_text())
+    (comparison,) = summary["comparisons"]
+    assert comparison["baseline"] == "new" and comparison["num_examples"] == 50
+    clean, pgd = comparison["models"]["a"]["accuracies"]
+    assert (clean["mean"], pgd["mean"], pgd["strength"]) == (0.8, 0.5, 8.0)
+    assert [round(pgd[k], 4) for k in ("low", "high")] == [0.3664, 0.6336]
+    (difference,) = comparison["differences"]
+    assert difference["model"] == "a" and round(difference["points"], 9) == -0.1

@@ -1,0 +1,31 @@
+from inres_tf.errors import UserError
+
+
+def test_evaluates_with_the_batch_size_of_the_training(binary, monkeypatch, tmp_path):
+    def stop(config, train_config, evaluation_config, *_):
+        assert evaluation_config.batch_size == train_config.batch_size == 128
+        raise UserError("stopped")
+
+    monkeypatch.setattr("inres_tf.reproduce.reproduce", stop)
+    code, _, err = binary("reproduce", "--models=plain8", f"--output_dir={tmp_path}/x")
+    assert (code, err) == (1, "train.reproduce: stopped\n")
+
+
+def test_ends_with_a_short_table_and_the_paths(
+    binary, monkeypatch, tmp_path, result_of
+):
+    for name in ("plain8", "resnet8"):
+        result_of(tmp_path / "x" / f"{name}-seed0", model=name)
+    monkeypatch.setattr(
+        "inres_tf.reproduce.reproduce", lambda *_: tmp_path / "x" / "report.html"
+    )
+    code, out, _ = binary(
+        "reproduce", "--models=plain8,resnet8", f"--output_dir={tmp_path}/x"
+    )
+    lines = out.strip().splitlines()
+    assert code == 0 and len(lines) < 12
+    assert [line.split()[1] for line in lines[4:6]] == ["plain8", "resnet8"]
+    assert lines[-2:] == [
+        f"tables: {tmp_path}/x/results.md",
+        f"report: {tmp_path}/x/report.html",
+    ]

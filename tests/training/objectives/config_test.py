@@ -1,0 +1,29 @@
+import pytest
+
+from inres_tf.errors import UserError
+from inres_tf.training.objectives.config import ObjectiveConfig
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"objective": "mixup"},
+            "--objective must be one of clean, pgd, fgsm, trades, noise; got 'mixup'",
+        ),
+        ({"adversary_eps": 0}, r"--adversary_eps must be in \(0, 255\]; got 0"),
+        ({"adversary_eps": float("nan")}, "--adversary_eps .* got nan"),
+        ({"adversary_steps": 0}, "--adversary_steps must be from 1 to 1000000; got 0"),
+        (
+            {"adversary_step_size": 256},
+            r"--adversary_step_size must be in \(0, 255\]; got 256",
+        ),
+        ({"trades_beta": -1}, "--trades_beta must be at least 0; got -1"),
+        ({"trades_beta": float("inf")}, "--trades_beta .* got inf"),
+        ({"noise_std": 0}, r"--noise_std must be in \(0, 255\]; got 0"),
+        ({"label_smoothing": 1}, r"--label_smoothing must be in \[0, 1\); got 1"),
+    ],
+)
+def test_invalid_settings_are_rejected(settings, message):
+    with pytest.raises(UserError, match=message):
+        ObjectiveConfig(**settings)
