@@ -8,7 +8,8 @@ TORCH ?= torch==2.13.0
 JAX ?= jax[cpu]==0.10.2
 # Two test files at a time: they spend most of their time tracing, which uses one core.
 # Each process needs several gigabytes.
-PARALLEL ?= --numprocesses=auto --maxprocesses=2 --dist=loadfile
+# In the order of the folders, which does not leave the slow files of few tests to the end.
+PARALLEL ?= --numprocesses=auto --maxprocesses=2 --dist=loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all test-backends lint stubs format extras clean

@@ -27,9 +27,7 @@ def exported():
             member = getattr(module, name)
             if inspect.isfunction(member) or inspect.isclass(member):
                 found.setdefault(f"{member.__module__}.{member.__qualname__}", member)
-    found["inres_tf.convert.load_official_state"] = (
-        inres_tf.convert.load_official_state
-    )
+    found["inres_tf.convert.load_official_state"] = inres_tf.convert.load_official_state
     return found
 
 

@@ -38,6 +38,7 @@ def run(folder, seeds=(0, 1), **changes):
         step_size=16.0,
         corruptions=("shot_noise", "impulse_noise"),
         num_examples=60,
+        check_examples=10,
     )
     config = ReproduceConfig(MODELS, seeds)
     return reproduce.reproduce(config, settings, evaluating, build, "the command")

@@ -152,6 +152,7 @@ def test_noise_and_random_starts_depend_on_the_seed(trained, few):
             eps=(60.0,),
             steps=1,
             corruptions=("gaussian_noise",),
+            check_examples=5,
             seed=seed,
         )
         return evaluate(trained, few, config, progress=False)
