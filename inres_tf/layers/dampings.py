@@ -15,6 +15,8 @@ from typing import Any
 
 from keras import ops
 
+from inres_tf.solvers.fixed_step import phi1
+
 
 @dataclass(frozen=True)
 class Damping:
@@ -37,14 +39,6 @@ class Damping:
     init: tuple[float, float] | None = None
     init_deep: tuple[float, float] | None = None
     fixed_rate: float | None = None
-
-
-def _exponential_branch(rate):
-    """Returns (1 - e^-λ) / λ, for small λ by its Taylor series."""
-    small = rate < 1e-2
-    safe = ops.where(small, ops.ones_like(rate), rate)
-    series = 1.0 - rate / 2.0 + rate**2 / 6.0 - rate**3 / 24.0
-    return ops.where(small, series, -ops.expm1(-safe) / safe)
 
 
 def _relu(k):
@@ -79,7 +73,7 @@ DAMPINGS = {
     ),
     "exponential": Damping(
         shortcut=lambda rate: ops.exp(-rate),
-        branch=_exponential_branch,
+        branch=phi1,
         rate=_relu,
         scalar=lambda rate: rate,
         init=(0.20, 0.25),
@@ -104,6 +98,22 @@ def get(name: str) -> Damping:
             f"Received: damping={name!r}"
         )
     return DAMPINGS[name]
+
+
+def rate_of(name: str, k: Any) -> Any:
+    """λ of the trainable scalar k, under a damping that has one.
+
+    Args:
+        name: a key of `DAMPINGS`.
+        k: scalar tensor.
+
+    Raises:
+        ValueError: if there is no such damping, or its λ is fixed.
+    """
+    rate = get(name).rate
+    if rate is None:
+        raise ValueError(f"damping={name!r} has a fixed λ and no scalar k.")
+    return rate(k)
 
 
 def scalar_of(name: str, rate: float) -> float | None:

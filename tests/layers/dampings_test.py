@@ -60,3 +60,11 @@ def test_errors_name_the_accepted_values():
     for name in ("out", None, ["in"]):
         with pytest.raises(ValueError, match="'none', 'in', .*Received: damping="):
             dampings.get(name)
+
+
+@pytest.mark.parametrize("damping", TRAINABLE)
+def test_the_rate_is_the_inverse_of_the_scalar(damping):
+    k = ops.convert_to_tensor(dampings.scalar_of(damping, 0.3), "float32")
+    np.testing.assert_allclose(dampings.rate_of(damping, k), 0.3, rtol=1e-6)
+    with pytest.raises(ValueError, match="damping='none' has a fixed λ"):
+        dampings.rate_of("none", k)

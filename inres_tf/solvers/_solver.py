@@ -1,0 +1,63 @@
+"""A method with its settings, for layers."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from inres_tf.solvers._odeint import ADAPTIVE, Record, check_settings, odeint
+
+
+@dataclasses.dataclass(frozen=True)
+class Solver:
+    """The settings of `odeint`.
+
+    Attributes:
+        method: name of the method.
+        steps: steps of a fixed-step method between two times.
+        rtol: relative tolerance of an adaptive method.
+        atol: absolute tolerance of an adaptive method.
+        max_steps: steps after which an adaptive method fails.
+
+    Raises:
+        ValueError: if one of them is wrong.
+    """
+
+    method: str = "rk4"
+    steps: int = 4
+    rtol: float = 1e-3
+    atol: float = 1e-6
+    max_steps: int = 256
+
+    def __post_init__(self) -> None:
+        check_settings(self.method, self.steps, self.rtol, self.atol, self.max_steps)
+
+    @property
+    def is_adaptive(self) -> bool:
+        """Whether the step size depends on the state."""
+        return self.method in ADAPTIVE
+
+    def solve(
+        self, f: Callable, x0: Any, t: Sequence[float], damping: Any = 0.0
+    ) -> tuple[Any, Record]:
+        """Solves dx/dt = f(t, x) - λ x; see `odeint`."""
+        return odeint(f, x0, t, damping=damping, **dataclasses.asdict(self))
+
+
+def get(solver: "str | Mapping[str, Any] | Solver") -> Solver:
+    """The solver that a method's name or a mapping of settings means.
+
+    Raises:
+        ValueError: if it is none of these, or a setting is wrong.
+    """
+    if isinstance(solver, Solver):
+        return solver
+    if isinstance(solver, str):
+        return Solver(solver)
+    if isinstance(solver, Mapping):
+        known = {field.name for field in dataclasses.fields(Solver)}
+        if set(solver) <= known:
+            return Solver(**solver)
+    raise ValueError(
+        "`solver` must be the name of a method, a `Solver` or a dict of its settings. "
+        f"Received: solver={solver!r}"
+    )
