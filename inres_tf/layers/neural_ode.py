@@ -290,7 +290,7 @@ class NeuralODE(keras.layers.Layer):
             return states[-1]
         try:
             number = int(ops.convert_to_numpy(ops.sum(ops.cast(failed, "int32"))))
-        except Exception:  # a compiled function has no numbers yet
+        except Exception:  # a compiled function has no values yet
             number = 0
         if number:
             raise ArithmeticError(

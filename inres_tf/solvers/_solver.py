@@ -46,8 +46,16 @@ class Solver:
 def get(solver: "str | Mapping[str, Any] | Solver") -> Solver:
     """The solver that a method's name or a mapping of settings means.
 
+    Args:
+        solver: the name of a method, a mapping of the settings of `Solver`, or one.
+
     Raises:
         ValueError: if it is none of these, or a setting is wrong.
+
+    Example:
+        >>> from inres_tf import solvers
+        >>> solvers.get({"method": "heun", "steps": 8}).is_adaptive
+        False
     """
     if isinstance(solver, Solver):
         return solver

@@ -41,7 +41,7 @@ def test_everything_on_200_images(trained, digits):
         corruptions=("all",),
         apgd_steps=20,
         queries=200,
-        check_examples=50,
+        check_examples=20,
     )
     result = run(trained, data, config)
     assert result["num_examples"] == 200
