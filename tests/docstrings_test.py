@@ -65,3 +65,8 @@ def test_public_functions_are_annotated(name):
         return
     assert not missing, f"{name}: {missing} have no annotation"
     assert signature.return_annotation is not signature.empty, name
+
+
+def test_the_example_of_the_zoo_runs():
+    results = doctest.testmod(zoo, optionflags=FLAGS)
+    assert results.attempted and not results.failed

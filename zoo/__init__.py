@@ -6,7 +6,7 @@
 >>> zoo.list_models()[:3]
 ['en_resnet110', 'en_resnet164', 'en_resnet20']
 >>> zoo.describe("in_resnet20")["parameters"]
-274120
+273856
 
 Keras is imported when the first model is built. Editors and type checkers find the
 signatures of all constructors in `__init__.pyi`.
