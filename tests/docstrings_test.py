@@ -68,5 +68,8 @@ def test_public_functions_are_annotated(name):
 
 
 def test_the_example_of_the_zoo_runs():
-    results = doctest.testmod(zoo, optionflags=FLAGS)
-    assert results.attempted and not results.failed
+    examples = doctest.DocTestParser().get_doctest(zoo.__doc__, {}, "zoo", None, 0)
+    output = []
+    runner = doctest.DocTestRunner(optionflags=FLAGS)
+    runner.run(examples, out=output.append)
+    assert len(examples.examples) == 5 and not runner.failures, "".join(output)
