@@ -34,7 +34,13 @@ def main() -> None:
         models.check(name)
     command = " ".join(["python -m train.reproduce", *sys.argv[1:]])
     report = reproduce(config, train_config, evaluation_config, models.builder, command)
-    (comparison,) = reporting.compare(reporting.read_measurements([report.parent]))
+    # In the order of --models, as in the report.
+    runs = [
+        report.parent / f"{model}-seed{seed}"
+        for model in config.models
+        for seed in config.seeds
+    ]
+    (comparison,) = reporting.compare(reporting.read_measurements(runs))
     print(f"\n{reporting.tables.summary(comparison)}\n")
     print(f"tables: {report.with_name('results.md')}")
     print(f"report: {report}")

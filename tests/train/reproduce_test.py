@@ -20,11 +20,11 @@ def test_ends_with_a_short_table_and_the_paths(
         "inres_tf.reproduce.reproduce", lambda *_: tmp_path / "x" / "report.html"
     )
     code, out, _ = binary(
-        "reproduce", "--models=plain8,resnet8", f"--output_dir={tmp_path}/x"
+        "reproduce", "--models=resnet8,plain8", f"--output_dir={tmp_path}/x"
     )
     lines = out.strip().splitlines()
     assert code == 0 and len(lines) < 12
-    assert [line.split()[1] for line in lines[4:6]] == ["plain8", "resnet8"]
+    assert [line.split()[1] for line in lines[4:6]] == ["resnet8", "plain8"]
     assert lines[-2:] == [
         f"tables: {tmp_path}/x/results.md",
         f"report: {tmp_path}/x/report.html",
