@@ -71,4 +71,4 @@ def main(arguments: list[str]) -> None:
 
 if __name__ == "__main__":
     define_flags()
-    cli.run(main, positional=True, tensorflow=False)
+    cli.run(main, positional=True)

@@ -27,3 +27,10 @@ def test_compare(result_of, binary, tmp_path, monkeypatch):
     assert [round(pgd[k], 4) for k in ("low", "high")] == [0.3664, 0.6336]
     (difference,) = comparison["differences"]
     assert difference["model"] == "a" and round(difference["points"], 9) == -0.1
+
+
+def test_a_process_prints_no_notices_of_tensorflow(process, result_of, tmp_path):
+    result_of(tmp_path / "one")
+    run = process("train.compare", tmp_path / "one", f"--output_dir={tmp_path}/out")
+    out, err = run.communicate(timeout=600)
+    assert (run.returncode, err) == (0, "") and "report:" in out
