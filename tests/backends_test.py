@@ -78,7 +78,7 @@ for method in ("rk4", "heun", "dopri5", "bosh3"):
     assert keras.ops.convert_to_numpy(record.success).all()
 for solver in ("rk4", {"method": "euler", "steps": 20}, "bosh3"):
     ode = inres_tf.layers.NeuralODE(
-        inres_tf.layers.ConvDynamics("time", limit=2.0), solver, damping="learned"
+        inres_tf.layers.ConvDynamics("time", limit=2.0), solver, damping="in"
     )
     layers = [keras.Input((8, 8, 3)), keras.layers.Rescaling(1 / 255), ode]
     layers += [inres_tf.layers.ConvexPotentialConv2D(4), keras.layers.Flatten()]

@@ -38,6 +38,11 @@ SCRIPTS = {
         ],
         {1 + 3 + 4},
     ),
+    # Two are relative to diffrax, if it is installed.
+    "solver_speed": (
+        ["--batch_size=2", "--side=4", "--channels=2", "--rounds=1", "--steps=2"],
+        {4, 4 + 2},
+    ),
     # Four are relative to PyTorch, if it is installed.
     "training_speed": (
         ["--depth=8", "--batch_size=4", "--rounds=1", "--epochs=2"],

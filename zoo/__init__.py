@@ -35,6 +35,7 @@ __all__ = [
     "list_models",
     "load_application",
     *registry.ANY_DEPTH,
+    *registry.ANY_SIZE,
     *registry.CONSTRUCTORS,
 ]
 
@@ -44,7 +45,7 @@ def list_models() -> list[str]:
 
     Example:
         >>> len(zoo.list_models())
-        97
+        112
         >>> zoo.list_models()[0]
         'en_resnet110'
     """
@@ -82,8 +83,8 @@ def __getattr__(name: str):
         return getattr(importlib.import_module(_FUNCTIONS[name]), name)
     if name in registry.CONSTRUCTORS:
         return _constructors().BY_MODEL[registry.CONSTRUCTORS[name]]
-    if name in registry.ANY_DEPTH:
-        return _constructors().ANY_DEPTH[name]
+    if name in registry.ANY_DEPTH or name in registry.ANY_SIZE:
+        return _constructors().ANY_SIZE[name]
     raise AttributeError(f"module 'zoo' has no attribute {name!r}")
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import keras
 
 Damping = Literal["none", "in", "lambda_in", "exponential", "plain"]
+Dynamics = Literal["plain", "time", "skew", "orthogonal", "potential"]
 Pooling = Literal["avg", "max"]
 
 def list_models() -> list[str]:
@@ -44,6 +45,12 @@ def PlainNet(depth: int, **kwargs: Any) -> keras.Model:
 
 def EnResNet(depth: int, **kwargs: Any) -> keras.Model:
     """Noise-injected residual network (EnResNet), damping 'none', of depth 8, 20, 32, 44, 56, 110 or 164."""
+
+def NeuralODENet(size: str = "small", **kwargs: Any) -> keras.Model:
+    """Neural ODE classifier, damping 'none', of size tiny, small or xs."""
+
+def ConvexPotentialNet(size: str = "small", **kwargs: Any) -> keras.Model:
+    """Network of convex potential blocks (CPL), damping 'none', of size tiny, small or xs."""
 
 def ResNet8(
     weights: str | os.PathLike[str] | None = None,
@@ -1596,3 +1603,240 @@ def PlainResNeXt101_32x8d(
     noise: float = 0.0,
 ) -> keras.Model:
     """Pre-activation ResNeXt, damping 'plain'. For the arguments see `help(zoo.PlainResNeXt101_32x8d)`."""
+
+def NODETiny(
+    weights: str | os.PathLike[str] | None = None,
+    include_top: bool = True,
+    include_preprocessing: bool = True,
+    input_tensor: Any = None,
+    input_shape: tuple[int, int, int] | None = (32, 32, 3),
+    pooling: Pooling | None = None,
+    classes: int = 10,
+    classifier_activation: Any = "softmax",
+    damping: str | float = "none",
+    name: str = "node_tiny",
+    solver: Any = "rk4",
+    lipschitz: float | None = None,
+    dynamics: Dynamics = "plain",
+) -> keras.Model:
+    """Neural ODE classifier, damping 'none'. For the arguments see `help(zoo.NODETiny)`."""
+
+def NODESmall(
+    weights: str | os.PathLike[str] | None = None,
+    include_top: bool = True,
+    include_preprocessing: bool = True,
+    input_tensor: Any = None,
+    input_shape: tuple[int, int, int] | None = (32, 32, 3),
+    pooling: Pooling | None = None,
+    classes: int = 10,
+    classifier_activation: Any = "softmax",
+    damping: str | float = "none",
+    name: str = "node_small",
+    solver: Any = "rk4",
+    lipschitz: float | None = None,
+    dynamics: Dynamics = "plain",
+) -> keras.Model:
+    """Neural ODE classifier, damping 'none'. For the arguments see `help(zoo.NODESmall)`."""
+
+def NODEXS(
+    weights: str | os.PathLike[str] | None = None,
+    include_top: bool = True,
+    include_preprocessing: bool = True,
+    input_tensor: Any = None,
+    input_shape: tuple[int, int, int] | None = (32, 32, 3),
+    pooling: Pooling | None = None,
+    classes: int = 10,
+    classifier_activation: Any = "softmax",
+    damping: str | float = "none",
+    name: str = "node_xs",
+    solver: Any = "rk4",
+    lipschitz: float | None = None,
+    dynamics: Dynamics = "plain",
+) -> keras.Model:
+    """Neural ODE classifier, damping 'none'. For the arguments see `help(zoo.NODEXS)`."""
+
+def LipNODETiny(
+    weights: str | os.PathLike[str] | None = None,
+    include_top: bool = True,
+    include_preprocessing: bool = True,
+    input_tensor: Any = None,
+    input_shape: tuple[int, int, int] | None = (32, 32, 3),
+    pooling: Pooling | None = None,
+    classes: int = 10,
+    classifier_activation: Any = "softmax",
+    damping: str | float = "none",
+    name: str = "lip_node_tiny",
+    solver: Any = "heun",
+    lipschitz: float | None = 0.5,
+    dynamics: Dynamics = "plain",
+) -> keras.Model:
+    """Neural ODE classifier with a limited Lipschitz constant, damping 'none'. For the arguments see `help(zoo.LipNODETiny)`."""
+
+def LipNODESmall(
+    weights: str | os.PathLike[str] | None = None,
+    include_top: bool = True,
+    include_preprocessing: bool = True,
+    input_tensor: Any = None,
+    input_shape: tuple[int, int, int] | None = (32, 32, 3),
+    pooling: Pooling | None = None,
+    classes: int = 10,
+    classifier_activation: Any = "softmax",
+    damping: str | float = "none",
+    name: str = "lip_node_small",
+    solver: Any = "heun",
+    lipschitz: float | None = 0.5,
+    dynamics: Dynamics = "plain",
+) -> keras.Model:
+    """Neural ODE classifier with a limited Lipschitz constant, damping 'none'. For the arguments see `help(zoo.LipNODESmall)`."""
+
+def LipNODEXS(
+    weights: str | os.PathLike[str] | None = None,
+    include_top: bool = True,
+    include_preprocessing: bool = True,
+    input_tensor: Any = None,
+    input_shape: tuple[int, int, int] | None = (32, 32, 3),
+    pooling: Pooling | None = None,
+    classes: int = 10,
+    classifier_activation: Any = "softmax",
+    damping: str | float = "none",
+    name: str = "lip_node_xs",
+    solver: Any = "heun",
+    lipschitz: float | None = 0.5,
+    dynamics: Dynamics = "plain",
+) -> keras.Model:
+    """Neural ODE classifier with a limited Lipschitz constant, damping 'none'. For the arguments see `help(zoo.LipNODEXS)`."""
+
+def DampedNODETiny(
+    weights: str | os.PathLike[str] | None = None,
+    include_top: bool = True,
+    include_preprocessing: bool = True,
+    input_tensor: Any = None,
+    input_shape: tuple[int, int, int] | None = (32, 32, 3),
+    pooling: Pooling | None = None,
+    classes: int = 10,
+    classifier_activation: Any = "softmax",
+    damping: str | float = "in",
+    name: str = "damped_node_tiny",
+    solver: Any = "heun",
+    lipschitz: float | None = 4.0,
+    dynamics: Dynamics = "potential",
+) -> keras.Model:
+    """Damped gradient flow of a convex potential, a contracting neural ODE classifier, damping 'in'. For the arguments see `help(zoo.DampedNODETiny)`."""
+
+def DampedNODESmall(
+    weights: str | os.PathLike[str] | None = None,
+    include_top: bool = True,
+    include_preprocessing: bool = True,
+    input_tensor: Any = None,
+    input_shape: tuple[int, int, int] | None = (32, 32, 3),
+    pooling: Pooling | None = None,
+    classes: int = 10,
+    classifier_activation: Any = "softmax",
+    damping: str | float = "in",
+    name: str = "damped_node_small",
+    solver: Any = "heun",
+    lipschitz: float | None = 4.0,
+    dynamics: Dynamics = "potential",
+) -> keras.Model:
+    """Damped gradient flow of a convex potential, a contracting neural ODE classifier, damping 'in'. For the arguments see `help(zoo.DampedNODESmall)`."""
+
+def DampedNODEXS(
+    weights: str | os.PathLike[str] | None = None,
+    include_top: bool = True,
+    include_preprocessing: bool = True,
+    input_tensor: Any = None,
+    input_shape: tuple[int, int, int] | None = (32, 32, 3),
+    pooling: Pooling | None = None,
+    classes: int = 10,
+    classifier_activation: Any = "softmax",
+    damping: str | float = "in",
+    name: str = "damped_node_xs",
+    solver: Any = "heun",
+    lipschitz: float | None = 4.0,
+    dynamics: Dynamics = "potential",
+) -> keras.Model:
+    """Damped gradient flow of a convex potential, a contracting neural ODE classifier, damping 'in'. For the arguments see `help(zoo.DampedNODEXS)`."""
+
+def CPLTiny(
+    weights: str | os.PathLike[str] | None = None,
+    include_top: bool = True,
+    include_preprocessing: bool = True,
+    input_tensor: Any = None,
+    input_shape: tuple[int, int, int] | None = (32, 32, 3),
+    pooling: Pooling | None = None,
+    classes: int = 10,
+    classifier_activation: Any = "softmax",
+    damping: Damping = "none",
+    name: str = "cpl_tiny",
+) -> keras.Model:
+    """Network of convex potential blocks (CPL), damping 'none'. For the arguments see `help(zoo.CPLTiny)`."""
+
+def CPLSmall(
+    weights: str | os.PathLike[str] | None = None,
+    include_top: bool = True,
+    include_preprocessing: bool = True,
+    input_tensor: Any = None,
+    input_shape: tuple[int, int, int] | None = (32, 32, 3),
+    pooling: Pooling | None = None,
+    classes: int = 10,
+    classifier_activation: Any = "softmax",
+    damping: Damping = "none",
+    name: str = "cpl_small",
+) -> keras.Model:
+    """Network of convex potential blocks (CPL), damping 'none'. For the arguments see `help(zoo.CPLSmall)`."""
+
+def CPLXS(
+    weights: str | os.PathLike[str] | None = None,
+    include_top: bool = True,
+    include_preprocessing: bool = True,
+    input_tensor: Any = None,
+    input_shape: tuple[int, int, int] | None = (32, 32, 3),
+    pooling: Pooling | None = None,
+    classes: int = 10,
+    classifier_activation: Any = "softmax",
+    damping: Damping = "none",
+    name: str = "cpl_xs",
+) -> keras.Model:
+    """Network of convex potential blocks (CPL), damping 'none'. For the arguments see `help(zoo.CPLXS)`."""
+
+def DampedCPLTiny(
+    weights: str | os.PathLike[str] | None = None,
+    include_top: bool = True,
+    include_preprocessing: bool = True,
+    input_tensor: Any = None,
+    input_shape: tuple[int, int, int] | None = (32, 32, 3),
+    pooling: Pooling | None = None,
+    classes: int = 10,
+    classifier_activation: Any = "softmax",
+    damping: Damping = "in",
+    name: str = "damped_cpl_tiny",
+) -> keras.Model:
+    """Network of convex potential blocks (CPL), damping 'in'. For the arguments see `help(zoo.DampedCPLTiny)`."""
+
+def DampedCPLSmall(
+    weights: str | os.PathLike[str] | None = None,
+    include_top: bool = True,
+    include_preprocessing: bool = True,
+    input_tensor: Any = None,
+    input_shape: tuple[int, int, int] | None = (32, 32, 3),
+    pooling: Pooling | None = None,
+    classes: int = 10,
+    classifier_activation: Any = "softmax",
+    damping: Damping = "in",
+    name: str = "damped_cpl_small",
+) -> keras.Model:
+    """Network of convex potential blocks (CPL), damping 'in'. For the arguments see `help(zoo.DampedCPLSmall)`."""
+
+def DampedCPLXS(
+    weights: str | os.PathLike[str] | None = None,
+    include_top: bool = True,
+    include_preprocessing: bool = True,
+    input_tensor: Any = None,
+    input_shape: tuple[int, int, int] | None = (32, 32, 3),
+    pooling: Pooling | None = None,
+    classes: int = 10,
+    classifier_activation: Any = "softmax",
+    damping: Damping = "in",
+    name: str = "damped_cpl_xs",
+) -> keras.Model:
+    """Network of convex potential blocks (CPL), damping 'in'. For the arguments see `help(zoo.DampedCPLXS)`."""

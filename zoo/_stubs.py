@@ -19,6 +19,7 @@ from typing import Any, Literal
 import keras
 
 Damping = Literal["none", "in", "lambda_in", "exponential", "plain"]
+Dynamics = Literal["plain", "time", "skew", "orthogonal", "potential"]
 Pooling = Literal["avg", "max"]
 
 def list_models() -> list[str]:
@@ -58,6 +59,32 @@ def {title}(
     """{summary}. For the arguments see `help(zoo.{title})`."""
 '''
 
+_CONTINUOUS = '''
+def {title}(
+    weights: str | os.PathLike[str] | None = None,
+    include_top: bool = True,
+    include_preprocessing: bool = True,
+    input_tensor: Any = None,
+    input_shape: tuple[int, int, int] | None = ({side}, {side}, 3),
+    pooling: Pooling | None = None,
+    classes: int = {classes},
+    classifier_activation: Any = "softmax",
+    damping: {damping_type} = "{damping}",
+    name: str = "{name}",{own}
+) -> keras.Model:
+    """{summary}. For the arguments see `help(zoo.{title})`."""
+'''
+
+_OWN = """
+    solver: Any = "{solver}",
+    lipschitz: float | None = {lipschitz},
+    dynamics: Dynamics = "{flow}","""
+
+_ANY_SIZE = '''
+def {title}(size: str = "small", **kwargs: Any) -> keras.Model:
+    """{summary}, of size {sizes}."""
+'''
+
 _ANY_DEPTH = '''
 def {title}(depth: int, **kwargs: Any) -> keras.Model:
     """{summary}, of depth {depths}."""
@@ -75,8 +102,19 @@ def text() -> str:
                 depths=" or ".join(", ".join(family.networks).rsplit(", ", 1)),
             )
         )
+    for title, (family, damping) in registry.ANY_SIZE.items():
+        parts.append(
+            _ANY_SIZE.format(
+                title=title,
+                summary=_summary(family, damping),
+                sizes=" or ".join(", ".join(family.networks).rsplit(", ", 1)),
+            )
+        )
     for title, name in registry.CONSTRUCTORS.items():
         family, size, damping = registry.MODELS[name]
+        if isinstance(family, presets.ContinuousFamily):
+            parts.append(_continuous(title, name, family, size, damping))
+            continue
         style = family.networks[size].style
         parts.append(
             _CONSTRUCTOR.format(
@@ -92,7 +130,26 @@ def text() -> str:
     return "".join(parts)
 
 
-def _summary(family: presets.Family, damping: str) -> str:
+def _continuous(title, name, family, size, damping) -> str:
+    network = family.networks[size]
+    own = {
+        "solver": network.solver,
+        "lipschitz": network.lipschitz,
+        "flow": network.flow,
+    }
+    return _CONTINUOUS.format(
+        title=title,
+        side=network.style.side,
+        classes=network.style.classes,
+        damping=damping,
+        damping_type="str | float" if network.flow else "Damping",
+        name=name,
+        own=_OWN.format(**own) if network.flow else "",
+        summary=_summary(family, damping),
+    )
+
+
+def _summary(family: registry.Family, damping: str) -> str:
     title = family.title.replace(" for small images", "")
     title = title.replace(" for ImageNet-sized images", "")
     return f"{title}, damping {damping!r}"

@@ -1,6 +1,7 @@
 """Building a network of the zoo with its initial weights."""
 
 import os
+import pathlib
 from typing import Any
 
 import keras
@@ -34,7 +35,7 @@ def build(
     application = network.application if is_imagenet else None
     path = None
     if weights is not None:
-        _check_activation(options)
+        check_activation(options)
         if not application:
             path = weight_files.resolve(registered, weights)
     model = _model(network, **options)
@@ -58,7 +59,8 @@ def _check(options):
         )
 
 
-def _check_activation(options):
+def check_activation(options: dict[str, Any]) -> None:
+    """Raises ValueError for an activation that does not fit loaded weights."""
     activation = options["classifier_activation"]
     if options["include_top"] and activation not in (None, "softmax"):
         raise ValueError(
@@ -97,8 +99,12 @@ def _model(
     return keras.Model(inputs, outputs, name=name)
 
 
-def _load(model, network, path, options):
-    """Loads a weights file, also of the same network with a top or without damping."""
+def check_classes(path: pathlib.Path, options: dict[str, Any]) -> int | None:
+    """Returns the number of classes of the classifier in a weights file, or None.
+
+    Raises:
+        ValueError: if the network needs a classifier that the file does not hold.
+    """
     saved = weight_files.saved_classes(path)
     if options["include_top"] and saved is None:
         raise ValueError(
@@ -111,6 +117,12 @@ def _load(model, network, path, options):
             "include_top=False to add your own classifier. "
             f"Received: classes={options['classes']}"
         )
+    return saved
+
+
+def _load(model, network, path, options):
+    """Loads a weights file, also of the same network with a top or without damping."""
+    saved = check_classes(path, options)
     saved_options = {
         **options,
         "include_top": saved is not None,

@@ -299,6 +299,11 @@ def head(
             dtype="float32",
             name="predictions",
         )(x)
+    return pool(x, pooling)
+
+
+def pool(x: keras.KerasTensor, pooling: str | None) -> keras.KerasTensor:
+    """Applies the pooling of a network without a top."""
     if pooling == "avg":
         return layers.GlobalAveragePooling2D(name="avg_pool", **_LAST)(x)
     if pooling == "max":

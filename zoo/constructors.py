@@ -1,13 +1,15 @@
 """The constructors of the zoo, derived from the families in `presets`."""
 
 import functools
+import inspect
 import os
 import textwrap
 from typing import Any
 
 import keras
 
-from zoo import build, registry
+from inres_tf.layers.neural_ode import KINDS
+from zoo import build, neural_ode, presets, registry
 
 _DOC = """{title}: damping {damping!r} by default.
 
@@ -90,10 +92,136 @@ def _constructor(family, size, own_damping):
         )
 
     doc = _documentation(family, network, own_damping)
-    title = family.names[own_damping][0].format(size)
+    title = registry.constructor_name(family, size, own_damping)
     smallest = network.style.minimum
     example = f"zoo.{title}(input_shape=({smallest}, {smallest}, 3), classes=3)"
     return _named(constructor, title, doc(title=title, depth="", example=example))
+
+
+_CONTINUOUS_DOC = """{title}: {summary}.
+
+Images are normalised, cells of pixels move into the channels, channels of zeros are
+added, and each stage is {stage}. The height and width must be known.
+
+Args:
+{size}    weights: None for random weights, the name of shipped weights, or the path of
+        a `.weights.h5` or `.keras` file of the same network and image size.
+    include_top: whether to end with a classifier.
+    include_preprocessing: if True, the model takes pixels in [0, 255] (uint8 or
+        float) and normalises them; if False, it takes normalised values.
+    input_tensor: Keras tensor to use as the input.
+    input_shape: (height, width, channels).
+    pooling: without the top: None for feature maps, "avg" or "max".
+    classes: number of classes.
+    classifier_activation: activation of the last layer; None for logits.
+    damping: {damping}
+    name: name of the model.
+{more}
+Returns:
+    A functional `keras.Model` from (batch, height, width, channels) to (batch,
+    classes).
+
+Raises:
+    ValueError: for an invalid argument, or weights that do not fit.
+
+Example:
+    >>> model = {example}
+    >>> model.output_shape
+    (None, 3)
+
+Reference:
+    {reference}"""
+_SOLVER_DOC = """\
+    solver: method that integrates the flow from time 0 to 1: a name, an
+        `inres_tf.solvers.Solver` or a dict of its settings. A fixed-step method by name
+        takes as many steps as the network's size allows for.
+    lipschitz: the largest Lipschitz constant of the flow's right-hand side, or None.
+        With one, the weights of each class also keep the norm 1.
+    dynamics: kind of the right-hand side: {kinds}; see `inres_tf.layers.ConvDynamics`.
+"""
+
+
+def _continuous(family, size, own_damping):
+    """Returns the constructor of one network of continuous depth."""
+    network = family.networks[size]
+    own_name = family.names[own_damping][1].format(size)
+    title = registry.constructor_name(family, size, own_damping)
+    shared = {
+        "weights": None,
+        "include_top": True,
+        "include_preprocessing": True,
+        "input_tensor": None,
+        "input_shape": (network.style.side, network.style.side, 3),
+        "pooling": None,
+        "classes": network.style.classes,
+        "classifier_activation": "softmax",
+        "damping": own_damping,
+        "name": own_name,
+    }
+    own = {}
+    if network.flow is not None:
+        own = {
+            "solver": network.solver,
+            "lipschitz": network.lipschitz,
+            "dynamics": network.flow,
+        }
+    defaults = shared | own
+
+    def constructor(*args: Any, **kwargs: Any) -> keras.Model:
+        options = signature.bind(*args, **kwargs)
+        options.apply_defaults()
+        weights = options.arguments.pop("weights")
+        name = _registered(family, size, own_name, options.arguments["damping"])
+        return neural_ode.build_continuous(network, name, weights, options.arguments)
+
+    signature = inspect.Signature(
+        [
+            inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=x)
+            for name, x in defaults.items()
+        ]
+    )
+    constructor.__signature__ = signature  # type: ignore[attr-defined]
+    example = f"zoo.{title}(input_shape=(8, 8, 1), classes=3)"
+    return _named(constructor, title, _continuous_doc(family, network, title, example))
+
+
+def _continuous_doc(family, network, title, example, size=""):
+    flows = network.flow is not None
+    return _CONTINUOUS_DOC.format(
+        title=title,
+        summary=family.title[0].lower() + family.title[1:],
+        stage="one neural ODE" if flows else "several convex potential blocks",
+        size=size,
+        damping=(
+            '"none", "in" for a trained λ = relu(1 - k), or a fixed λ >= 0; see\n'
+            "        `inres_tf.layers.NeuralODE`."
+            if flows
+            else '"none", "in" or "exponential"; see\n'
+            "        `inres_tf.layers.ConvexPotentialConv2D`."
+        ),
+        more=_SOLVER_DOC.format(kinds=", ".join(map(repr, KINDS))) if flows else "",
+        example=example,
+        reference=textwrap.fill(family.reference, 80, subsequent_indent="    "),
+    )
+
+
+def _any_size(title, family, own_damping):
+    """Returns the constructor of a family of continuous depth in any size."""
+
+    def constructor(size: str = "small", **kwargs: Any) -> keras.Model:
+        if size not in family.networks:
+            raise ValueError(
+                f"`size` must be one of {', '.join(map(repr, family.networks))}. "
+                f"Received: size={size!r}"
+            )
+        return BY_MODEL[family.names[own_damping][1].format(size)](**kwargs)
+
+    network = family.networks["small"]
+    names = ", ".join(f'"{name}"' for name in family.networks)
+    size = f"    size: one of {names}.\n"
+    example = f'zoo.{title}("tiny", input_shape=(8, 8, 1), classes=3)'
+    doc = _continuous_doc(family, network, title, example, size)
+    return _named(constructor, title, doc)
 
 
 def _registered(family, size, name, damping):
@@ -162,5 +290,13 @@ def _named(function, name, doc):
     return function
 
 
-BY_MODEL = {name: _constructor(*key) for name, key in registry.MODELS.items()}
-ANY_DEPTH = {name: _any_depth(*key) for name, key in registry.ANY_DEPTH.items()}
+def _of(family, size, damping):
+    is_continuous = isinstance(family, presets.ContinuousFamily)
+    return (_continuous if is_continuous else _constructor)(family, size, damping)
+
+
+BY_MODEL = {name: _of(*key) for name, key in registry.MODELS.items()}
+ANY_SIZE = {
+    **{name: _any_depth(*key) for name, key in registry.ANY_DEPTH.items()},
+    **{name: _any_size(name, *key) for name, key in registry.ANY_SIZE.items()},
+}

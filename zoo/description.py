@@ -1,10 +1,11 @@
 """Size and cost of the networks of the zoo, computed without building them."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+from inres_tf import solvers
 from inres_tf.layers import dampings
-from zoo import builder, presets, registry
+from zoo import builder, neural_ode, presets, registry
 
 
 def describe(
@@ -22,10 +23,11 @@ def describe(
     Returns:
         Dict with `name`, `damping`, `depth` (layers with weights), `input_shape`,
         `classes`, `parameters` (as `count_params`, including the moving statistics of
-        the batch normalisations), `trainable_parameters`, `published_parameters` of the
-        undamped network and their `source` (None if unknown), `flops` (floating-point
-        operations of the convolutions and the classifier for one image, where a
-        multiply-add counts as two), `blocks`, `damped_blocks`, `noise` (the default)
+        the batch normalisations and the vectors of power iterations),
+        `trainable_parameters`, `published_parameters` of the undamped network and their
+        `source` (None if unknown), `flops` (floating-point operations of the
+        convolutions and the classifier for one image, where a multiply-add counts as
+        two), `blocks` (flows of a neural ODE), `damped_blocks`, `noise` (the default)
         and `weights`, the names of available weights.
 
     Raises:
@@ -49,31 +51,87 @@ def describe(
         )
     classes = style.classes if classes is None else classes
     builder.check_top(True, None, classes)
-    blocks = builder.blocks(network)
-    damped = 0 if damping == "none" else sum(block.damped for block in blocks)
-    trainable, statistics, operations = _count(network, blocks, shape, classes)
-    trainable += damped if dampings.get(damping).rate else 0
+    if isinstance(network, presets.ContinuousNetwork):
+        count = _count_continuous(network, shape, classes)
+        noise = 0.0
+        damped = 0 if damping == "none" else count.blocks
+    else:
+        blocks = builder.blocks(network)
+        count = _count(network, blocks, shape, classes)
+        noise = family.noise
+        damped = 0 if damping == "none" else sum(block.damped for block in blocks)
+    trainable = count.trainable + (damped if dampings.get(damping).rate else 0)
     weights = list(presets.WEIGHTS.get(name, {}))
     return {
         "name": name,
         "damping": damping,
-        "depth": network.depth,
+        "depth": count.depth,
         "input_shape": shape,
         "classes": classes,
-        "parameters": trainable + statistics,
+        "parameters": trainable + count.others,
         "trainable_parameters": trainable,
         "published_parameters": network.published,
         "source": network.source,
-        "flops": operations,
-        "blocks": len(blocks),
+        "flops": count.operations,
+        "blocks": count.blocks,
         "damped_blocks": damped,
-        "noise": family.noise,
+        "noise": noise,
         "weights": weights + (["imagenet"] if network.application else []),
     }
 
 
+class _Count(NamedTuple):
+    depth: int
+    blocks: int
+    trainable: int
+    others: int
+    operations: int
+
+
+def _count_continuous(network, shape, classes):
+    """Counts a network of continuous depth with its own solver."""
+    height, width, channels = shape
+    trainable, others, operations, layers, blocks = 0, 0, 0, 0, 0
+
+    def shrink(cell):
+        return -(-height // cell), -(-width // cell)
+
+    height, width = shrink(network.cell)
+    for i, stage in enumerate(network.stages):
+        if i:
+            height, width = shrink(2)
+        # A block applies its kernel twice, as a plain flow applies its two.
+        kernel = stage.kernel**2 * stage.width**2
+        operators, evaluations = stage.blocks, stage.blocks
+        blocks += 1 if network.flow else stage.blocks
+        if network.flow:
+            solver = neural_ode.solver_of(network.solver, stage.blocks)
+            evaluations = solver.steps * solvers.TABLEAUS[solver.method].stages
+            operators = 2 if network.flow == "plain" else 1
+        biases = 1 if network.flow else stage.blocks
+        trainable += operators * kernel + biases * stage.width
+        others += operators * (height * width * stage.width + 1)
+        operations += 2 * 2 * kernel * height * width * evaluations
+        layers += operators
+        channels = stage.width
+    features = height * width * channels
+    if network.units:
+        features = network.units
+        trainable += features**2 + features
+        others += features + 1
+        operations += 4 * features**2
+        layers += 1
+    return _Count(
+        layers + 1,
+        blocks,
+        trainable + features * classes + classes,
+        others,
+        operations + 2 * features * classes,
+    )
+
+
 def _count(network, blocks, shape, classes):
-    """Returns (trainable parameters, moving statistics, operations) of a network."""
+    """Counts a residual network."""
     style, block = network.style, network.block
     height, width, channels = shape
     norms, convolutions, operations = 0, 0, 0
@@ -111,7 +169,9 @@ def _count(network, blocks, shape, classes):
                 height, width = -(-height // stride), -(-width // stride)
     norms += channels
     classifier = channels * classes + classes
-    return (
+    return _Count(
+        network.depth,
+        len(blocks),
         convolutions + 2 * norms + classifier,
         2 * norms,
         operations + 2 * channels * classes,

@@ -190,6 +190,83 @@ IMAGENET_RESNEXTS = {
 
 
 @dataclass(frozen=True)
+class Stage:
+    """A stage of a network of continuous depth.
+
+    Attributes:
+        width: number of channels.
+        blocks: convex potential blocks, or Euler steps of the flow.
+        kernel: side of the kernels.
+    """
+
+    width: int
+    blocks: int
+    kernel: int = 3
+
+
+@dataclass(frozen=True)
+class ContinuousNetwork:
+    """One size of the networks of continuous depth.
+
+    Between two stages, cells of 2x2 pixels move into the channels.
+
+    Attributes:
+        cell: side of the cells that move into the channels before the first stage.
+        stages: stages, each one flow or several convex potential blocks.
+        units: units of the dense convex potential block after the stages; 0 for none.
+        flow: the right-hand side, a kind of `ConvDynamics`; None for convex potential
+            blocks.
+        solver: method that integrates the flow.
+        lipschitz: the largest Lipschitz constant of the flow's right-hand side.
+        style: conventions shared with the other networks.
+        published: published number of parameters, rounded.
+        source: where it was published.
+    """
+
+    cell: int
+    stages: tuple[Stage, ...]
+    units: int
+    flow: str | None
+    solver: str | None
+    lipschitz: float | None
+    style: Style
+    published: float | None = None
+    source: str | None = None
+    application: None = None
+
+
+def _continuous(flow, solver=None, lipschitz=None):
+    """Returns a kind of network of continuous depth in every size."""
+    dense = flow is None
+
+    def network(cell, stages, units, published=None, source=None):
+        style = replace(CIFAR, minimum=1)
+        return ContinuousNetwork(
+            cell,
+            tuple(Stage(*stage) for stage in stages),
+            units if dense else 0,
+            flow,
+            solver,
+            lipschitz,
+            style,
+            published if dense else None,
+            source if dense else None,
+        )
+
+    return {
+        "tiny": network(2, [(8, 2), (16, 2)], 32),
+        "small": network(2, [(32, 4), (64, 4), (128, 4)], 256),
+        "xs": network(
+            1,
+            [(16, 5), (32, 5), (64, 5), (128, 5), (256, 5, 1)],
+            512,
+            1.57e6,
+            "Prach et al. 2024, CVPR",
+        ),
+    }
+
+
+@dataclass(frozen=True)
 class Family:
     """Networks whose names differ only in the size and the damping.
 
@@ -206,6 +283,23 @@ class Family:
     networks: dict[str, Network] = field(repr=False)
     reference: str
     noise: float = 0.0
+
+
+@dataclass(frozen=True)
+class ContinuousFamily:
+    """Networks of continuous depth whose names differ only in size and damping.
+
+    Attributes:
+        title: short description.
+        names: dict from damping to (constructor, model name), with `{}` for the size.
+        networks: dict from size to network.
+        reference: papers.
+    """
+
+    title: str
+    names: dict[str, tuple[str, str]]
+    networks: dict[str, ContinuousNetwork] = field(repr=False)
+    reference: str
 
 
 _RESNET_NAMES = {
@@ -267,6 +361,50 @@ FAMILIES = {
         _RESNEXT_NAMES,
         IMAGENET_RESNEXTS,
         f"{_YANG}; {_XIE}, for the undamped network.",
+    ),
+}
+
+_CHEN = "Chen et al., Neural Ordinary Differential Equations, NeurIPS 2018"
+_DUPONT = (
+    "Dupont et al., Augmented Neural ODEs, NeurIPS 2019, for the channels of zeros"
+)
+_MEUNIER = (
+    "Meunier et al., A Dynamical System Perspective for Lipschitz Neural Networks, "
+    "ICML 2022 (arXiv 2110.12690)"
+)
+_PRACH = (
+    "Prach et al., 1-Lipschitz Layers Compared: Memory, Speed, and Certifiable "
+    "Robustness, CVPR 2024, for the widths of size xs"
+)
+
+CONTINUOUS_FAMILIES = {
+    "node": ContinuousFamily(
+        "Neural ODE classifier",
+        {"none": ("NODE{}", "node_{}")},
+        _continuous("plain", "rk4"),
+        f"{_CHEN}; {_DUPONT}.",
+    ),
+    "lip_node": ContinuousFamily(
+        "Neural ODE classifier with a limited Lipschitz constant",
+        {"none": ("LipNODE{}", "lip_node_{}")},
+        _continuous("plain", "heun", 0.5),
+        f"{_CHEN}; {_DUPONT}; the bound is Grönwall's inequality.",
+    ),
+    "damped_node": ContinuousFamily(
+        "Damped gradient flow of a convex potential, a contracting neural ODE "
+        "classifier",
+        {"in": ("DampedNODE{}", "damped_node_{}")},
+        _continuous("potential", "heun", 4.0),
+        f"{_MEUNIER}; {_YANG}, for the damping; {_DUPONT}.",
+    ),
+    "cpl": ContinuousFamily(
+        "Network of convex potential blocks (CPL)",
+        {
+            "none": ("CPL{}", "cpl_{}"),
+            "in": ("DampedCPL{}", "damped_cpl_{}"),
+        },
+        _continuous(None),
+        f"{_MEUNIER}; {_PRACH}; {_YANG}, for the damping.",
     ),
 }
 

@@ -4,27 +4,39 @@ import difflib
 
 from zoo import presets
 
+Family = presets.Family | presets.ContinuousFamily
+
 # From model name to (family, size, damping).
-MODELS: dict[str, tuple[presets.Family, str, str]] = {
+MODELS: dict[str, tuple[Family, str, str]] = {
     name.format(size): (family, size, damping)
-    for family in presets.FAMILIES.values()
+    for family in (*presets.FAMILIES.values(), *presets.CONTINUOUS_FAMILIES.values())
     for damping, (_, name) in family.names.items()
     for size in family.networks
 }
+
+
+def constructor_name(family: Family, size: str, damping: str) -> str:
+    """Returns the name of a constructor, such as `"InResNet20"` or `"CPLSmall"`."""
+    label = size.upper() if size == "xs" else size.capitalize()
+    return family.names[damping][0].format(label)
+
+
 # From constructor name to model name.
-CONSTRUCTORS = {
-    family.names[damping][0].format(size): name
-    for name, (family, size, damping) in MODELS.items()
-}
+CONSTRUCTORS = {constructor_name(*key): name for name, key in MODELS.items()}
 # From constructor for any depth to (family, damping).
 ANY_DEPTH = {
     family.names[damping][0].format(""): (family, damping)
     for family in (presets.FAMILIES["resnet"], presets.FAMILIES["en_resnet"])
     for damping in family.names
 }
+# Constructors of any size of a family of continuous depth.
+ANY_SIZE = {
+    "NeuralODENet": (presets.CONTINUOUS_FAMILIES["node"], "none"),
+    "ConvexPotentialNet": (presets.CONTINUOUS_FAMILIES["cpl"], "none"),
+}
 
 
-def find(name: str) -> tuple[presets.Family, str, str]:
+def find(name: str) -> tuple[Family, str, str]:
     """Returns the (family, size, damping) of a model.
 
     Args:

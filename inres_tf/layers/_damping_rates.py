@@ -6,7 +6,15 @@ import keras
 from keras import ops
 
 from inres_tf.layers import dampings
+from inres_tf.layers.convex_potential import (
+    ConvexPotentialConv2D,
+    ConvexPotentialDense,
+)
 from inres_tf.layers.damped_add import DampedAdd
+from inres_tf.layers.neural_ode import NeuralODE
+
+# Layers with an attribute `damping`, a trainable scalar `k` or None, and its `rate`.
+_DAMPED = (DampedAdd, NeuralODE, ConvexPotentialConv2D, ConvexPotentialDense)
 
 
 def dead_blocks(rates: Mapping[str, float]) -> int:
@@ -69,8 +77,10 @@ def set_damping_rates(model: keras.Model, rate: float) -> None:
         layer.k.assign(dampings.scalar_of(layer.damping, rate))
 
 
-def damped_layers(model: keras.Model) -> list[tuple[str, DampedAdd]]:
-    """Returns the `DampedAdd` layers of a model that have a trainable k.
+def damped_layers(model: keras.Model) -> list[tuple[str, keras.layers.Layer]]:
+    """Returns the damped layers of a model that have a trainable k.
+
+    These are `DampedAdd`, `NeuralODE` and the convex potential blocks.
 
     Args:
         model: any Keras model, including nested ones.
@@ -84,14 +94,14 @@ def damped_layers(model: keras.Model) -> list[tuple[str, DampedAdd]]:
         >>> name, layer.damping
         ('stage1_block2_merge', 'lambda_in')
     """
-    return [pair for pair in _merges(model, "", set()) if pair[1].k is not None]
+    return [pair for pair in _damped(model, "", set()) if pair[1].k is not None]
 
 
-def _merges(model, prefix, seen):
-    """Yields (name, layer) of every `DampedAdd` in a model or layer, each once."""
+def _damped(model, prefix, seen):
+    """Yields (name, layer) of every damped layer in a model or layer, each once."""
     for layer in model._flatten_layers(include_self=False, recursive=False):
         if id(layer) not in seen:
             seen.add(id(layer))
-            if isinstance(layer, DampedAdd):
+            if isinstance(layer, _DAMPED):
                 yield prefix + layer.name, layer
-            yield from _merges(layer, f"{prefix}{layer.name}/", seen)
+            yield from _damped(layer, f"{prefix}{layer.name}/", seen)

@@ -21,7 +21,9 @@ class Operator(keras.layers.Layer):
     """A linear map W with its transpose and an estimate σ of its norm.
 
     σ is a weight, updated by a power iteration at each training step. At inference it
-    stays as it is, so that a saved layer is one fixed function.
+    stays as it is, so that a saved layer is one fixed function. It is computed in
+    float32, also under mixed precision. It depends on the kernel alone, so it is the
+    same on all replicas, and each updates its own copy.
     """
 
     vector: Any
@@ -128,6 +130,7 @@ class ConvOperator(Operator):
             shape=(self.kernel_size, self.kernel_size, channels, self.filters),
             initializer="orthogonal",
             name="kernel",
+            autocast=False,
         )
         self._build_estimate((height, width, channels))
 
@@ -176,6 +179,7 @@ class DenseOperator(Operator):
             shape=(input_shape[-1], self.units),
             initializer="orthogonal",
             name="kernel",
+            autocast=False,
         )
         self._build_estimate((input_shape[-1],))
 
@@ -197,12 +201,25 @@ class DenseOperator(Operator):
         return {**super().get_config(), "units": self.units}
 
 
+def norm_penalty(sigma, limit: float, penalty: float):
+    """Penalty · max(0, σ - limit)², a loss for a layer to add."""
+    return penalty * ops.square(ops.relu(sigma - limit))
+
+
 class _Limited(Operator):
-    """A linear layer whose norm is limited to `limit`: W min(1, limit / σ) x + b."""
+    """A linear layer with a limit on its norm.
+
+    It computes W min(1, limit / σ) x + b; with a penalty, W x + b.
+    """
 
     limit: float | None
+    penalty: float | None
     use_bias: bool
     bias: Any
+
+    def _set(self, limit, use_bias, penalty):
+        self.limit, self.use_bias = check_limit(limit, penalty), use_bias
+        self.penalty = penalty
 
     def _add_bias(self, units):
         self.bias = None
@@ -214,7 +231,11 @@ class _Limited(Operator):
     def call(self, inputs, training=False):
         """Applies the limited map."""
         outputs = self.apply(inputs)
-        if self.limit is not None:
+        if self.penalty is not None:
+            if training:
+                sigma = self.estimate(training)
+                self.add_loss(norm_penalty(sigma, self.limit, self.penalty))
+        elif self.limit is not None:
             sigma = self.estimate(training)
             scale = ops.minimum(1.0, self.limit / ops.maximum(sigma, SMALLEST_NORM))
             outputs = outputs * ops.cast(scale, outputs.dtype)
@@ -225,16 +246,37 @@ class _Limited(Operator):
     def lipschitz_bound(self) -> float:
         """A sound bound of the layer's Lipschitz constant, in float64."""
         bound = self.norm_bound()
-        if self.limit is not None:
+        if self.limit is not None and self.penalty is None:
             sigma = max(float(ops.convert_to_numpy(self.sigma)), SMALLEST_NORM)
             bound *= min(1.0, self.limit / sigma)
         return bound
 
+    def get_config(self):
+        """Returns all arguments of the constructor."""
+        own = {
+            "limit": self.limit,
+            "use_bias": self.use_bias,
+            "penalty": self.penalty,
+        }
+        return {**super().get_config(), **own}
 
-def _check_limit(limit):
-    if limit is not None and not 0 < limit < float("inf"):
+
+def check_limit(limit: float | None, penalty: float | None = None) -> float | None:
+    """Returns the limit of a norm.
+
+    Raises:
+        ValueError: if it or the penalty is neither None nor positive and finite, or
+            there is a penalty without a limit.
+    """
+    for name, value in (("limit", limit), ("penalty", penalty)):
+        if value is not None and not 0 < value < float("inf"):
+            raise ValueError(
+                f"`{name}` must be None or positive and finite. Received: "
+                f"{name}={value!r}"
+            )
+    if penalty is not None and limit is None:
         raise ValueError(
-            f"`limit` must be None or positive and finite. Received: limit={limit!r}"
+            f"`penalty` needs a `limit`. Received: penalty={penalty!r}, limit=None"
         )
     return limit
 
@@ -252,6 +294,9 @@ class LipschitzConv2D(_Limited, ConvOperator):
         limit: the largest norm; None for no limit.
         use_bias: whether to add a bias.
         iterations: power iterations at each training step.
+        penalty: None to scale the kernel down to the limit. A number p, in place of
+            this, adds the loss p · max(0, σ - limit)² in training, σ being the
+            estimated norm: the norm can then exceed the limit.
         **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -271,10 +316,17 @@ class LipschitzConv2D(_Limited, ConvOperator):
     """
 
     def __init__(
-        self, filters, kernel_size=3, limit=1.0, use_bias=True, iterations=1, **kwargs
+        self,
+        filters,
+        kernel_size=3,
+        limit=1.0,
+        use_bias=True,
+        iterations=1,
+        penalty=None,
+        **kwargs,
     ):
         super().__init__(filters, kernel_size, iterations=iterations, **kwargs)
-        self.limit, self.use_bias = _check_limit(limit), use_bias
+        self._set(limit, use_bias, penalty)
 
     def build(self, input_shape):
         """Creates the kernel and bias; the height and width must be known."""
@@ -284,11 +336,6 @@ class LipschitzConv2D(_Limited, ConvOperator):
     def compute_output_shape(self, input_shape):
         """The input's shape with `filters` channels."""
         return (*input_shape[:-1], self.filters)
-
-    def get_config(self):
-        """Returns all arguments of the constructor."""
-        own = {"limit": self.limit, "use_bias": self.use_bias}
-        return {**super().get_config(), **own}
 
 
 @keras.saving.register_keras_serializable(package="inres_tf")
@@ -300,6 +347,7 @@ class LipschitzDense(_Limited, DenseOperator):
         limit: the largest norm; None for no limit.
         use_bias: whether to add a bias.
         iterations: power iterations at each training step.
+        penalty: weight of a loss in place of the limit, as in `LipschitzConv2D`.
         **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -316,9 +364,11 @@ class LipschitzDense(_Limited, DenseOperator):
         Miyato et al., ICLR 2018.
     """
 
-    def __init__(self, units, limit=1.0, use_bias=True, iterations=1, **kwargs):
+    def __init__(
+        self, units, limit=1.0, use_bias=True, iterations=1, penalty=None, **kwargs
+    ):
         super().__init__(units, iterations=iterations, **kwargs)
-        self.limit, self.use_bias = _check_limit(limit), use_bias
+        self._set(limit, use_bias, penalty)
 
     def build(self, input_shape):
         """Creates the kernel and bias."""
@@ -328,11 +378,6 @@ class LipschitzDense(_Limited, DenseOperator):
     def compute_output_shape(self, input_shape):
         """(batch, units)."""
         return (*input_shape[:-1], self.units)
-
-    def get_config(self):
-        """Returns all arguments of the constructor."""
-        own = {"limit": self.limit, "use_bias": self.use_bias}
-        return {**super().get_config(), **own}
 
 
 @keras.saving.register_keras_serializable(package="inres_tf")

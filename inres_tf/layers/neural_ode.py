@@ -11,8 +11,9 @@ from keras import ops
 from inres_tf import solvers
 from inres_tf.layers import dampings
 from inres_tf.layers.lipschitz import SMALLEST_NORM, ConvOperator, transposed_kernel
+from inres_tf.layers.orthogonal import ShiftedOrthogonal
 
-KINDS = ("plain", "time", "skew", "potential")
+KINDS = ("plain", "time", "skew", "orthogonal", "potential")
 
 
 @keras.saving.register_keras_serializable(package="inres_tf")
@@ -33,16 +34,17 @@ class ConvDynamics(keras.layers.Layer):
     | `"plain"`     | W₂ relu(W₁ x + b)           | ‖W₁‖ ‖W₂‖          | ‖W₁‖ ‖W₂‖   |
     | `"time"`      | W₂ relu(W₁ x + b + t c)     | ‖W₁‖ ‖W₂‖          | ‖W₁‖ ‖W₂‖   |
     | `"skew"`      | relu((W - Wᵀ) x + b)        | ‖W - Wᵀ‖           | ‖W - Wᵀ‖    |
+    | `"orthogonal"`| relu(Q S x + b)             | 1                  | 1           |
     | `"potential"` | -Wᵀ relu(W x + b)           | ‖W‖²               | 0           |
 
     μ is the logarithmic norm: two trajectories part at most like e^(μ t). The W are
-    zero-padded convolutions. Under `"potential"`, -f is the gradient of a convex
-    function.
+    zero-padded convolutions; Q S is a `ShiftedOrthogonal`, and f is multiplied by the
+    limit. Under `"potential"`, -f is the gradient of a convex function.
 
     Args:
-        kind: one of the four names above.
-        filters: number of hidden channels; None for that of the input. `"skew"` has
-            none of its own.
+        kind: one of the names above.
+        filters: number of hidden channels; None for that of the input. `"skew"` and
+            `"orthogonal"` have none of their own.
         kernel_size: side of the kernels, odd.
         limit: the largest Lipschitz constant in x, as estimated by power iteration;
             None for no limit.
@@ -93,13 +95,19 @@ class ConvDynamics(keras.layers.Layer):
         self.kind, self.filters, self.kernel_size = kind, filters, kernel_size
         self.limit = limit
         self.operators: list[ConvOperator] = []
+        self.mixing: ShiftedOrthogonal | None = None
 
     def build(self, input_shape: tuple) -> None:
         """Creates the kernels and biases."""
         channels = input_shape[-1]
-        hidden = channels if self.kind == "skew" else self.filters or channels
-        make = _SkewConvOperator if self.kind == "skew" else ConvOperator
-        self.operators = [make(hidden, self.kernel_size, name="first")]
+        own = self.kind not in ("skew", "orthogonal")
+        hidden = (self.filters or channels) if own else channels
+        if self.kind == "orthogonal":
+            self.mixing = ShiftedOrthogonal(name="mixing")
+            self.mixing.build(input_shape)
+        else:
+            make = _SkewConvOperator if self.kind == "skew" else ConvOperator
+            self.operators = [make(hidden, self.kernel_size, name="first")]
         if self.kind in ("plain", "time"):
             second = ConvOperator(channels, self.kernel_size, name="second")
             self.operators.append(second)
@@ -119,6 +127,8 @@ class ConvDynamics(keras.layers.Layer):
         Args:
             training: whether to update the estimates of the norms.
         """
+        if self.mixing is not None:
+            return self._orthogonal_field()
         scales = self._scales([op.estimate(training) for op in self.operators])
         first, last = self.operators[0], self.operators[-1]
 
@@ -132,6 +142,15 @@ class ConvDynamics(keras.layers.Layer):
             if self.kind == "potential":
                 return -scale * first.transpose(hidden)
             return other[0] * last.apply(hidden) if other else hidden
+
+        return f
+
+    def _orthogonal_field(self) -> Callable:
+        matrix, limit = self.mixing.matrix(), self.limit or 1.0
+
+        def f(t, x):
+            hidden = self.mixing.apply(x, ops.cast(matrix, x.dtype))
+            return limit * ops.relu(hidden + ops.cast(self.bias, x.dtype))
 
         return f
 
@@ -155,6 +174,8 @@ class ConvDynamics(keras.layers.Layer):
 
     def lipschitz_bound(self) -> float:
         """A sound bound of the Lipschitz constant in x, in float64."""
+        if self.mixing is not None:
+            return self.mixing.lipschitz_bound() * (self.limit or 1.0)
         scales = self._scales([op.sigma for op in self.operators])
         # Rounding of the factors in float32.
         norms = [
@@ -190,8 +211,8 @@ class NeuralODE(keras.layers.Layer):
         solver: name of a method, an `inres_tf.solvers.Solver`, or a dict of its
             settings.
         t1: final time, positive.
-        damping: λ: a number >= 0 that stays fixed, or `"learned"`, relu(k) of a
-            trainable k that starts uniform in [0.20, 0.25].
+        damping: λ: a number >= 0 that stays fixed, or `"in"`: trained, relu(1 - k) of a
+            k that starts uniform in [0.75, 0.80], as in an In-ResNet.
         on_failure: what happens to a sample for which an adaptive method reaches its
             step limit: `"keep"` the last state; `"count"` also adds to the weight
             `failures`; `"raise"` an ArithmeticError where Keras runs eagerly, while a
@@ -236,11 +257,11 @@ class NeuralODE(keras.layers.Layer):
             )
         if not 0 < t1 < float("inf"):
             raise ValueError(f"`t1` must be positive and finite. Received: t1={t1!r}")
-        learned = isinstance(damping, str) and damping == "learned"
+        learned = isinstance(damping, str) and damping == "in"
         number = isinstance(damping, (int, float)) and not isinstance(damping, bool)
         if not learned and not (number and 0 <= float(damping) < float("inf")):
             raise ValueError(
-                "`damping` must be a finite number >= 0 or 'learned'. Received: "
+                "`damping` must be a finite number >= 0 or 'in'. Received: "
                 f"damping={damping!r}"
             )
         self.dynamics, self.solver = dynamics, solvers.get(solver)
@@ -250,17 +271,17 @@ class NeuralODE(keras.layers.Layer):
         self.failures: Any = None
 
     def build(self, input_shape: tuple) -> None:
-        """Builds the dynamics, and creates k if λ is learned."""
+        """Builds the dynamics, and creates k if λ is trained."""
         if not self.dynamics.built:
             self.dynamics.build(input_shape)
         if self.on_failure == "count":
             self.failures = self.add_weight(
                 shape=(), initializer="zeros", name="failures", trainable=False
             )
-        if self.damping == "learned":
+        if self.damping == "in":
             self.k = self.add_weight(
                 shape=(),
-                initializer=keras.initializers.RandomUniform(0.20, 0.25),
+                initializer=keras.initializers.RandomUniform(*dampings.get("in").init),
                 name="k",
                 dtype="float32",
                 autocast=False,
@@ -271,7 +292,7 @@ class NeuralODE(keras.layers.Layer):
         """λ >= 0, a float32 scalar tensor. Available once the layer is built."""
         if self.k is None:
             return ops.convert_to_tensor(float(self.damping), "float32")
-        return dampings.rate_of("lambda_in", ops.convert_to_tensor(self.k))
+        return dampings.rate_of("in", ops.convert_to_tensor(self.k))
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Integrates from the inputs."""

@@ -134,14 +134,73 @@ def test_layers_round_trip(name, tmp_path):
     layer = make()
     model = keras.Sequential([keras.Input(shape), layer])
     model.compile("sgd", "mse")
-    x = inputs(shape)
+    x, vector = inputs(shape), layer.vector.numpy()
     model.fit(x, np.zeros_like(model(x)), epochs=1, verbose=0)
-    assert np.isfinite(model(x)).all() and float(layer.sigma) != 1
+    assert np.isfinite(model(x)).all() and not np.array_equal(layer.vector, vector)
     model.save(tmp_path / "m.keras")
     loaded = keras.models.load_model(tmp_path / "m.keras")
     np.testing.assert_allclose(loaded(x), model(x), atol=1e-6)
     assert loaded.layers[-1].lipschitz_bound() == layer.lipschitz_bound()
     assert loaded.layers[-1].get_config() == layer.get_config()
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_mixed_precision_estimates_the_norm_in_float32(name):
+    make, shape = LAYERS[name]
+    half, full = (
+        trained(make(dtype=dtype), shape, passes=5, scale=3.0)
+        for dtype in ("mixed_bfloat16", "float32")
+    )
+    assert half(inputs(shape)).dtype == tf.bfloat16
+    assert half.sigma.dtype == half.vector.dtype == "float32"
+    np.testing.assert_allclose(half.sigma, full.sigma, rtol=1e-6)
+    np.testing.assert_allclose(half.vector, full.vector, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["conv", "convex conv"])
+def test_xla_computes_the_same(name):
+    make, shape = LAYERS[name]
+    x = tf.constant(inputs(shape))
+    plain, compiled = (trained(make(), shape, scale=3.0) for _ in range(2))
+    step = tf.function(lambda: compiled(x, training=True), jit_compile=True)
+    for _ in range(3):
+        np.testing.assert_allclose(
+            step(), plain(x, training=True), rtol=1e-3, atol=1e-4
+        )
+    np.testing.assert_allclose(compiled.sigma, plain.sigma, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["conv", "dense"])
+def test_a_penalty_is_a_loss_in_place_of_the_limit(name):
+    """Its gradient is 2 p (σ - limit) ∂σ/∂W; ∂σ/∂W = u vᵀ for a matrix."""
+    make, shape = LAYERS[name]
+    settings = {"limit": 0.5, "penalty": 3.0, "iterations": 30}
+    layer = trained(make(**settings), shape, passes=2, scale=2.0)
+    assert settings.items() <= layer.get_config().items()
+    free = trained(make(limit=None), shape, scale=2.0)
+    x = tf.constant(inputs(shape))
+    with tf.GradientTape() as tape:
+        outputs = layer(x, training=True)
+        (loss,) = layer.losses
+    np.testing.assert_allclose(outputs, free(x), rtol=1e-5)
+    excess = float(layer.sigma) - 0.5
+    assert excess > 1
+    np.testing.assert_allclose(loss, 3.0 * excess**2, rtol=1e-5)
+    assert layer.lipschitz_bound() == layer.norm_bound()
+    gradient = tape.gradient(loss, layer.kernel.value).numpy()
+    if name == "dense":
+        u, _, v = np.linalg.svd(layer.kernel.numpy())
+        direction = np.outer(u[:, 0], v[0])
+        np.testing.assert_allclose(gradient, 6 * excess * direction, atol=1e-3)
+    else:
+        # σ is homogeneous: ⟨∂σ/∂W, W⟩ = σ.
+        product = np.sum(gradient * layer.kernel.numpy())
+        np.testing.assert_allclose(product, 6 * excess * (excess + 0.5), rtol=1e-4)
+    layer(x)
+    assert layer.losses == []
+    layer.limit = 1e6
+    layer(x, training=True)
+    assert [float(loss) for loss in layer.losses] == [0.0]
 
 
 def test_maxmin_sorts_pairs_and_keeps_norms():
@@ -159,6 +218,11 @@ def test_maxmin_sorts_pairs_and_keeps_norms():
         (lambda: LipschitzConv2D(0), "`filters` must be a positive integer"),
         (lambda: LipschitzConv2D(4, 2), "`kernel_size` must be odd"),
         (lambda: LipschitzConv2D(4, limit=-1), "`limit` must be None or positive"),
+        (lambda: LipschitzDense(4, penalty=0), "`penalty` must be None or positive"),
+        (
+            lambda: LipschitzConv2D(4, limit=None, penalty=2.0),
+            "`penalty` needs a `limit`. Received: penalty=2.0, limit=None",
+        ),
         (lambda: LipschitzDense(1.5), "`units` must be a positive integer"),
         (lambda: LipschitzDense(2, iterations=0), "`iterations` must be a positive"),
         (lambda: ConvexPotentialDense(2, "plain"), "`damping` must be one of 'none'"),

@@ -11,13 +11,17 @@ from inres_tf.layers import damping_rates
 from zoo import presets, registry
 
 # These cover every family and damping; tests of the other networks are long.
-FAST_SIZES = {"20", "11_4x16d"}
+FAST_SIZES = {"20", "11_4x16d", "tiny"}
 FAST_NAMES = {"in_resnet8", "in_resnext29_32x4d", "in_resnet50"}
 
 
 def is_fast(name):
     _, size, _ = registry.MODELS[name]
     return size in FAST_SIZES or name in FAST_NAMES
+
+
+def is_continuous(family):
+    return isinstance(family, presets.ContinuousFamily)
 
 
 NAMES = [
@@ -71,12 +75,16 @@ def test_network(name, rng, tmp_path):
         name,
         include_top=False,
         pooling="avg",
-        input_shape=None,
+        input_shape=pixels.shape[1:] if is_continuous(family) else None,
         weights=tmp_path / "model.keras",
     )
-    other_size = rng.integers(0, 256, (2, 45, 38, 3)).astype(np.uint8)
-    assert np.isfinite(features(other_size)).all()
-    pooled = keras.Model(model.inputs[0], model.get_layer("avg_pool").output)
+    if is_continuous(family):
+        maps = model.get_layer("flatten").input
+        pooled = keras.Model(model.inputs[0], keras.ops.mean(maps, (1, 2)))
+    else:
+        other_size = rng.integers(0, 256, (2, 45, 38, 3)).astype(np.uint8)
+        assert np.isfinite(features(other_size)).all()
+        pooled = keras.Model(model.inputs[0], model.get_layer("avg_pool").output)
     np.testing.assert_allclose(features(pixels), pooled(pixels), rtol=1e-4, atol=1e-5)
 
 
@@ -92,7 +100,8 @@ def test_mixed_precision(name, rng):
     finally:
         keras.config.set_dtype_policy("float32")
     assert {layer.compute_dtype for layer in mixed.layers} == {"float32", "bfloat16"}
-    assert mixed.get_layer("stem_conv").compute_dtype == "bfloat16"
+    first = "stage1_channels" if is_continuous(family) else "stem_conv"
+    assert mixed.get_layer(first).compute_dtype == "bfloat16"
     assert mixed.get_layer("predictions").compute_dtype == "float32"
     mixed.set_weights(full.get_weights())
     expected, logits = np.asarray(full(pixels)), np.asarray(mixed(pixels))

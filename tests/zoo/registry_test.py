@@ -18,6 +18,8 @@ def test_registry_lists_every_family_at_every_depth():
     expected |= {f"plain_resnext{size}" for size in resnexts}
     expected |= {f"en_resnet{size}" for size in presets.RESNETS}
     v2 = {f"resnet{size}" for size in presets.IMAGENET_RESNETS}
+    kinds = ("node", "lip_node", "damped_node", "cpl", "damped_cpl")
+    expected |= {f"{kind}_{size}" for kind in kinds for size in ("tiny", "small", "xs")}
     assert set(names) == expected - v2 | {f"{name}v2" for name in v2}
     assert {"resnext29_8x64d", "in_resnext11_4x16d", "in_resnext50_32x4d"} <= expected
 
@@ -29,10 +31,12 @@ def test_registry_lists_every_family_at_every_depth():
     assert set(exported) == set(names)
     assert exported["in_resnext101_32x8d"] == "InResNeXt101_32x8d"
     assert exported["resnet50v2"] == "ResNet50V2"
+    assert exported["damped_node_small"] == "DampedNODESmall"
+    assert exported["cpl_xs"] == "CPLXS"
 
 
 def test_unknown_names():
-    with pytest.raises(ValueError, match="Did you mean .*in_resnet20.*all 97"):
+    with pytest.raises(ValueError, match="Did you mean .*in_resnet20.*all 112"):
         zoo.get_model("in_resnet21")
     with pytest.raises(ValueError, match="There is no model 'vgg' in the zoo"):
         zoo.describe("vgg")
