@@ -73,8 +73,13 @@ def reproduce(
     folder = pathlib.Path(train_config.output_dir)
     flags = dataclasses.asdict(train_config) | dataclasses.asdict(config)
     del flags["model"], flags["seed"]
+    fields = (*dataclasses.fields(train_config), *dataclasses.fields(config))
     training.run_folder.check_folder(
-        folder, flags, train_config.resume, CHANGEABLE_ON_RESUME
+        folder,
+        flags,
+        train_config.resume,
+        CHANGEABLE_ON_RESUME,
+        {field.name: field.default for field in fields},
     )
     # Before the data, whose reading starts TensorFlow.
     strategy = distribution.make_strategy(train_config)

@@ -45,6 +45,7 @@ def relative(path):
 FLOORS = {
     "layers": 1,
     "solvers": 1,
+    "verifier": 1,
     "data": 2,
     "corruptions": 2,
     "models": 2,
@@ -63,7 +64,8 @@ SAME_FLOOR = {("corruptions", "data"), ("layers", "solvers")}
 # These run on any backend of Keras, without TensorFlow.
 PURE = ("inres_tf/layers/", "inres_tf/solvers/", "zoo/")
 PURE_FILES = {
-    f"inres_tf/models/{name}.py" for name in ("damping", "graph", "residuals")
+    f"inres_tf/models/{name}.py"
+    for name in ("continuous", "damping", "graph", "residuals")
 } | {"inres_tf/__init__.py"}
 # What the zoo may import.
 FOR_ZOO = ("layers", "solvers", "models.damping", "models.graph", "models.residuals")
@@ -195,6 +197,7 @@ def test_commands_in_documents_use_existing_flags(command):
     from inres_tf.evaluation import EvaluationConfig
     from inres_tf.reproduce import ReproduceConfig
     from inres_tf.training import TrainConfig
+    from inres_tf.verifier import VerifierConfig
 
     module, *arguments = shlex.split(command.split(" #")[0])
     name = module.removeprefix("train.")
@@ -207,6 +210,7 @@ def test_commands_in_documents_use_existing_flags(command):
         EvaluationConfig,
         ReproduceConfig,
         TrainConfig,
+        VerifierConfig,
     ):
         if config.__name__ in source:
             known |= {field.name for field in dataclasses.fields(config)}

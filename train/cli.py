@@ -82,6 +82,12 @@ def define_model_flags() -> None:
     flags.DEFINE_string(
         "weights", None, "Weights of --model: a name of shipped weights, or a file."
     )
+    flags.DEFINE_string(
+        "solver",
+        None,
+        "Method that solves the neural ODEs instead of the model's own: dopri5, "
+        "dopri5:1e-5 (rtol and atol) or rk4:16 (steps).",
+    )
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:

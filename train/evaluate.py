@@ -7,6 +7,8 @@ Prints a table and writes it as JSON. --checkpoint takes a run's --output_dir, o
 its checkpoints or a .keras file; --model and --weights take a model of the zoo. After
 Ctrl-C, finished parts are kept next to --output; rerun the same command to resume.
 docs/evaluation.md explains which attacks and corruptions support which claim.
+--certify=lipschitz and --certify=smoothing certify L2 radii; an attack that refutes a
+certificate is an error.
 """
 
 import dataclasses

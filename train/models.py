@@ -72,13 +72,47 @@ def from_checkpoint(path: str | os.PathLike[str] | None) -> keras.Model | None:
 def from_flags(dataset: Dataset | None = None) -> keras.Model:
     """Loads the model selected by --checkpoint, or by --model and --weights.
 
+    With --solver, its neural ODEs are solved by another method.
+
     Args:
         dataset: dataset whose image shape and classes a model of the zoo is built for;
             None for its default image shape and the classes of --weights.
 
     Raises:
-        UserError: if the flags select no model or two, or it cannot be loaded.
+        UserError: if the flags select no model or two, it cannot be loaded, or --solver
+            does not apply to it.
     """
+    model = _selected(dataset)
+    if not flags.FLAGS.solver:
+        return model
+    from inres_tf.models import with_solver
+
+    try:
+        return with_solver(model, solver_settings(flags.FLAGS.solver))
+    except ValueError as error:
+        raise UserError(f"--solver={flags.FLAGS.solver}: {error}") from error
+
+
+def solver_settings(text: str) -> dict[str, Any]:
+    """Returns the settings of a solver that a flag names.
+
+    Args:
+        text: the name of a method, alone or with its steps or tolerance: `"rk4:16"`,
+            `"dopri5:1e-5"`.
+
+    Raises:
+        ValueError: if what follows the name is no number.
+    """
+    method, _, number = text.partition(":")
+    settings: dict[str, Any] = {"method": method}
+    if number.isdecimal():
+        settings["steps"] = int(number)
+    elif number:
+        settings["rtol"] = settings["atol"] = float(number)
+    return settings
+
+
+def _selected(dataset) -> keras.Model:
     values = flags.FLAGS
     if bool(values.checkpoint) == bool(values.model):
         raise UserError(

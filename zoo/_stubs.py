@@ -94,6 +94,7 @@ def {title}(depth: int, **kwargs: Any) -> keras.Model:
 def text() -> str:
     """Returns the text of the stub file."""
     parts = [_HEAD]
+    family: registry.Family
     for title, (family, damping) in registry.ANY_DEPTH.items():
         parts.append(
             _ANY_DEPTH.format(

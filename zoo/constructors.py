@@ -180,7 +180,7 @@ def _continuous(family, size, own_damping):
             for name, x in defaults.items()
         ]
     )
-    constructor.__signature__ = signature  # type: ignore[attr-defined]
+    constructor.__signature__ = signature
     example = f"zoo.{title}(input_shape=(8, 8, 1), classes=3)"
     return _named(constructor, title, _continuous_doc(family, network, title, example))
 

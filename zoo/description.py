@@ -51,14 +51,13 @@ def describe(
         )
     classes = style.classes if classes is None else classes
     builder.check_top(True, None, classes)
+    noise = family.noise if isinstance(family, presets.Family) else 0.0
     if isinstance(network, presets.ContinuousNetwork):
         count = _count_continuous(network, shape, classes)
-        noise = 0.0
         damped = 0 if damping == "none" else count.blocks
     else:
         blocks = builder.blocks(network)
         count = _count(network, blocks, shape, classes)
-        noise = family.noise
         damped = 0 if damping == "none" else sum(block.damped for block in blocks)
     trainable = count.trainable + (damped if dampings.get(damping).rate else 0)
     weights = list(presets.WEIGHTS.get(name, {}))

@@ -6,10 +6,14 @@ from zoo import presets
 
 Family = presets.Family | presets.ContinuousFamily
 
+_FAMILIES: list[Family] = [
+    *presets.FAMILIES.values(),
+    *presets.CONTINUOUS_FAMILIES.values(),
+]
 # From model name to (family, size, damping).
 MODELS: dict[str, tuple[Family, str, str]] = {
     name.format(size): (family, size, damping)
-    for family in (*presets.FAMILIES.values(), *presets.CONTINUOUS_FAMILIES.values())
+    for family in _FAMILIES
     for damping, (_, name) in family.names.items()
     for size in family.networks
 }

@@ -17,6 +17,8 @@ from ._calibration import (
 from ._calibration import (
     corrupted_calibration as corrupted_calibration,
 )
+from ._continuous import Continuous as Continuous
+from ._continuous import continuous as continuous
 from ._landscape import Landscape as Landscape
 from ._landscape import landscape as landscape
 from ._lipschitz import Lipschitz as Lipschitz

@@ -6,8 +6,17 @@ from inres_tf.config import Config, config_field
 from inres_tf.corruptions.generate import CORRUPTIONS
 from inres_tf.errors import UserError
 
-ANALYSES = ("landscape", "lyapunov", "lipschitz", "gradients", "calibration")
+ANALYSES = (
+    "landscape",
+    "lyapunov",
+    "lipschitz",
+    "gradients",
+    "calibration",
+    "continuous",
+)
 DIRECTIONS = ("sign", "gradient", "pgd")
+# As `inres_tf.solvers.FIXED_STEP`, which loads Keras.
+SOLVERS = ("euler", "midpoint", "heun", "rk4", "exponential_euler")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +41,11 @@ class AnalysisConfig(Config):
     )
     gradients: bool = config_field(True, "Norms of the input gradients.")
     calibration: bool = config_field(True, "Calibration on clean and corrupted images.")
+    continuous: bool = config_field(
+        False,
+        "Distance to the continuous limit, in which the residual blocks are neural "
+        "ODEs, by solver and number of steps.",
+    )
     eps: float = config_field(
         8.0,
         "Extent of the landscape and radius of the perturbations whose growth is "
@@ -78,6 +92,17 @@ class AnalysisConfig(Config):
     bins: int = config_field(
         15, "Number of bins of the confidence.", bounds="[1, 10000]"
     )
+    solvers: tuple[str, ...] = config_field(
+        ("euler", "heun", "rk4"),
+        f"Methods that solve the blocks in continuous time, from {', '.join(SOLVERS)}.",
+        choices=SOLVERS,
+    )
+    solver_steps: tuple[int, ...] = config_field(
+        (1, 2, 4, 8, 16, 32),
+        "Numbers of steps per block in continuous time. The reference, RK4, takes four "
+        "times the most of them.",
+        bounds="[1, 10000]",
+    )
     num_examples: int = config_field(
         100,
         "Number of test images to use, from the first; 0 for all.",
@@ -98,6 +123,11 @@ class AnalysisConfig(Config):
             raise UserError(
                 "at least one analysis must be on: "
                 f"{', '.join(f'--{name}' for name in ANALYSES)}"
+            )
+        if self.continuous and not (self.solvers and self.solver_steps):
+            raise UserError(
+                "--continuous needs at least one method in --solvers and one number in "
+                "--solver_steps"
             )
         if self.grid % 2 == 0:
             raise UserError(

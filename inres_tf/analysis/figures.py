@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from inres_tf.analysis._calibration import CorruptedCalibration
+    from inres_tf.analysis._continuous import Continuous
     from inres_tf.analysis._landscape import Landscape
     from inres_tf.analysis._lipschitz import Lipschitz
     from inres_tf.analysis._lyapunov import Lyapunov
@@ -174,4 +175,33 @@ def calibration(result: CorruptedCalibration) -> Figure:
         axes[1].legend(fontsize=8)
         axes[2].set(xlabel="severity", ylabel="%", ylim=(0, 101))
         axes[2].set_title("solid: accuracy, dashed: confidence", fontsize=9)
+    return figure
+
+
+def continuous(result: Continuous) -> Figure:
+    """Distance to the continuous limit, and agreement and accuracy, by steps.
+
+    Args:
+        result: result of `inres_tf.analysis.continuous`.
+    """
+    figure, (left, right) = make_axes(2)
+    lines = zip(result.methods, result.distances, result.logits, color_cycle())
+    for i, (method, distances, logits, color) in enumerate(lines):
+        orders = result.orders[i][np.isfinite(result.orders[i])]
+        name = f"{method}, order {orders[-1]:.1f}" if len(orders) else method
+        left.plot(result.steps, distances, "o-", ms=3, color=color, label=name)
+        for share, line in ((result.accuracy, "o-"), (result.agreement, "s--")):
+            right.plot(result.steps, 100 * share(logits), line, ms=3, color=color)
+    network = result.distance(result.network).mean()
+    left.axhline(network, color="black", linewidth=0.8, label="network")
+    left.set(xlabel="steps per block", ylabel="relative distance of the logits, mean")
+    if (result.distances > 0).any():
+        left.set_yscale("log")
+    left.legend(fontsize=8)
+    right.set(xlabel="steps per block", ylabel="%", ylim=(0, 101))
+    right.set_title("solid: accuracy, dashed: agreement with the limit", fontsize=9)
+    for ax in (left, right):
+        ax.set_xscale("log")
+        ax.set_xticks(result.steps, [str(steps) for steps in result.steps])
+        ax.minorticks_off()
     return figure

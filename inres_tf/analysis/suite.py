@@ -15,6 +15,7 @@ import numpy as np
 from inres_tf import environment, markdown, plotting
 from inres_tf.analysis import figures
 from inres_tf.analysis._calibration import corrupted_calibration
+from inres_tf.analysis._continuous import continuous, require_limit
 from inres_tf.analysis._landscape import landscape
 from inres_tf.analysis._lipschitz import lipschitz
 from inres_tf.analysis._lyapunov import lyapunov
@@ -88,6 +89,13 @@ ANALYSES = {
         figures.calibration,
         "Calibration: in [0, 1], except brier in [0, 2] and nll in nats",
     ),
+    "continuous": Analysis(
+        continuous,
+        ("solvers", "solver_steps"),
+        figures.continuous,
+        "Distance of the logits to the network in continuous time, relative; agreement "
+        "with its classes and accuracy in [0, 1]; observed order of convergence",
+    ),
 }
 
 
@@ -118,7 +126,8 @@ def analyze(
 
     Raises:
         UserError: if the model is not a classifier of these images or has no residual
-            blocks for `lyapunov`, or if there are fewer images than `num_examples`.
+            blocks for `lyapunov` or `continuous`, or if there are fewer images than
+            `num_examples`.
 
     Example:
         >>> from inres_tf import analysis, data
@@ -142,6 +151,8 @@ def analyze(
         check_fits(model, data)
         if config.lyapunov:
             Chain(model).require()
+        if config.continuous:
+            require_limit(model)
     except ValueError as error:
         raise UserError(str(error)) from error
     model = in_float32(model)  # once for all analyses

@@ -1,10 +1,15 @@
 from . import adversarial_examples as adversarial_examples
+from . import certificates as certificates
 from . import checks as checks
 from . import config as config
 from . import evaluator as evaluator
 from . import paper_protocol as paper_protocol
 from . import results as results
 from . import validation as validation
+from .certificates import Certificate as Certificate
+from .certificates import CertificateError as CertificateError
+from .certificates import lipschitz_certificate as lipschitz_certificate
+from .certificates import smoothed_certificate as smoothed_certificate
 from .config import EvaluationConfig as EvaluationConfig
 from .evaluator import evaluate as evaluate
 from .evaluator import evaluate_model as evaluate_model

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from inres_tf.evaluation.config import EvaluationConfig
 
 # Queries of Square, if no attack without gradients was requested.
-_QUERIES = 200
+QUERIES = 200
 # Steps of Auto-PGD on the images that only attacks without gradients fool.
 _STEPS = 50
 
@@ -54,8 +54,10 @@ def of_attacks(
             balls.setdefault(row["eps"], []).append(row)
     if not balls:
         return []
-    fools = functools.partial(_fools, model, data, config)
-    robust = {eps: _robust(balls[eps], correct) for eps in sorted(balls, reverse=True)}
+    fools = functools.partial(is_fooled, model, data, config)
+    robust = {
+        eps: robust_images(balls[eps], correct) for eps in sorted(balls, reverse=True)
+    }
     # The largest ball in which an image is robust, or else the largest.
     eps = next((e for e, r in robust.items() if r.to_all[:number].any()), max(robust))
     remaining = np.flatnonzero(robust[eps].to_all[:number])
@@ -70,7 +72,7 @@ def of_attacks(
     ]
 
 
-def _fools(
+def is_fooled(
     model: keras.Model,
     data: Images,
     config: EvaluationConfig,
@@ -129,7 +131,7 @@ def _restarts(pgd, eps, step_size, steps, number):
     )
 
 
-class _Robust(NamedTuple):
+class Robust(NamedTuple):
     """Which images are robust in a ball.
 
     Attributes:
@@ -145,7 +147,7 @@ class _Robust(NamedTuple):
     black_box: bool
 
 
-def _robust(rows: Sequence[Row], correct: Mapping[str, np.ndarray]) -> _Robust:
+def robust_images(rows: Sequence[Row], correct: Mapping[str, np.ndarray]) -> Robust:
     """Returns which images are robust in a ball.
 
     Args:
@@ -166,7 +168,7 @@ def _robust(rows: Sequence[Row], correct: Mapping[str, np.ndarray]) -> _Robust:
             white_box = True
         else:
             black_box = True
-    return _Robust(results.robust(correct, rows), to_white_box, white_box, black_box)
+    return Robust(results.robust(correct, rows), to_white_box, white_box, black_box)
 
 
 def _uses_gradients(row: Row) -> bool:
@@ -185,11 +187,10 @@ def _black_box(robust, fools, eps, remaining, model, number):
         if white_box:
             total = len(robust[eps].to_all)
     else:
-        missed = remaining[fools(attacks.square, eps, remaining, queries=_QUERIES)]
+        missed = remaining[fools(attacks.square, eps, remaining, queries=QUERIES)]
     # The attacks by gradients, if any, may have been too weak: try a strong one.
     checked = missed[missed < number]
-    strong = attacks.apgd_dlr if losses.classes_of(model) > 3 else attacks.apgd_ce
-    masked = int((~fools(strong, eps, checked, steps=_STEPS)).sum())
+    masked = int(resists_apgd(fools, model, eps, checked).sum())
     count = len(missed) if white_box else masked
     reason = "the gradient-based attacks were too weak: APGD succeeds; use autoattack"
     if masked:
@@ -205,6 +206,24 @@ def _black_box(robust, fools, eps, remaining, model, number):
         f"{count} images are robust to {white_box_attacks} at ε = {eps:g}, but not to "
         f"an attack without gradients; {reason}",
     )
+
+
+def resists_apgd(
+    fools: Callable[..., np.ndarray],
+    model: keras.Model,
+    eps: float,
+    indices: np.ndarray,
+) -> np.ndarray:
+    """Returns which of the images with these indices are robust to Auto-PGD.
+
+    Args:
+        fools: `is_fooled` of a model, images and settings.
+        model: the model.
+        eps: radius of the ball, in 1/255 of the pixel range.
+        indices: the images.
+    """
+    strong = attacks.apgd_dlr if losses.classes_of(model) > 3 else attacks.apgd_ce
+    return ~fools(strong, eps, indices, steps=_STEPS)
 
 
 def _huge_eps(fools, correct, shape, norm, number):

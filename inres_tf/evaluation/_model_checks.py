@@ -11,7 +11,7 @@ import tensorflow as tf
 from inres_tf.attacks import geometry, losses
 from inres_tf.attacks._pgd import value_and_gradient
 from inres_tf.data.images import Images
-from inres_tf.distribution.classifier import compiled_classifier
+from inres_tf.distribution.classifier import Classifier, compiled_classifier
 from inres_tf.distribution.per_example import compile_per_example
 from inres_tf.evaluation._findings import Finding, finding, many
 from inres_tf.models.logits import logits_fn
@@ -19,6 +19,8 @@ from inres_tf.models.logits import logits_fn
 if TYPE_CHECKING:
     import keras
 
+# The largest randomness that counts as rounding.
+ROUNDING = 1e-5
 # Step of the finite differences: an L2 norm, in 1/255 of the pixel range.
 _DIFFERENCE = 0.5
 
@@ -48,15 +50,31 @@ def of_model(model: keras.Model, data: Images, batch_size: int = 250) -> list[Fi
     )
     if outputs["raised"]:
         return [outputs]
-    scale = np.abs(logits).max() + 1e-6
-    randomness = float(np.abs(classifier.logits(images) - logits).max() / scale)
+    randomness = randomness_of(classifier, images, logits)
     return [
         outputs,
         _probabilities(logits),
         _randomness(randomness),
-        _batch_dependence(model, images[:16], scale, randomness),
+        _batch_dependence(model, images[:16], _scale(logits), randomness),
         *_gradients(model, images, data.labels, batch_size),
     ]
+
+
+def randomness_of(
+    classifier: Classifier, images: np.ndarray, logits: np.ndarray
+) -> float:
+    """By how much another pass changes the logits, in units of the largest one.
+
+    Args:
+        classifier: the model.
+        images: pixels in [0, 255], (number, height, width, channels).
+        logits: its logits of the images in one pass, finite, (number, classes).
+    """
+    return float(np.abs(classifier.logits(images) - logits).max() / _scale(logits))
+
+
+def _scale(logits):
+    return np.abs(logits).max() + 1e-6
 
 
 def _probabilities(logits):
@@ -74,7 +92,7 @@ def _probabilities(logits):
 def _randomness(randomness):
     return finding(
         "randomness",
-        randomness > 1e-5,
+        randomness > ROUNDING,
         randomness,
         f"the outputs of the same images differ by {randomness:.1e} of the largest one "
         "between two passes, so that single gradients and predictions are unreliable; "

@@ -19,6 +19,7 @@ import numpy as np
 from inres_tf.evaluation._attack_checks import of_attacks as of_attacks
 from inres_tf.evaluation._findings import Finding, Row, finding, many
 from inres_tf.evaluation._model_checks import of_model as of_model
+from inres_tf.evaluation._solver_checks import of_solver as of_solver
 
 # Attacks that move by at most `steps * step_size`.
 _OF_FIXED_STEPS = ("ifgsm", "pgd", "mim", "transfer")

@@ -12,6 +12,7 @@ from inres_tf.errors import UserError
 
 PROTOCOLS = ("standard", "paper")
 GENERATED = "generated"
+NO_CERTIFY, LIPSCHITZ, SMOOTHING = "none", "lipschitz", "smoothing"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +96,39 @@ class EvaluationConfig(Config):
     baseline: str = config_field(
         "", "Result file of the baseline of the mean corruption error."
     )
+    certify: str = config_field(
+        NO_CERTIFY,
+        "Certificates of L2 radii: lipschitz, by Lipschitz bounds of all layers, with "
+        "the accuracy under an L2 attack beside it; or smoothing, of the classifier "
+        "smoothed by noise.",
+        choices=(NO_CERTIFY, LIPSCHITZ, SMOOTHING),
+    )
+    certify_radii: tuple[float, ...] = config_field(
+        (36.0, 72.0, 108.0),
+        "Radii of the certified accuracies, in 1/255 of the pixel range.",
+        bounds="(0, 1000000000]",
+    )
+    certify_attack: str = config_field(
+        "pgd",
+        "The L2 attack beside lipschitz certificates, with the flags of --attacks.",
+        choices=[name for name, a in registry.ATTACKS.items() if "l2" in a.norms],
+    )
+    smoothing_sigma: float = config_field(
+        63.75,
+        "Standard deviation of the noise of smoothing, in 1/255 of the pixel range.",
+        bounds="(0, 1000000000]",
+    )
+    smoothing_samples: int = config_field(
+        1000,
+        "Noisy copies of each image that its radius follows from.",
+        bounds="[1, inf)",
+    )
+    smoothing_selection: int = config_field(
+        100, "Noisy copies of each image that select its class.", bounds="[1, inf)"
+    )
+    smoothing_alpha: float = config_field(
+        0.001, "Probability of a wrong certificate of smoothing.", bounds="(0, 1)"
+    )
     protocol: str = config_field(
         "standard",
         "paper: as in the official scripts, each corrupted set is normalised with its "
@@ -131,7 +165,11 @@ class EvaluationConfig(Config):
         self._check_corruptions()
         self._check_autoattack()
         self._check_radii()
-        for field in ("attacks", "eps", "autoattack"):
+        if self.certify != NO_CERTIFY and not self.certify_radii:
+            raise UserError(
+                "--certify_radii must hold at least one radius, such as 36,72,108"
+            )
+        for field in ("attacks", "eps", "autoattack", "certify_radii"):
             unique = tuple(dict.fromkeys(getattr(self, field)))
             object.__setattr__(self, field, unique)
 

@@ -21,6 +21,9 @@ from inres_tf.data.images import Dataset, Images
 from inres_tf.distribution.classifier import compiled_classifier, is_correct
 from inres_tf.errors import UserError
 from inres_tf.evaluation import adversarial_examples, checks, paper_protocol, results
+from inres_tf.evaluation._certification import Certification, attack_config
+from inres_tf.evaluation._parts import parts
+from inres_tf.evaluation.certificates import CertificateError
 from inres_tf.evaluation.config import GENERATED, EvaluationConfig
 from inres_tf.evaluation.validation import (
     check_classes,
@@ -34,10 +37,6 @@ from inres_tf.layers import damping_rates
 from inres_tf.models.logits import check_classifier
 from inres_tf.models.precision import in_float32
 from inres_tf.progress import bar
-
-# Bytes of float32 pixels in one call of an attack, which packs the images that are
-# still correct into full batches.
-_BYTES_PER_CALL = 2**28
 
 
 def evaluate(
@@ -68,15 +67,18 @@ def evaluate(
 
     Returns:
         Dict with the keys `num_examples`, `protocol`, `seed`, `fingerprint`, `clean`,
-        `corruptions`, `attacks`, `checks`, `samples` and `correct`; accuracies in
-        [0, 1]. docs/evaluation.md describes it.
+        `corruptions`, `attacks`, `checks`, `samples` and `correct`, and with
+        `config.certify` `certificates`; accuracies in [0, 1]. docs/evaluation.md
+        describes it.
 
     Raises:
         UserError: if there are fewer images than `num_examples`, the model takes images
             of another shape or has too few classes, `--protocol=paper` does not apply
             to it, the baseline is of other images or settings, or an attack meets
             non-finite gradients.
-        ValueError: if the logits of the model cannot be found.
+        CertificateError: if an attack refutes a certificate; a `UserError`.
+        ValueError: if the logits of the model cannot be found, or a layer has no
+            Lipschitz bound that a certificate needs.
         inres_tf.attacks.AttackError: if an adversarial example lies outside its ball or
             the pixel range.
 
@@ -98,6 +100,7 @@ def evaluate(
     check_classifier(model)
     check_fits(model, data)
     check_classes(model, config)
+    check_classes(model, attack_config(config))
     if surrogate is not None:
         check_classifier(surrogate)
         check_fits(surrogate, data)
@@ -197,6 +200,7 @@ class _Evaluation:
         self.data, self.config = data, config
         self.progress, self.data_dir = progress, data_dir
         self.earlier = earlier
+        self.certification = Certification(self.model, data, config, earlier, progress)
 
     def run(self, surrogate, baseline, save) -> dict[str, Any]:
         """Runs the evaluation.
@@ -241,6 +245,16 @@ class _Evaluation:
             result["samples"] += attacked.samples
             correct |= attacked.correct
             save(result | {"correct": _packed(correct)})
+
+        uncertified = result | {"correct": _packed(correct)}
+        try:
+            for entry, answers in self.certification.parts(result["attacks"], correct):
+                result["certificates"] = entry
+                correct |= answers
+                save(result | {"correct": _packed(correct)})
+        except CertificateError:
+            save(uncertified)
+            raise
 
         result["checks"] = self._checks(result, correct, weights, same_labels)
         return result | {"correct": _packed(correct)}
@@ -301,7 +315,7 @@ class _Evaluation:
         settings = attack.settings(self.config, eps)
         if surrogate is not None:
             settings = settings | {"early_stop": False}
-        row = _row(name, eps, attack, settings)
+        row = results.attack_row(name, eps, attack, settings)
         earlier = self._earlier_attack(row)
         if earlier is not None:
             return earlier
@@ -341,12 +355,10 @@ class _Evaluation:
             samples for the result.
         """
         data, config = self.data, self.config
-        size = max(config.batch_size, _BYTES_PER_CALL // (4 * data.images[0].size))
         wanted = config.samples if row["eps"] == max(config.eps) else 0
         answers: list[np.ndarray] = []
         samples: list[dict[str, Any]] = []
-        for start in range(0, len(data), size):
-            part = data.take(slice(start, start + size))
+        for start, part in parts(data, config.batch_size):
             adversarial = attack(
                 part.images,
                 part.labels,
@@ -360,7 +372,8 @@ class _Evaluation:
                 adversarial = check_examples(row, adversarial, part.images)
             logits = self.classifier.logits(adversarial)
             answers.append(is_correct(logits, part.labels))
-            fooled = np.flatnonzero(clean[start : start + size] & ~answers[-1])
+            unattacked = clean[start : start + len(part)]
+            fooled = np.flatnonzero(unattacked & ~answers[-1])
             encoded = adversarial_examples.encode_examples(
                 row,
                 part.images,
@@ -390,6 +403,9 @@ class _Evaluation:
             lambda: checks.of_labels(not same_labels, config.corruption_source),
             lambda: checks.of_accuracies(result, config.norm),
             lambda: checks.of_attacks(
+                self.model, data, result["attacks"], correct, config
+            ),
+            lambda: checks.of_solver(
                 self.model, data, result["attacks"], correct, config
             ),
             lambda: checks.of_weights(weights, self.model.get_weights()),
@@ -461,16 +477,3 @@ def _corruption_summary(accuracies, baseline):
         summary["relative_errors"] = errors["relative"]
         summary["baseline"] = f"{baseline['model']}, mCA {mean:.4f}"
     return summary
-
-
-def _row(name, eps, attack, settings) -> dict[str, Any]:
-    """Returns an attack as a row of the result, without its accuracy."""
-    row = {"name": name, "eps": float(eps)}
-    row["norm"] = settings.get("norm", attack.norms[0])
-    # Every row has these two, whatever the settings of the attack are called.
-    row["steps"] = settings.get("steps", settings.get("queries", 1))
-    single = name in ("fgsm", "cleverhans_fgsm")
-    row["step_size"] = settings.get("step_size", eps if single else None)
-    if ":" in name:
-        row["steps"] = None
-    return row | {key: value for key, value in settings.items() if key not in row}

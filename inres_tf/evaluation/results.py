@@ -20,6 +20,7 @@ from inres_tf.files import write_text
 if TYPE_CHECKING:
     import keras
 
+    from inres_tf.attacks.registry import Attack
     from inres_tf.data.images import Dataset
     from inres_tf.evaluation.config import EvaluationConfig
 
@@ -60,6 +61,65 @@ def unpack(text: str, number: int) -> np.ndarray:
     return np.unpackbits(bits, count=number).astype(bool)
 
 
+def pack_radii(radii: npt.ArrayLike) -> str:
+    """Packs certified radii for JSON: base64 of little-endian float32, rounded down.
+
+    Args:
+        radii: radii, (number,).
+    """
+    exact = np.asarray(radii, np.float64)
+    rounded = exact.astype("<f4")
+    below = np.nextafter(rounded, np.float32(-np.inf))
+    rounded = np.where(rounded > exact, below, rounded).astype("<f4")
+    return base64.b64encode(rounded.tobytes()).decode()
+
+
+def unpack_radii(text: str, number: int) -> np.ndarray:
+    """Unpacks radii packed by `pack_radii`.
+
+    Args:
+        text: the packed radii.
+        number: how many there are.
+
+    Returns:
+        Float64, (number,).
+
+    Raises:
+        ValueError: if the text is not base64, or of another length.
+
+    Example:
+        >>> from inres_tf.evaluation import results
+        >>> results.unpack_radii(results.pack_radii([36.5, -1.0]), 2)
+        array([36.5, -1. ])
+    """
+    content = base64.b64decode(text, validate=True)
+    if len(content) != 4 * number:
+        raise ValueError(f"expected {number} radii; got {len(content)} bytes")
+    return np.frombuffer(content, "<f4").astype(np.float64)
+
+
+def attack_row(
+    name: str, eps: float, attack: Attack, settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Returns an attack as a row of the result, without its accuracy.
+
+    Args:
+        name: its name in the result.
+        eps: radius of the ball, in 1/255 of the pixel range.
+        attack: the attack.
+        settings: its keyword arguments.
+    """
+    row = {"name": name, "eps": float(eps)}
+    row["norm"] = settings.get("norm", attack.norms[0])
+    # Every row has these two, whatever the settings of the attack are called.
+    row["steps"] = settings.get("steps", settings.get("queries", 1))
+    single = name in ("fgsm", "cleverhans_fgsm")
+    row["step_size"] = settings.get("step_size", eps if single else None)
+    if ":" in name:
+        row["steps"] = None
+    return row | {key: value for key, value in settings.items() if key not in row}
+
+
 def attack_key(row: Mapping[str, Any]) -> str:
     """Returns an attack's key in `"correct"`, such as `"pgd linf 8"`.
 
@@ -85,6 +145,16 @@ def sample_key(sample: Mapping[str, Any]) -> str:
         sample: an item of `"samples"` of a result.
     """
     return attack_key({**sample, "name": sample["attack"]})
+
+
+def certificate_key(kind: str, radius: float) -> str:
+    """Returns the key in `"correct"` of a certificate, such as `"certified l2 36"`.
+
+    Args:
+        kind: `"certified"`, or `"attacked"` for the attack beside it.
+        radius: the L2 radius, in 1/255 of the pixel range.
+    """
+    return f"{kind} l2 {radius:g}"
 
 
 def corruption_key(name: str, severity: int | str) -> str:

@@ -21,7 +21,7 @@ def tighten(model: keras.layers.Layer) -> None:
         >>> inputs = keras.Input((6,))
         >>> block = inres_tf.layers.ConvexPotentialDense(4, damping="none")
         >>> model = keras.Model(inputs, block(inputs))
-        >>> block.sigma.assign(0.5 * block.norm_bound())
+        >>> _ = block.sigma.assign(0.5 * block.norm_bound())
         >>> round(block.lipschitz_bound(), 4)
         7.0
         >>> inres_tf.layers.tighten(model)

@@ -13,6 +13,8 @@ from inres_tf.layers import dampings
 from inres_tf.layers.lipschitz import SMALLEST_NORM, ConvOperator, transposed_kernel
 from inres_tf.layers.orthogonal import ShiftedOrthogonal
 
+# As for In-ResNets of moderate depth: λ starts between 0.20 and 0.25.
+_K_RANGE = (0.75, 0.80)
 KINDS = ("plain", "time", "skew", "orthogonal", "potential")
 
 
@@ -128,7 +130,7 @@ class ConvDynamics(keras.layers.Layer):
             training: whether to update the estimates of the norms.
         """
         if self.mixing is not None:
-            return self._orthogonal_field()
+            return self._orthogonal_field(self.mixing)
         scales = self._scales([op.estimate(training) for op in self.operators])
         first, last = self.operators[0], self.operators[-1]
 
@@ -145,11 +147,11 @@ class ConvDynamics(keras.layers.Layer):
 
         return f
 
-    def _orthogonal_field(self) -> Callable:
-        matrix, limit = self.mixing.matrix(), self.limit or 1.0
+    def _orthogonal_field(self, mixing: ShiftedOrthogonal) -> Callable:
+        matrix, limit = mixing.matrix(), self.limit or 1.0
 
         def f(t, x):
-            hidden = self.mixing.apply(x, ops.cast(matrix, x.dtype))
+            hidden = mixing.apply(x, ops.cast(matrix, x.dtype))
             return limit * ops.relu(hidden + ops.cast(self.bias, x.dtype))
 
         return f
@@ -281,7 +283,7 @@ class NeuralODE(keras.layers.Layer):
         if self.damping == "in":
             self.k = self.add_weight(
                 shape=(),
-                initializer=keras.initializers.RandomUniform(*dampings.get("in").init),
+                initializer=keras.initializers.RandomUniform(*_K_RANGE),
                 name="k",
                 dtype="float32",
                 autocast=False,

@@ -77,7 +77,7 @@ def damp(
         initializer = None if scalar is None else keras.initializers.Constant(scalar)
         return DampedAdd(damping, initializer, **kwargs)
 
-    copier = _Copier({id(a.operation) for a in chosen}, shortcuts, make_layer)
+    copier = Copier({id(a.operation) for a in chosen}, shortcuts, make_layer)
     damped = copier.copy(model)
     copier.copy_weights()
     return damped
@@ -138,7 +138,7 @@ def _dtype(operation):
     return operation._inbound_nodes[0].outputs[0].dtype
 
 
-class _Copier:
+class Copier:
     """Copies models and replaces some additions; shared layers stay shared.
 
     Args:
@@ -148,7 +148,7 @@ class _Copier:
         make_layer: function (name, dtype) that returns the replacement.
     """
 
-    def __init__(self, chosen, shortcuts, make_layer):
+    def __init__(self, chosen=(), shortcuts=None, make_layer=None):
         self._chosen = chosen
         self._shortcuts = shortcuts
         self._make_layer = make_layer
@@ -198,20 +198,8 @@ class _Copier:
     def _model(self, model):
         tensors = {id(x): self.copy(node_of(x).operation).output for x in model.inputs}
         for node in graph_calls(model):
-            operation = node.operation
-            if node.is_input:
-                continue
-            new = self.copy(operation)
-            if id(operation) in self._chosen:
-                pair = [tensors[id(x)] for x in node.input_tensors]
-                if self._shortcuts[id(node)] == 1:
-                    pair.reverse()
-                outputs = new(pair)
-            else:
-                args, kwargs = node.arguments.fill_in(tensors)
-                outputs = new(*args, **kwargs)
-            for old, tensor in zip(node.outputs, keras.tree.flatten(outputs)):
-                tensors[id(old)] = tensor
+            if not node.is_input:
+                self.call(node, tensors)
         return keras.Model(
             *(
                 keras.tree.map_structure(lambda x: tensors[id(x)], structure)
@@ -219,3 +207,23 @@ class _Copier:
             ),
             name=model.name,
         )
+
+    def call(self, node, tensors):
+        """Calls the copy of a call's operation.
+
+        Args:
+            node: a call of the model that is copied.
+            tensors: dict from the id of each tensor so far to its copy, which is
+                extended by the outputs.
+        """
+        new = self.copy(node.operation)
+        if id(node.operation) in self._chosen:
+            pair = [tensors[id(x)] for x in node.input_tensors]
+            if self._shortcuts[id(node)] == 1:
+                pair.reverse()
+            outputs = new(pair)
+        else:
+            args, kwargs = node.arguments.fill_in(tensors)
+            outputs = new(*args, **kwargs)
+        for old, tensor in zip(node.outputs, keras.tree.flatten(outputs)):
+            tensors[id(old)] = tensor

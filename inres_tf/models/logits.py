@@ -9,11 +9,14 @@ from typing import Any
 
 import keras
 
+from inres_tf.layers import LipschitzDense
+
 _HEADS = (keras.layers.Dense, keras.layers.Conv2D, keras.layers.Activation)
-_POOLING = (
+_WITHOUT_ACTIVATION = (
     keras.layers.GlobalAveragePooling2D,
     keras.layers.GlobalMaxPooling2D,
     keras.layers.AveragePooling2D,
+    LipschitzDense,
 )
 
 
@@ -136,7 +139,7 @@ def _activation(model, layer) -> str:
     """Returns `"softmax"` or `"linear"`, the activation of a model's last layer."""
     if isinstance(layer, keras.layers.Softmax):
         return "softmax"
-    if isinstance(layer, _POOLING):
+    if isinstance(layer, _WITHOUT_ACTIVATION):
         return "linear"
     description = f"{type(layer).__name__} {getattr(layer, 'name', '')!r}"
     if isinstance(layer, _HEADS):

@@ -1,4 +1,4 @@
-"""Float32 copies of models that compute in lower precision."""
+"""Copies of models in another precision."""
 
 import keras
 
@@ -28,7 +28,27 @@ def in_float32(model: keras.Model) -> keras.Model:
         if not isinstance(layer, (keras.Model, keras.layers.InputLayer))
     ):
         return model
-    copy = type(model).from_config(_with_policy(model.get_config(), "float32"))
+    return _copy(model, "float32")
+
+
+def in_float64(model: keras.Model) -> keras.Model:
+    """Returns a copy of a model that computes in float64, to measure rounding errors.
+
+    Args:
+        model: functional or Sequential Keras model.
+
+    Example:
+        >>> import keras
+        >>> inputs = keras.Input((4,))
+        >>> model = keras.Model(inputs, keras.layers.Dense(2)(inputs))
+        >>> inres_tf.models.in_float64(model).layers[-1].compute_dtype
+        'float64'
+    """
+    return _copy(model, "float64")
+
+
+def _copy(model, policy):
+    copy = type(model).from_config(_with_policy(model.get_config(), policy))
     copy.set_weights(model.get_weights())
     return copy
 

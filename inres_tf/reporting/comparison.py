@@ -11,7 +11,10 @@ from inres_tf.reporting.measurements import CLEAN, Column, EvaluatedRun
 from inres_tf.reporting.statistics import holm, mcnemar, wilson
 
 LEVEL = 0.95
-_GROUPS = ("clean", "mCA", "mCE", "worst", "corruption", "attack", "severity")
+_GROUPS = (
+    *("clean", "mCA", "mCE", "worst", "corruption", "attack"),
+    *("certificate", "severity", "certified_curve"),
+)
 # What results must have in common to be compared.
 _SHARED = ("dataset", "protocol", "num_examples", "fingerprint")
 
@@ -152,7 +155,8 @@ class Comparison:
         for model in self.models:
             for column in self.columns if model != self.baseline else ():
                 cell, base = (self.cell(m, column) for m in (model, self.baseline))
-                if column.group in ("severity", "mCE") or not cell or not base:
+                untested = column.group in ("severity", "mCE", "certified_curve")
+                if untested or not cell or not base:
                     continue
                 points = cell.mean - base.mean
                 test = self._test(model, column)
@@ -395,6 +399,7 @@ def _notes(comparison) -> list[str]:
             for column in comparison.columns
             if any(column in run.accuracies for run in runs)
             and not comparison.cell(name, column)
+            and column.group != "certified_curve"
         ]
         if incomplete:
             notes.append(
@@ -404,6 +409,7 @@ def _notes(comparison) -> list[str]:
         column.heading
         for column in comparison.columns
         if comparison.label(column) != column.heading
+        and column.group != "certified_curve"
     ]
     if clashing:
         notes.append(

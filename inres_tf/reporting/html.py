@@ -210,6 +210,14 @@ def _drawings(comparison) -> dict[str, tuple[str, Callable, dict]]:
         if curves:
             draw = functools.partial(plots.accuracy_over, xlabel=xlabel, models=models)
             drawings[name] = heading, draw, curves
+    certified = comparison.curves("certified_curve")
+    if certified:
+        attacked: dict[str, Any] = {}
+        for curve, by_model in comparison.curves("certificate").items():
+            attacked |= by_model if curve.startswith("attacked") else {}
+        draw = functools.partial(plots.certified_over, attacked=attacked, models=models)
+        heading = "Certified accuracy over radius"
+        drawings["certified_over_radius"] = heading, draw, certified
     panels = {}
     for column in comparison.columns:
         if column.group == "worst":

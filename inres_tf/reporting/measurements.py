@@ -25,12 +25,13 @@ class Column:
     Attributes:
         group: `clean`; `corruption`, the mean over the severities of one corruption;
             `mCA`, the mean over all corruptions; `mCE`, the mean corruption error (less
-            is better); `severity`, one severity of one corruption; `attack`; or
-            `worst`, all attacks within a ball.
+            is better); `severity`, one severity of one corruption; `attack`; `worst`,
+            all attacks within a ball; `certificate`, certified at a radius or robust to
+            the attack beside it; or `certified_curve`, one point of the whole curve.
         heading: heading in tables, such as `pgd 8`.
         settings: settings that must be equal too, such as `20 steps of 1/255`.
         curve: name of the curve that it is a point of, such as `pgd`.
-        strength: position on the curve: ε in 1/255, or the severity.
+        strength: position on the curve: ε or radius in 1/255, or the severity.
     """
 
     group: str
@@ -227,6 +228,34 @@ def _columns(result):
             yield Column("mCE", "mCE", settings), result["mce"], []
     for row in result.get("attacks", []):
         yield _attack(row), row["accuracy"], [results.attack_key(row)]
+    if "certificates" in result:
+        yield from _certificate_columns(result["certificates"])
+
+
+def _certificate_columns(certificates):
+    """Yields the columns of the certificates, like `_columns`."""
+    values = [f"{name} {value}" for name, value in certificates["settings"].items()]
+    settings = ", ".join([certificates["method"], *values])
+    for text, accuracy in certificates["radii"].items():
+        radius = float(text)
+        column = Column(
+            "certificate", f"certified {text}", settings, "certified", radius
+        )
+        yield column, accuracy, [results.certificate_key("certified", radius)]
+    for row in certificates.get("attacks", []):
+        attack, radius = _attack(row), row["eps"]
+        column = Column(
+            "certificate",
+            f"attacked {radius:g}",
+            f"{attack.curve}, {attack.settings}",
+            "attacked",
+            radius,
+        )
+        yield column, row["accuracy"], [results.certificate_key("attacked", radius)]
+    for radius, accuracy in certificates["curve"]:
+        heading = f"certified {radius:g}"
+        column = Column("certified_curve", heading, settings, "certified", radius)
+        yield column, accuracy, []
 
 
 def _ball(row) -> tuple[str, float]:

@@ -1,4 +1,4 @@
-"""Plots of accuracy over attack strength and over clean accuracy."""
+"""Plots of accuracy over attack strength, certified radius and clean accuracy."""
 
 from __future__ import annotations
 
@@ -30,17 +30,54 @@ def accuracy_over(
     styles = dict(zip(models, line_styles()))
     for (title, by_model), ax in zip(panels.items(), axes):
         for name, points in by_model.items():
-            strengths = sorted(points)
-            cells = [points[strength] for strength in strengths]
-            means = [100 * cell.mean for cell in cells]
-            ax.plot(strengths, means, "-", **styles[name], label=name)
-            low, high = ([100 * getattr(c, e) for c in cells] for e in ("low", "high"))
-            color = styles[name]["color"]
-            ax.fill_between(strengths, low, high, color=color, alpha=0.15, linewidth=0)
+            _curve(ax, points, **styles[name], label=name)
         ax.set(xlabel=xlabel, ylabel="accuracy (%)", ylim=(0, 101))
         ax.set_title(title, wrap=True)
     shared_legend(figure, *axes)
     return figure
+
+
+def certified_over(
+    panels: Mapping[str, Mapping[str, Mapping[float, Cell]]],
+    attacked: Mapping[str, Mapping[float, Cell]],
+    models: list[str],
+) -> Figure:
+    """Certified accuracy over the L2 radius, with that under attack as dashed lines.
+
+    No attack can fall below a certificate. The gap between both lines is what neither
+    proves.
+
+    Args:
+        panels: by title of the panel (the method) and by model, a `comparison.Cell` by
+            radius. Bands show its interval.
+        attacked: by model, a `comparison.Cell` by radius.
+        models: all models, in the order of their colours.
+    """
+    figure, axes = make_axes(len(panels), width=5.2, columns=4)
+    styles = dict(zip(models, line_styles()))
+    for (title, by_model), ax in zip(panels.items(), axes):
+        for name, points in by_model.items():
+            _curve(ax, points, **styles[name] | {"marker": ""}, label=name)
+            if name in attacked:
+                style = styles[name] | {"linestyle": "--"}
+                _curve(ax, attacked[name], **style, label=f"{name}, attacked")
+        ax.set(
+            xlabel="L2 radius (1/255)",
+            ylabel="accuracy (%)",
+            ylim=(0, 101),
+            title=title,
+        )
+    shared_legend(figure, *axes)
+    return figure
+
+
+def _curve(ax, points, color, **style):
+    """Draws the means of cells by strength, and a band of their intervals."""
+    strengths = sorted(points)
+    cells = [points[strength] for strength in strengths]
+    ax.plot(strengths, [100 * cell.mean for cell in cells], color=color, **style)
+    low, high = ([100 * getattr(c, e) for c in cells] for e in ("low", "high"))
+    ax.fill_between(strengths, low, high, color=color, alpha=0.15, linewidth=0)
 
 
 def trade_off(

@@ -42,11 +42,39 @@ def evaluation(result: dict) -> str:
             for name, by in _by_attack(result).items()
         ]
         parts.append(table(["attack", *(f"ε = {e:g}/255" for e in radii)], rows))
+    if "certificates" in result:
+        parts += _certificates(result["certificates"])
     raised = [check for check in result.get("checks", []) if check["raised"]]
     if raised:
         lines = (f"- {check['name']}: {check['message']}" for check in raised)
         parts.append("\n".join(["Warnings (explained in docs/evaluation.md):", *lines]))
     return "\n\n".join(parts)
+
+
+def _certificates(certificates: dict) -> list[str]:
+    """What certifies the images, and the certified accuracy by radius."""
+    header, attacked = ["L2 radius", "certified"], certificates.get("attacked", {})
+    if certificates["method"] == "lipschitz":
+        bound = certificates["bound"]["logits"]
+        line = f"certified by a Lipschitz constant of {bound:.3g} per 1/255"
+    else:
+        settings = certificates["settings"]
+        line = (
+            f"certified after smoothing with noise of {settings['sigma']:g}/255, "
+            f"{settings['samples']} samples; abstained on "
+            f"{percent([certificates['abstained']])}"
+        )
+    if attacked:
+        header.append(f"under {certificates['attacks'][0]['name']}")
+    rows = [
+        [
+            f"{radius}/255",
+            percent([accuracy]),
+            *(percent([attacked[radius]]) for _ in header[2:]),
+        ]
+        for radius, accuracy in certificates["radii"].items()
+    ]
+    return [line, table(header, rows)]
 
 
 def _by_attack(result: dict) -> dict[str, dict[float, float]]:
@@ -133,6 +161,7 @@ _TABLES = {
     "Accuracy in %": ("clean", "mCA", "mCE", "worst"),
     "Corruptions: accuracy in %, mean over the severities": ("clean", "corruption"),
     "Attacks: accuracy in %, by ε in 1/255": ("clean", "attack"),
+    "Certificates: accuracy in %, by L2 radius in 1/255": ("clean", "certificate"),
 }
 
 

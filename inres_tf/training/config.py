@@ -225,7 +225,8 @@ class TrainConfig(DataConfig, StrategyConfig, ObjectiveConfig):
             raise UserError("--warmup needs --schedule=cosine")
         if self.nesterov and not self.momentum:
             raise UserError("--nesterov needs --momentum above 0")
-        if self.precision == "float16" and self.objective not in ("clean", "noise"):
+        attacked = self.objective in ("pgd", "fgsm", "trades")
+        if self.precision == "float16" and attacked:
             raise UserError(
                 f"--objective={self.objective} needs --precision=float32 or bfloat16: "
                 "in float16 the input gradients of confident networks are zero"

@@ -5,14 +5,19 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
+from inres_tf.layers import ConvexPotentialConv2D, ConvexPotentialDense, NeuralODE
+
+# Layers that are whole blocks, without a layer that merges two paths.
+_BLOCKS = (ConvexPotentialConv2D, ConvexPotentialDense, NeuralODE)
+
 
 def rematerialized(model: keras.Model) -> Callable[..., tf.Tensor]:
     """Returns a function that computes a model and keeps only tensors between blocks.
 
     The model is cut after every merging layer (such as the addition at the end of a
-    residual block) whose output is the only tensor that later layers need. Each piece
-    is recomputed in the backward pass; moving averages and random states are updated
-    once.
+    residual block) and every layer that is a whole block, if its output is the only
+    tensor that later layers need. Each piece is recomputed in the backward pass; moving
+    averages and random states are updated once, and losses are added once.
 
     Args:
         model: functional Keras model with one input and one output.
@@ -40,7 +45,7 @@ def rematerialized(model: keras.Model) -> Callable[..., tf.Tensor]:
 
 
 def _cuts(model):
-    """Returns the outputs of merging layers that all paths pass through, in order."""
+    """Returns the outputs of blocks that all paths pass through, in order."""
     nodes = [
         node
         for depth in sorted(model._nodes_by_depth, reverse=True)
@@ -51,8 +56,8 @@ def _cuts(model):
     for i, node in enumerate(nodes):
         alive |= {id(t): t for t in node.output_tensors}
         alive = {key: t for key, t in alive.items() if last_use.get(key, -1) > i}
-        merges = len(node.input_tensors) > 1
-        if merges and list(alive) == [id(node.output_tensors[0])]:
+        ends = len(node.input_tensors) > 1 or isinstance(node.operation, _BLOCKS)
+        if ends and list(alive) == [id(node.output_tensors[0])]:
             cuts.append(node.output_tensors[0])
     return cuts
 
@@ -60,12 +65,18 @@ def _cuts(model):
 def _recomputed(piece):
     """Returns a function that computes a model in training and keeps only its input."""
     trainable, others = piece.trainable_variables, piece.non_trainable_variables
+    adds_losses = keras.layers.Layer()  # which a functional model cannot
 
     def call(inputs):
         state = [tf.identity(v.value) for v in others]
 
         def forward(inputs, values):
-            return piece.stateless_call(values, state, inputs, training=True)
+            """Returns the outputs with the layers' losses, and the updated state."""
+            mapping = [*zip(trainable, values), *zip(others, state)]
+            with keras.StatelessScope(mapping, collect_losses=True) as scope:
+                outputs = piece(inputs, training=True)
+            updated = [scope.get_current_value(v) for v in others]
+            return [outputs, *scope.losses], updated
 
         # Not tf.recompute_grad: Grappler simplifies away the control dependency by
         # which its second pass waits, and then reuses the first pass's results.
@@ -73,19 +84,23 @@ def _recomputed(piece):
         def run(inputs, *values):
             outputs, updated = forward(inputs, values)
 
-            def gradient(upstream, *_):
-                with tf.control_dependencies([upstream]):
+            def gradient(*upstream):
+                upstream = list(upstream[len(updated) :])
+                with tf.control_dependencies(upstream):
                     arguments = [tf.identity(v) for v in (inputs, *values)]
                 with tf.GradientTape() as tape:
                     tape.watch(arguments)
                     recomputed, _ = forward(arguments[0], arguments[1:])
                 return tape.gradient(recomputed, arguments, upstream)
 
-            return (outputs, *updated), gradient
+            return (*updated, *outputs), gradient
 
-        outputs, *updated = run(inputs, *(tf.identity(v.value) for v in trainable))
-        for variable, value in zip(others, updated):
+        results = run(inputs, *(tf.identity(v.value) for v in trainable))
+        for variable, value in zip(others, results):
             variable.assign(value)
+        outputs, *losses = results[len(others) :]
+        for loss in losses:
+            adds_losses.add_loss(loss)
         return outputs
 
     return call

@@ -20,7 +20,7 @@ from inres_tf.distribution.config import WorkerInfo, worker_info
 from inres_tf.distribution.strategy import make_strategy
 from inres_tf.errors import Stopped, UserError
 from inres_tf.files import atomic
-from inres_tf.layers import damped_layers, damping_rates
+from inres_tf.layers import damped_layers, damping_rates, tighten
 from inres_tf.training import callbacks as callbacks_module
 from inres_tf.training import checkpoints, metrics_log, plots, run_folder
 from inres_tf.training.config import (
@@ -79,6 +79,9 @@ def train(
     If it holds checkpoints of the same run, training resumes from the newest one. Only
     the chief of several workers writes files.
 
+    At the end, the norms that Lipschitz layers estimate are set to their upper bounds
+    (`inres_tf.layers.tighten`), which the checkpoints and metrics of epochs precede.
+
     Args:
         config: the run's settings.
         build_model: function of (input shape, number of classes) that builds a
@@ -128,6 +131,7 @@ def _check_folder(config: TrainConfig) -> None:
         dataclasses.asdict(config),
         config.resume,
         CHANGEABLE_ON_RESUME,
+        {field.name: field.default for field in dataclasses.fields(config)},
     )
 
 
@@ -427,6 +431,7 @@ def _finish(
     synchronize_batch_norm(model, False)
     use_averages(model)
     loop.plan_rates()
+    tighten(model)
     if not worker.chief:
         return None
     name, rates = config.model, damping_rates(model)

@@ -3,7 +3,7 @@
 import json
 import pathlib
 import platform
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from typing import Any
 
 from inres_tf.environment import git_revision, processor, versions
@@ -29,6 +29,7 @@ def check_folder(
     flags: dict[str, Any],
     resume: bool,
     ignore: Container[str] = (),
+    defaults: Mapping[str, Any] | None = None,
 ) -> None:
     """Checks that a run may use `folder`, without writing anything.
 
@@ -37,6 +38,7 @@ def check_folder(
         flags: the run's flags.
         resume: whether the run may resume if the folder already holds it.
         ignore: flags that may change when a run resumes.
+        defaults: values of flags that did not exist yet when the run was started.
 
     Raises:
         UserError: if the folder holds another run, or this one without `resume`.
@@ -58,6 +60,7 @@ def check_folder(
         raise UserError(f"{path} is damaged: {error}") from error
     # Through JSON, which turns tuples into lists.
     current = json.loads(json.dumps(flags))
+    saved = json.loads(json.dumps(dict(defaults or {}))) | saved
     different = [
         f"--{key}={saved.get(key)} there, {current[key]} now"
         for key in current

@@ -41,6 +41,12 @@ def make_step(
     batch, the number of images classified correctly before the update, and the sums of
     `signals`.
 
+    The loss is that of the objective plus the losses of the model itself: those of
+    regularisers, and those that layers add with `add_loss` in training, averaged over
+    parts and replicas. An activity regulariser of a last layer with a softmax is not
+    among them, as the softmax is not computed. Constraints of variables are applied
+    after each update.
+
     Args:
         model: compiled model created under `strategy`.
         strategy: the distribution strategy.
@@ -58,6 +64,7 @@ def make_step(
     replicas = strategy.num_replicas_in_sync
     logits_of = logits_fn(model, rematerialized if rematerialize else None)
     variables, optimizer = model.trainable_variables, model.optimizer
+    regularized = [v for v in variables if v.regularizer is not None]
     rates = {id(layer.k) for _, layer in damped_layers(model)}
     scales_loss = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
 
@@ -66,9 +73,13 @@ def make_step(
         inputs = objective.inputs(logits_of, images, labels, part_seed)
         share = 1.0 / (accumulate_steps * replicas)
         with tf.GradientTape() as tape:
-            losses, logits = objective.losses(logits_of, images, inputs, labels)
+            with _AddedLosses() as added:
+                losses, logits = objective.losses(logits_of, images, inputs, labels)
+            loss = tf.reduce_mean(losses)
+            for own in (*added.losses, *(v.regularizer(v) for v in regularized)):
+                loss += tf.cast(tf.reduce_sum(own), tf.float32)
             # A share of the mean, since the optimiser sums over replicas.
-            loss = tf.reduce_mean(losses) * share
+            loss *= share
             scaled = optimizer.scale_loss(loss)
         correct = tf.equal(tf.argmax(logits, -1, output_type=labels.dtype), labels)
         gradients = tape.gradient(scaled, variables)
@@ -118,6 +129,22 @@ def make_step(
         return rows.stack()
 
     return step
+
+
+class _AddedLosses(keras.StatelessScope):
+    """Collects the losses that layers add on one replica.
+
+    Keras keeps them in the layers, which all replicas share: while a replica waits for
+    the others within a layer, they would replace its losses by theirs. Unlike in a
+    scope of the base class, variables are updated at once.
+    """
+
+    def __init__(self):
+        super().__init__(collect_losses=True, initialize_variables=False)
+
+    def add_update(self, update):
+        variable, value = update
+        variable._direct_assign(value)
 
 
 def _all_finite_or_none(context, gradients):

@@ -16,10 +16,16 @@ def _ema_optimizer(model: keras.Model) -> keras.optimizers.Optimizer:
 
 
 def use_averages(model: keras.Model) -> None:
-    """Replaces the weights by their moving average, if the optimiser has one."""
+    """Replaces the weights by their moving average, if the optimiser has one.
+
+    Constraints, such as columns of norm 1, are applied to the average again.
+    """
     optimizer = _ema_optimizer(model)
     if optimizer.use_ema:
         optimizer.finalize_variable_values(model.trainable_variables)
+        for variable in model.trainable_variables:
+            if variable.constraint is not None:
+                variable.assign(variable.constraint(variable))
 
 
 @contextlib.contextmanager

@@ -32,6 +32,17 @@ from inres_tf.evaluation import EvaluationConfig
         ({"steps": 0}, "--steps must be from 1 to 1000000; got 0"),
         ({"step_size": -1.0}, "--step_size must be from 0 to 1000000000; got -1"),
         ({"num_examples": -1}, "--num_examples must be at least 0; got -1"),
+        ({"certify": "crown"}, "--certify must be one of none, lipschitz, smoothing"),
+        ({"certify_radii": (0.0,)}, r"--certify_radii must be in \(0, 1000000000\]"),
+        (
+            {"certify": "smoothing", "certify_radii": ()},
+            "--certify_radii must hold at least one",
+        ),
+        ({"certify_attack": "pdg"}, "--certify_attack must be one of fgsm, .*pgd"),
+        ({"smoothing_sigma": 0.0}, "--smoothing_sigma must be"),
+        ({"smoothing_samples": 0}, "--smoothing_samples must be at least 1"),
+        ({"smoothing_selection": 0}, "--smoothing_selection must be at least 1"),
+        ({"smoothing_alpha": 1.0}, r"--smoothing_alpha must be in \(0, 1\)"),
     ],
 )
 def test_settings_out_of_range_are_refused(change, message):
@@ -52,8 +63,9 @@ def test_repetitions_are_dropped():
     assert config.autoattack == ("fab",)
 
 
-def test_radii_are_only_needed_by_attacks():
+def test_radii_are_only_needed_by_attacks_and_certificates():
     assert EvaluationConfig(attacks=(), eps=()).eps == ()
+    assert EvaluationConfig(certify_radii=()).certify_radii == ()
 
 
 def test_step_sizes_depend_on_the_norm():

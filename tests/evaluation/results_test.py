@@ -193,3 +193,12 @@ def test_partial_results_are_only_reused_by_the_same_evaluation(
     partial().remove()
     assert not list(tmp_path.glob("r.json*"))
     partial().remove()
+
+
+def test_packed_radii_are_never_larger():
+    radii = np.array([-1.0, 0.0, 36.1, 1 / 3, 108.00000001, 2e4])
+    found = results.unpack_radii(results.pack_radii(radii), 6)
+    assert (found <= radii).all()
+    np.testing.assert_allclose(found, radii, rtol=2e-7)
+    with pytest.raises(ValueError, match="expected 7 radii"):
+        results.unpack_radii(results.pack_radii(radii), 7)

@@ -116,3 +116,30 @@ def compare_results(tmp_path, write_run):
         return comparison.compare(measurements.read_measurements(paths), **options)
 
     return compare
+
+
+@pytest.fixture(scope="session")
+def certified_result(make_result, answers):
+    """Function that makes a result with certificates at two radii, attacked at one."""
+
+    def make(model="a", certified=12, attacked=14):
+        by_radius = {"36": answers(range(certified)), "72": answers(range(2))}
+        robust = answers(range(attacked))
+        result = make_result(model)
+        row = {"name": "pgd", "eps": 36.0, "norm": "l2", "steps": 20, "step_size": 4.5}
+        row |= {"restarts": 1, "accuracy": float(robust.mean())}
+        result["certificates"] = {
+            "method": "lipschitz",
+            "settings": {},
+            "bound": {"logits": 0.0125},
+            "radii": {r: float(array.mean()) for r, array in by_radius.items()},
+            "curve": [[0.0, 0.8], [36.0, certified / NUMBER], [96.0, 0.05]],
+            "attacked": {"36": row["accuracy"]},
+            "attacks": [row],
+        }
+        keys = {f"certified l2 {r}": array for r, array in by_radius.items()}
+        keys["attacked l2 36"] = robust
+        result["correct"] |= {k: results.pack(array) for k, array in keys.items()}
+        return result
+
+    return make

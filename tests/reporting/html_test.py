@@ -123,3 +123,18 @@ def test_comparisons_are_written_separately(compare_results, make_result, tmp_pa
     assert first < second < len(text)
     markdown = (tmp_path / "out" / "tables.md").read_text()
     assert all(f"# {part.title}" in markdown for part in parts)
+
+
+def test_certified_accuracy_is_drawn_with_the_attack(compare_results, certified_result):
+    (compared,) = compare_results(certified_result("a"), certified_result("b", 4))
+    heading, draw, panels = html._drawings(compared)["certified_over_radius"]
+    assert heading == "Certified accuracy over radius" and list(panels) == ["certified"]
+    (ax,) = draw(panels).axes
+    line, dashed, *_ = ax.get_lines()
+    assert list(line.get_xdata()) == [0, 36, 96]
+    assert list(line.get_ydata()) == pytest.approx([80, 60, 5])
+    # Without an attack, the radius is 0 and the accuracy that on clean images.
+    assert list(dashed.get_xdata()) == [0, 36]
+    assert list(dashed.get_ydata()) == pytest.approx([90, 70])
+    text = html.markdown("T", {}, [compared])
+    assert "| certified 36 " in text and "certified 96" not in text

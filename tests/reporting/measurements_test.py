@@ -83,3 +83,15 @@ def test_missing_and_foreign_files_are_reported(tmp_path):
     (tmp_path / "x.json").write_text("{}")
     with pytest.raises(UserError, match="x.json is no.* result of train.evaluate"):
         measurements.read_measurements([tmp_path / "x.json"])
+
+
+def test_damaged_certificates_are_refused(write_run, certified_result, tmp_path):
+    result = certified_result()
+    result["certificates"]["radii"]["36"] = 0.9
+    write_run(tmp_path, result)
+    with pytest.raises(UserError, match="certified 36 does not match its answers"):
+        measurements.read_measurements([tmp_path])
+    del result["certificates"]["curve"]
+    write_run(tmp_path, result)
+    with pytest.raises(UserError, match="is damaged"):
+        measurements.read_measurements([tmp_path])

@@ -37,3 +37,18 @@ def test_trade_off_has_a_point_with_intervals_per_model():
     (alone,) = plots.trade_off({"x": {"b": (clean, clean)}}, ["a", "b"]).axes
     colors = [a.containers[-1].lines[0].get_color() for a in (ax, alone)]
     assert colors[0] == colors[1] != point.get_color()
+
+
+def test_certified_accuracy_is_a_line_and_the_attacked_one_a_dashed_line():
+    high, low = Cell((0.9,), 0.8, 0.95), Cell((0.5,), 0.4, 0.6)
+    panels = {"certified": {"a": {36.0: low, 0.0: high}, "b": {0.0: high, 36.0: low}}}
+    attacked = {"b": {0.0: high, 36.0: high}}
+    (ax,) = plots.certified_over(panels, attacked, ["a", "b"]).axes
+    assert ax.get_xlabel() == "L2 radius (1/255)"
+    first, second, dashed = ax.get_lines()
+    assert list(first.get_xdata()) == [0, 36]
+    assert list(first.get_ydata()) == pytest.approx([90, 50])
+    assert list(dashed.get_ydata()) == pytest.approx([90, 90])
+    assert dashed.get_linestyle() == "--" and second.get_linestyle() == "-"
+    assert dashed.get_color() == second.get_color() != first.get_color()
+    assert dashed.get_label() == "b, attacked"

@@ -85,3 +85,33 @@ def test_the_summary_is_short(compare_results, make_result):
     assert [row.split()[1] for row in rows[3:]] == ["a", "b"]
     assert note == "Checks that warn: 1; the report lists them."
     assert "mCA" in rows[1] and "Differences" not in tables.summary(found)
+
+
+def test_certificates_are_columns_of_their_own(compare_results, certified_result):
+    (compared,) = compare_results(certified_result("a"), certified_result("b", 4))
+    title = "Certificates: accuracy in %, by L2 radius in 1/255"
+    header, rows = tables.comparison(compared)[title]
+    assert header == ["model", "clean", "certified 36", "certified 72", "attacked 36"]
+    assert [row[2].split()[0] for row in rows] == ["60.0", "20.0"]
+    tested = {d.column.heading: d for d in compared.differences}
+    difference = tested["certified 36"]
+    assert (difference.better, difference.worse) == (0, 8)
+    # The points of the curve are not tested, of which there are many.
+    assert "certified 0" not in tested
+
+
+def test_certificates_by_other_methods_are_not_compared(
+    compare_results, certified_result
+):
+    other = certified_result("b")
+    other["certificates"] |= {"method": "smoothing", "settings": {"sigma": 32.0}}
+    (compared,) = compare_results(certified_result("a"), other)
+    title = "Certificates: accuracy in %, by L2 radius in 1/255"
+    header, rows = tables.comparison(compared)[title]
+    assert header[2:4] == [
+        "certified 36 (lipschitz)",
+        "certified 36 (smoothing, sigma 32.0)",
+    ]
+    assert rows[0][3] == rows[1][2] == "–"
+    (note,) = (n for n in compared.notes if n.startswith("Evaluated with different"))
+    assert "certified 0" not in note and "certified 36" in note

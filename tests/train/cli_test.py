@@ -22,6 +22,7 @@ FLAGS = {
     "plot": ("output",),
     "compare": ("baseline", "output_dir", "title", "allow_different"),
     "reproduce": ("models", "seeds", "eps", "weight_decay"),
+    "verify": ("checkpoint", "results", "radii", "verbose"),
 }
 
 

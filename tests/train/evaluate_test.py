@@ -1,6 +1,9 @@
 import json
 import os
 
+import keras
+
+import zoo
 from inres_tf import corruptions
 
 
@@ -62,3 +65,24 @@ def test_terminal_without_greek_letters(process, saved, tmp_path):
     out, err = run.communicate(timeout=600)
     assert run.returncode == 0 and err == "" and "? = 8/255" in out
     assert json.loads(result.read_text())["num_examples"] == 9
+
+
+def test_certificates_and_their_refusal(binary, tmp_path):
+    output, saved = tmp_path / "result.json", tmp_path / "model.keras"
+    arguments = ["--attacks=none", "--corruptions=none", "--num_examples=10"]
+    arguments += ["--certify=lipschitz", "--certify_radii=0.5,1", "--check_examples=5"]
+    arguments += ["--dataset=digits", f"--checkpoint={saved}", f"--output={output}"]
+    zoo.get_model("cpl_tiny", input_shape=(8, 8, 1)).save(saved)
+    code, out, err = binary("evaluate", *arguments)
+    assert (code, err) == (0, "")
+    assert "| L2 radius | certified | under pgd |" in out and "\n| 0.5/255 " in out
+    found = json.loads(output.read_text())["certificates"]
+    assert list(found["radii"]) == list(found["attacked"]) == ["0.5", "1"]
+    output.unlink()
+    layers = [keras.layers.LayerNormalization(name="norm"), keras.layers.Flatten()]
+    layers = [keras.Input((8, 8, 1)), *layers, keras.layers.Dense(10)]
+    keras.Sequential(layers, name="other").save(saved)
+    code, out, err = binary("evaluate", *arguments)
+    assert (code, out) == (1, "") and err.count("\n") == 1
+    assert "The layer 'norm' (LayerNormalization) of other has no known" in err
+    assert not output.exists()

@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 import zoo
+from inres_tf import layers
 from inres_tf.distribution.classifier import Classifier
 from inres_tf.errors import Stopped, UserError
 from inres_tf.training import checkpoints, metrics_log, run
@@ -164,6 +165,44 @@ def test_noise_and_stochastic_depth_resume_bit_for_bit(strategy, tmp_path):
     resumed = run.train(cut, build_random)
     assert without_times(resumed.history) == without_times(expected.history)
     assert_same_weights(resumed.model, expected.model)
+
+
+def build_certified(shape, classes):
+    """A network of damped convex potential blocks, whose constants are a = 1 - λ."""
+    inputs = keras.Input(shape)
+    x = keras.layers.Rescaling(1 / 64)(inputs)
+    for name in ("block1", "block2"):
+        x = layers.ConvexPotentialConv2D(6, name=name)(x)
+    unit = keras.constraints.UnitNorm(axis=0)
+    head = keras.layers.Dense(classes, "softmax", kernel_constraint=unit, name="head")
+    return keras.Model(inputs, head(keras.layers.Flatten()(x)))
+
+
+def excess(model):
+    """By which factors the blocks' bounds exceed a = 1 - λ."""
+    blocks = [model.get_layer(name) for name in ("block1", "block2")]
+    return [block.lipschitz_bound() / (1 - float(block.rate)) for block in blocks]
+
+
+def test_certified_networks_resume_and_end_with_exact_bounds(tmp_path):
+    """Those of the averaged weights; checkpoints keep the estimates of the norms."""
+    settings = {"epochs": 2, "ema": 0.9, "objective": "margin", "augmentation": "none"}
+    complete, cut = (make_config(tmp_path / name, **settings) for name in "ab")
+    expected = run.train(complete, build_certified)
+    loaded = keras.models.load_model(expected.model_path)
+    assert_same_weights(loaded, expected.model)
+    assert max(excess(loaded)) < 1 + 1e-5
+    norms = np.linalg.norm(loaded.get_layer("head").kernel, axis=0)
+    np.testing.assert_allclose(norms, 1, rtol=1e-6)
+    checkpoint, _ = checkpoints.restore(expected.checkpoint)
+    assert max(excess(checkpoint)) > 1 + 1e-4
+
+    assert run.train(cut, build_certified, [_InterruptAfter(13)]).interrupted
+    resumed = run.train(cut, build_certified)
+    assert without_times(resumed.history) == without_times(expected.history)
+    assert_same_weights(resumed.model, expected.model)
+    last, _ = checkpoints.restore(resumed.checkpoint)
+    assert_same_weights(last, checkpoint)
 
 
 def test_finished_run_is_left_unchanged(complete, capsys):

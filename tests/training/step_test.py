@@ -7,7 +7,6 @@ import tensorflow as tf
 
 from inres_tf import layers
 from inres_tf.data.pipeline import TrainingPipeline
-from inres_tf.distribution import workers
 from inres_tf.distribution.config import StrategyConfig
 from inres_tf.distribution.strategy import make_strategy
 from inres_tf.layers import BatchNormalization, DampedAdd, UniformNoise
@@ -15,8 +14,7 @@ from inres_tf.models import random_state
 from inres_tf.models.logits import logits_fn
 from inres_tf.training import step, weight_averaging
 from inres_tf.training.objectives import Objective
-from inres_tf.training.objectives.config import ObjectiveConfig
-from inres_tf.training.objectives.registry import OBJECTIVES, make_objective
+from inres_tf.training.objectives.registry import OBJECTIVES
 from inres_tf.training.rematerialization import rematerialized
 
 
@@ -44,72 +42,20 @@ def without_batch_norm():
     return small(batch_norm=False)
 
 
-class Trainer:
-    """Trains a network on digits, step by step."""
-
-    def __init__(
-        self,
-        digits,
-        model=None,
-        strategy="one_device",
-        optimizer=None,
-        decay=1e-2,
-        batch_size=64,
-        synchronized=True,
-        objective="clean",
-        **options,
-    ):
-        self.strategy = make_strategy(StrategyConfig(strategy=strategy))
-        with self.strategy.scope():
-            keras.utils.set_random_seed(3)
-            self.model = (model or small)()
-            optimizer = optimizer or (lambda: keras.optimizers.SGD(0.01, 0.9))
-            self.model.compile(optimizer(), auto_scale_loss=False)
-            self.model.optimizer.build(self.model.trainable_variables)
-            several = self.strategy.num_replicas_in_sync > 1
-            step.synchronize_batch_norm(self.model, several and synchronized)
-            self.average_replicas = workers.replica_averaging(
-                step.batch_statistics(self.model)
-            )
-        config = ObjectiveConfig(objective=objective)
-        self.step = step.make_step(
-            self.model, self.strategy, make_objective(config), decay, **options
-        )
-        pipeline = TrainingPipeline(digits.train, batch_size, "none", seed=0)
-        self.batches = iter(
-            self.strategy.distribute_datasets_from_function(
-                lambda context: pipeline.batches(0, 0, context)
-            )
-        )
-        self.done = 0
-
-    def run(self, count=1, learn=1.0, signals=(0.0, 0.0)):
-        """Runs some steps, and returns the row of each."""
-        rows = self.step(
-            self.batches,
-            tf.constant(count),
-            tf.constant(self.done),
-            tf.constant(learn),
-            tf.constant(signals),
-        ).numpy()
-        self.done += count
-        return rows
-
-
 def assert_close(model, other, **tolerance):
     for a, b in zip(model.get_weights(), other.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, **tolerance)
 
 
 @pytest.fixture(scope="module")
-def plain(digits):
+def plain(make_trainer):
     """Four steps with default options: (rows, model, initial weights)."""
-    trainer = Trainer(digits)
+    trainer = make_trainer(small)
     before = trainer.model.get_weights()
     return trainer.run(4), trainer.model, before
 
 
-def test_step_is_momentum_sgd_with_coupled_weight_decay(digits):
+def test_step_is_momentum_sgd_with_coupled_weight_decay(digits, make_trainer):
     """Compares two steps on a linear model with the update in NumPy."""
     rate, momentum, decay = 0.1, 0.9, 0.05
 
@@ -118,8 +64,7 @@ def test_step_is_momentum_sgd_with_coupled_weight_decay(digits):
         x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs))
         return keras.Model(inputs, keras.layers.Dense(10, activation="softmax")(x))
 
-    trainer = Trainer(
-        digits,
+    trainer = make_trainer(
         linear,
         optimizer=lambda: keras.optimizers.SGD(rate, momentum),
         decay=decay,
@@ -146,9 +91,11 @@ def test_step_is_momentum_sgd_with_coupled_weight_decay(digits):
         np.testing.assert_allclose(weight, expected, atol=2e-6)
 
 
-def test_weight_decay_reaches_every_trainable_variable(digits):
+def test_weight_decay_reaches_every_trainable_variable(make_trainer):
     """If the loss is exactly 0, so that it has no gradient, every variable shrinks."""
-    trainer = Trainer(digits, optimizer=lambda: keras.optimizers.SGD(1.0), decay=0.25)
+    trainer = make_trainer(
+        small, optimizer=lambda: keras.optimizers.SGD(1.0), decay=0.25
+    )
     trainer.model.get_layer("predictions").kernel.assign(tf.zeros((8, 10)))
     trainer.model.get_layer("predictions").bias.assign([1e6] + [0.0] * 9)
     before = [v.numpy() for v in trainer.model.trainable_variables]
@@ -161,16 +108,16 @@ def test_weight_decay_reaches_every_trainable_variable(digits):
 
 
 @pytest.mark.parametrize("strategy", ["one_device", "mirrored"])
-def test_several_steps_at_once_equal_single_steps(digits, plain, strategy):
-    trainer = Trainer(digits, strategy=strategy)
+def test_several_steps_at_once_equal_single_steps(make_trainer, plain, strategy):
+    trainer = make_trainer(small, strategy=strategy)
     rows = np.concatenate([trainer.run(3), trainer.run(1)])
     tolerance = 0 if strategy == "one_device" else 1e-3
     np.testing.assert_allclose(rows[:, 0], plain[0][:, 0], rtol=tolerance)
     assert_close(trainer.model, plain[1], rtol=tolerance, atol=tolerance)
 
 
-def test_two_replicas_equal_one_device(digits, plain):
-    trainer = Trainer(digits, strategy="mirrored")
+def test_two_replicas_equal_one_device(make_trainer, plain):
+    trainer = make_trainer(small, strategy="mirrored")
     assert trainer.strategy.num_replicas_in_sync == 2
     rows = trainer.run(4)
     np.testing.assert_allclose(rows[:, 0], plain[0][:, 0], rtol=1e-4)
@@ -179,8 +126,8 @@ def test_two_replicas_equal_one_device(digits, plain):
     assert_close(trainer.model, plain[1], rtol=1e-3, atol=1e-5)
 
 
-def test_rematerialisation_does_not_change_steps(digits, plain):
-    trainer = Trainer(digits, rematerialize=True)
+def test_rematerialisation_does_not_change_steps(make_trainer, plain):
+    trainer = make_trainer(small, rematerialize=True)
     rows = trainer.run(4)
     np.testing.assert_allclose(rows, plain[0], rtol=1e-5)
     assert_close(trainer.model, plain[1], rtol=1e-3, atol=1e-5)
@@ -205,13 +152,13 @@ def test_rematerialised_blocks_are_recomputed():
 
 
 @pytest.mark.parametrize("strategy", ["one_device", "mirrored"])
-def test_rematerialised_random_layers_draw_once(digits, strategy):
+def test_rematerialised_random_layers_draw_once(make_trainer, strategy):
     """Both passes use the same masks, and the random states advance once."""
 
     def build():
         return small(dropout=0.3)
 
-    a, b = (Trainer(digits, build, strategy=strategy, rematerialize=r) for r in (0, 1))
+    a, b = (make_trainer(build, strategy=strategy, rematerialize=r) for r in (0, 1))
     np.testing.assert_allclose(b.run(3), a.run(3), rtol=1e-4)
     assert_close(b.model, a.model, rtol=1e-3, atol=1e-4)
     for x, y in zip(
@@ -223,15 +170,17 @@ def test_rematerialised_random_layers_draw_once(digits, strategy):
 
 
 @pytest.mark.parametrize("strategy", ["one_device", "mirrored"])
-def test_accumulated_parts_equal_the_whole_step(digits, strategy):
-    whole = Trainer(digits, without_batch_norm)
-    parts = Trainer(digits, without_batch_norm, strategy, accumulate_steps=4)
+def test_accumulated_parts_equal_the_whole_step(make_trainer, strategy):
+    whole = make_trainer(without_batch_norm)
+    parts = make_trainer(without_batch_norm, strategy, accumulate_steps=4)
     np.testing.assert_allclose(parts.run(3), whole.run(3), rtol=1e-5)
     assert_close(parts.model, whole.model, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("strategy", ["one_device", "mirrored"])
-def test_every_step_part_and_replica_has_its_own_seed(digits, strategy, monkeypatch):
+def test_every_step_part_and_replica_has_its_own_seed(
+    make_trainer, strategy, monkeypatch
+):
     seeds = []
 
     class Spy(Objective):
@@ -244,23 +193,23 @@ def test_every_step_part_and_replica_has_its_own_seed(digits, strategy, monkeypa
 
     monkeypatch.setitem(OBJECTIVES, "noise", Spy)
     options = {"objective": "noise", "accumulate_steps": 2, "seed": 5}
-    trainer = Trainer(digits, without_batch_norm, strategy, **options)
+    trainer = make_trainer(without_batch_norm, strategy, **options)
     trainer.run(3)
     expected = 3 * 2 * trainer.strategy.num_replicas_in_sync
     assert len(seeds) == len(set(seeds)) == expected
 
 
 @pytest.mark.parametrize("strategy", ["one_device", "mirrored"])
-def test_signals_are_summed_over_replicas(digits, strategy):
-    trainer = Trainer(digits, without_batch_norm, strategy)
+def test_signals_are_summed_over_replicas(make_trainer, strategy):
+    trainer = make_trainer(without_batch_norm, strategy)
     replicas = trainer.strategy.num_replicas_in_sync
     assert trainer.run(signals=(1.0, 0.0))[0, 2:].tolist() == [replicas, 0.0]
     assert trainer.run(signals=(0.0, 1.0))[0, 2:].tolist() == [0.0, replicas]
 
 
-def test_planned_damping_rates_are_not_trained(digits):
+def test_planned_damping_rates_are_not_trained(make_trainer):
     """While λ is planned, gradient, weight decay and momentum do not change k."""
-    trainer = Trainer(digits, plan_rates=True)
+    trainer = make_trainer(small, plan_rates=True)
     trainer.run(2)
     layers.set_damping_rates(trainer.model, 0.3)
     (_, first), *_ = layers.damped_layers(trainer.model)
@@ -283,8 +232,8 @@ def values_on_replicas(variable):
     return [value.numpy() for value in variable.value.values]
 
 
-def test_unsynchronised_statistics_diverge_and_are_averaged(digits):
-    trainer = Trainer(digits, strategy="mirrored", synchronized=False)
+def test_unsynchronised_statistics_diverge_and_are_averaged(make_trainer):
+    trainer = make_trainer(small, strategy="mirrored", synchronized=False)
     trainer.run(3)
     mean = trainer.model.get_layer("bn1").moving_mean
     first, second = values_on_replicas(mean)
@@ -294,8 +243,8 @@ def test_unsynchronised_statistics_diverge_and_are_averaged(digits):
         np.testing.assert_allclose(value, (first + second) / 2, rtol=1e-6)
 
 
-def test_synchronised_statistics_are_the_same_on_all_replicas(digits):
-    trainer = Trainer(digits, strategy="mirrored")
+def test_synchronised_statistics_are_the_same_on_all_replicas(make_trainer):
+    trainer = make_trainer(small, strategy="mirrored")
     trainer.run(3)
     first, second = values_on_replicas(trainer.model.get_layer("bn1").moving_mean)
     np.testing.assert_array_equal(first, second)
@@ -315,10 +264,10 @@ def test_spread_seeds_makes_replicas_draw_different_masks():
     assert 10 < (first != second).sum() < 54
 
 
-def test_averaged_weights_replaces_the_weights_within_its_context(digits):
+def test_averaged_weights_replaces_the_weights_within_its_context(make_trainer):
     """With decay 0.5, over three steps."""
-    trainer = Trainer(
-        digits,
+    trainer = make_trainer(
+        small,
         optimizer=lambda: keras.optimizers.SGD(0.05, use_ema=True, ema_momentum=0.5),
     )
     kernel = trainer.model.get_layer("stem_conv").kernel
@@ -333,19 +282,11 @@ def test_averaged_weights_replaces_the_weights_within_its_context(digits):
     assert np.abs(expected - values[2]).max() > 1e-3
 
 
-@pytest.fixture
-def set_policy():
-    """Function that sets Keras' dtype policy until the end of the test."""
-    policy = keras.config.dtype_policy()
-    yield keras.config.set_dtype_policy
-    keras.config.set_dtype_policy(policy)
-
-
 @pytest.mark.parametrize("name", ["mixed_bfloat16", "mixed_float16"])
 def test_half_precision_is_close_to_float32_and_has_float32_weights(
-    digits, name, set_policy
+    make_trainer, name, set_policy
 ):
-    full = Trainer(digits)
+    full = make_trainer(small)
     set_policy(name)
 
     def optimizer():
@@ -354,7 +295,7 @@ def test_half_precision_is_close_to_float32_and_has_float32_weights(
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         return optimizer
 
-    half = Trainer(digits, optimizer=optimizer)
+    half = make_trainer(small, optimizer=optimizer)
     losses, half_losses = full.run(4)[:, 0], half.run(4)[:, 0]
     np.testing.assert_allclose(half_losses, losses, rtol=0.05)
     assert half_losses[0] != losses[0]
@@ -366,14 +307,14 @@ def test_half_precision_is_close_to_float32_and_has_float32_weights(
 
 
 @pytest.mark.parametrize("strategy", ["one_device", "mirrored"])
-def test_overflow_skips_the_step_on_all_replicas(digits, strategy):
+def test_overflow_skips_the_step_on_all_replicas(make_trainer, strategy):
     """The gradients are non-finite on the last replica only."""
 
     def optimizer():
         inner = keras.optimizers.SGD(0.01, 0.9)
         return keras.optimizers.LossScaleOptimizer(inner, initial_scale=1024.0)
 
-    trainer = Trainer(digits, without_batch_norm, strategy, optimizer)
+    trainer = make_trainer(without_batch_norm, strategy, optimizer)
     optimizer, finite_batches = trainer.model.optimizer, trainer.batches
     replicas = trainer.strategy.num_replicas_in_sync
 
@@ -396,20 +337,20 @@ def test_overflow_skips_the_step_on_all_replicas(digits, strategy):
     assert np.abs(before[0] - trainer.model.get_weights()[0]).max() > 0
 
 
-def test_loss_scaling_does_not_change_steps(digits):
-    plain = Trainer(digits, without_batch_norm)
+def test_loss_scaling_does_not_change_steps(make_trainer):
+    plain = make_trainer(without_batch_norm)
 
     def optimizer():
         return keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.01, 0.9))
 
-    scaled = Trainer(digits, without_batch_norm, optimizer=optimizer)
+    scaled = make_trainer(without_batch_norm, optimizer=optimizer)
     np.testing.assert_allclose(scaled.run(3), plain.run(3), rtol=1e-6)
     assert_close(scaled.model, plain.model, rtol=1e-5, atol=1e-7)
 
 
-def test_replicas_stay_equal_with_accumulated_steps(digits):
+def test_replicas_stay_equal_with_accumulated_steps(make_trainer):
     """They synchronise the statistics of the parts in the same order."""
-    trainer = Trainer(digits, strategy="mirrored", accumulate_steps=4)
+    trainer = make_trainer(small, strategy="mirrored", accumulate_steps=4)
     rows = trainer.run(8)
     assert rows[-1, 0] < rows[0, 0]
     for variable in trainer.model.weights:

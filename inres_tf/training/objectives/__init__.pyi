@@ -1,6 +1,7 @@
 from . import base as base
 from . import config as config
 from . import fgsm as fgsm
+from . import margin as margin
 from . import noise as noise
 from . import pgd as pgd
 from . import registry as registry
@@ -8,6 +9,7 @@ from . import trades as trades
 from .base import Objective as Objective
 from .config import ObjectiveConfig as ObjectiveConfig
 from .fgsm import FGSM as FGSM
+from .margin import Margin as Margin
 from .noise import Noise as Noise
 from .pgd import PGD as PGD
 from .registry import OBJECTIVES as OBJECTIVES

@@ -3,8 +3,9 @@
 import dataclasses
 
 from inres_tf.config import Config, config_field
+from inres_tf.errors import UserError
 
-OBJECTIVES = ("clean", "pgd", "fgsm", "trades", "noise")
+OBJECTIVES = ("clean", "pgd", "fgsm", "trades", "noise", "margin")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +29,8 @@ class ObjectiveConfig(Config):
     objective: str = config_field(
         "clean",
         "Loss to minimise. clean: cross-entropy; pgd, fgsm: adversarial training; "
-        "trades: TRADES; noise: cross-entropy of images with Gaussian noise.",
+        "trades: TRADES; noise: cross-entropy of images with Gaussian noise; margin: "
+        "cross-entropy with a margin, for certified networks.",
         choices=OBJECTIVES,
     )
     adversary_eps: float = config_field(
@@ -57,8 +59,32 @@ class ObjectiveConfig(Config):
         "pixel range.",
         bounds="(0, 255]",
     )
+    margin_offset: float = config_field(
+        1.0,
+        "Logits by which --objective=margin lowers that of the true class.",
+        bounds="[0, inf)",
+    )
+    margin_temperature: float = config_field(
+        1.0,
+        "Temperature of --objective=margin, by which it divides the logits.",
+        bounds="(0, inf)",
+    )
+    margin_annealing: float = config_field(
+        0.0,
+        "Power of 1 - p, p the probability of the true class, by which "
+        "--objective=margin multiplies the loss of an image; 0: none.",
+        bounds="[0, inf)",
+    )
     label_smoothing: float = config_field(
         0.0,
         "Fraction of each label that is spread over all classes.",
         bounds="[0, 1)",
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.objective == "margin" and self.label_smoothing:
+            raise UserError(
+                "--objective=margin needs --label_smoothing=0, since it lowers the "
+                f"logit of one class; got {self.label_smoothing}"
+            )

@@ -3,6 +3,7 @@
 from inres_tf.training.objectives.base import Objective
 from inres_tf.training.objectives.config import ObjectiveConfig
 from inres_tf.training.objectives.fgsm import FGSM
+from inres_tf.training.objectives.margin import Margin
 from inres_tf.training.objectives.noise import Noise
 from inres_tf.training.objectives.pgd import PGD
 from inres_tf.training.objectives.trades import TRADES
@@ -13,6 +14,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "fgsm": FGSM,
     "trades": TRADES,
     "noise": Noise,
+    "margin": Margin,
 }
 
 

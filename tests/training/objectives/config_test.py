@@ -9,7 +9,8 @@ from inres_tf.training.objectives.config import ObjectiveConfig
     [
         (
             {"objective": "mixup"},
-            "--objective must be one of clean, pgd, fgsm, trades, noise; got 'mixup'",
+            "--objective must be one of clean, pgd, fgsm, trades, noise, margin; got "
+            "'mixup'",
         ),
         ({"adversary_eps": 0}, r"--adversary_eps must be in \(0, 255\]; got 0"),
         ({"adversary_eps": float("nan")}, "--adversary_eps .* got nan"),
@@ -21,6 +22,9 @@ from inres_tf.training.objectives.config import ObjectiveConfig
         ({"trades_beta": -1}, "--trades_beta must be at least 0; got -1"),
         ({"trades_beta": float("inf")}, "--trades_beta .* got inf"),
         ({"noise_std": 0}, r"--noise_std must be in \(0, 255\]; got 0"),
+        ({"margin_offset": -1}, "--margin_offset must be at least 0; got -1"),
+        ({"margin_temperature": 0}, "--margin_temperature must be positive; got 0"),
+        ({"margin_annealing": -1}, "--margin_annealing must be at least 0; got -1"),
         ({"label_smoothing": 1}, r"--label_smoothing must be in \[0, 1\); got 1"),
     ],
 )

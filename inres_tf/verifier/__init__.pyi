@@ -1,0 +1,15 @@
+from . import archive as archive
+from . import certificates as certificates
+from . import chain as chain
+from . import claims as claims
+from . import config as config
+from . import flows as flows
+from . import maps as maps
+from . import operators as operators
+from .certificates import certified_radii as certified_radii
+from .certificates import verify as verify
+from .chain import Chain as Chain
+from .chain import read_chain as read_chain
+from .claims import Claims as Claims
+from .claims import claims_of as claims_of
+from .config import VerifierConfig as VerifierConfig

@@ -1,0 +1,63 @@
+"""The models of the binaries: solvers by flag, networks of continuous depth."""
+
+import keras
+import numpy as np
+import pytest
+
+import zoo
+from train import models
+
+
+@pytest.fixture(scope="module")
+def neural_ode(tmp_path_factory):
+    """A damped neural ODE in a file."""
+    keras.utils.set_random_seed(0)
+    path = tmp_path_factory.mktemp("node") / "node.keras"
+    zoo.DampedNODETiny(input_shape=(8, 8, 1)).save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("heun", {"method": "heun"}),
+        ("rk4:16", {"method": "rk4", "steps": 16}),
+        ("dopri5:1e-5", {"method": "dopri5", "rtol": 1e-5, "atol": 1e-5}),
+    ],
+)
+def test_solver_settings(text, expected):
+    assert models.solver_settings(text) == expected
+
+
+def test_another_solver_by_flag(binary, neural_ode, tmp_path):
+    """A tight tolerance gives the solution that many steps converge to."""
+    pixels = np.arange(128, dtype=np.uint8).reshape(2, 8, 8, 1)
+    logits = {}
+    for solver in ("euler:1", "rk4:16", "dopri5:1e-5"):
+        exported = tmp_path / solver
+        flags = [f"--checkpoint={neural_ode}", f"--solver={solver}"]
+        assert binary("export", *flags, f"--output={exported}")[0] == 0
+        served = keras.layers.TFSMLayer(exported, "serving_default")
+        logits[solver] = np.asarray(served(pixels)["logits"])
+    fine = logits["rk4:16"]
+    np.testing.assert_allclose(logits["dopri5:1e-5"], fine, atol=1e-3)
+    assert np.abs(logits["euler:1"] - fine).max() > 1e-2
+
+
+@pytest.mark.parametrize(
+    ("solver", "message"),
+    [
+        ("rk5", "--solver=rk5: `method` must be one of 'euler'"),
+        ("dopri5:fine", "--solver=dopri5:fine: could not convert"),
+    ],
+)
+def test_wrong_solvers(binary, neural_ode, solver, message):
+    code, out, err = binary(
+        "evaluate", f"--checkpoint={neural_ode}", f"--solver={solver}"
+    )
+    assert code == 1 and out == "" and message in err and err.count("\n") == 1
+
+
+def test_a_solver_for_a_network_without_neural_odes(binary, saved):
+    code, _, err = binary("evaluate", f"--checkpoint={saved}", "--solver=rk4")
+    assert code == 1 and "must have a layer `inres_tf.layers.NeuralODE`" in err

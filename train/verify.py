@@ -1,0 +1,109 @@
+r"""Verifies the Lipschitz certificates of a classifier, independently.
+
+python -m train.verify --checkpoint=runs/cpl_small --dataset=digits \
+    --results=result.json
+
+Computes the logits, the norms of all layers and the certified radii again, in NumPy
+float64, from the .keras file alone: without Keras, the layers, and the code that
+train.evaluate --certify=lipschitz uses. Prints the certified accuracy. With --results
+it fails, with exit code 1, if that result claims more than can be proved.
+"""
+
+import json
+
+from absl import flags
+
+from inres_tf import markdown, verifier
+from inres_tf.data import Images
+from inres_tf.data.dataset import DataConfig
+from inres_tf.errors import UserError
+from inres_tf.evaluation import results
+from inres_tf.verifier.claims import Claims
+from inres_tf.verifier.config import VerifierConfig
+from train import cli
+
+
+def define_flags() -> None:
+    """Defines the flags of this binary."""
+    flags.DEFINE_string(
+        "checkpoint",
+        None,
+        "A run's --output_dir, one of its checkpoints, or a .keras file.",
+    )
+    cli.define_flags(DataConfig)
+    cli.define_flags(VerifierConfig)
+    flags.DEFINE_string(
+        "results",
+        None,
+        "Result file of train.evaluate --certify=lipschitz --output, whose "
+        "certificates to check.",
+    )
+    flags.DEFINE_bool("verbose", False, "Print the Lipschitz constant of each layer.")
+    flags.DEFINE_bool("json", False, "Print JSON, with the radius of each image.")
+
+
+def tables(report: dict, verbose: bool) -> str:
+    """Returns what `verifier.verify` returns as markdown tables.
+
+    Args:
+        report: the certificates.
+        verbose: whether to add a table of the Lipschitz constants of the layers.
+    """
+    radii = report["certificates"]["radii"]
+    accuracies = [report["clean"]["accuracy"], *radii.values()]
+    header = ["images", "clean", *(f"radius {radius}/255" for radius in radii)]
+    cells = [markdown.percent([accuracy]) for accuracy in accuracies]
+    text = markdown.table(header, [[str(report["num_examples"]), *cells]])
+    if verbose:
+        rows = [[name, f"{bound:.6g}"] for name, bound in report["lipschitz"].items()]
+        text += f"\n\n{markdown.table(['layer', 'Lipschitz constant'], rows)}"
+    return text
+
+
+def check_images(claims: Claims, images: Images, dataset: str) -> None:
+    """Checks that certificates are of these images.
+
+    Args:
+        claims: the certificates.
+        images: the test images, as many as the certificates are of.
+        dataset: name of the dataset.
+
+    Raises:
+        UserError: if they are of others.
+    """
+    if claims.fingerprint != results.fingerprint(images.images, images.labels):
+        raise UserError(
+            f"{claims.source} is of other images than the first {claims.num_examples} "
+            f"of {dataset}; give the --dataset and --image_size it was evaluated with"
+        )
+
+
+def main() -> None:
+    """Verifies the model."""
+    values = flags.FLAGS
+    data_config, config = cli.read_flags(DataConfig), cli.read_flags(VerifierConfig)
+    if not values.checkpoint:
+        raise UserError(
+            "pass --checkpoint: a run's --output_dir, a checkpoint or a .keras file"
+        )
+    claims, number = None, config.num_examples
+    if values.results:
+        claims = verifier.claims_of(results.read(values.results), values.results)
+        number = claims.num_examples
+    chain = verifier.read_chain(verifier.archive.find(values.checkpoint), True)
+    if not data_config.dataset.startswith(("digits", "folder:")):
+        cli.import_tensorflow()  # which reads them, without its messages
+    images = data_config.load().test.take(slice(number or None))
+    if claims:
+        check_images(claims, images, data_config.dataset)
+    report = verifier.verify(chain, images.images, images.labels, config.radii, True)
+    print(json.dumps(report) if values.json else tables(report, values.verbose))
+    if claims:
+        claims.check(report)
+        if not values.json:
+            print(f"\nall certificates in {claims.source} are proved")
+
+
+if __name__ == "__main__":
+    define_flags()
+    cli.run(main, tensorflow=False)
