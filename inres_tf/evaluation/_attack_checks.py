@@ -213,6 +213,7 @@ def resists_apgd(
     model: keras.Model,
     eps: float,
     indices: np.ndarray,
+    targets: int = 9,
 ) -> np.ndarray:
     """Returns which of the images with these indices are robust to Auto-PGD.
 
@@ -221,8 +222,12 @@ def resists_apgd(
         model: the model.
         eps: radius of the ball, in 1/255 of the pixel range.
         indices: the images.
+        targets: number of target classes to try.
     """
-    strong = attacks.apgd_dlr if losses.classes_of(model) > 3 else attacks.apgd_ce
+    if losses.classes_of(model) > 3:
+        strong = functools.partial(attacks.apgd_dlr, targets=targets)
+    else:
+        strong = attacks.apgd_ce
     return ~fools(strong, eps, indices, steps=_STEPS)
 
 
