@@ -10,7 +10,13 @@ from keras import ops
 
 from inres_tf import solvers
 from inres_tf.layers import dampings
-from inres_tf.layers.lipschitz import SMALLEST_NORM, ConvOperator, transposed_kernel
+from inres_tf.layers.lipschitz import (
+    SMALLEST_NORM,
+    ConvOperator,
+    check_limit,
+    norm_penalty,
+    transposed_kernel,
+)
 from inres_tf.layers.orthogonal import ShiftedOrthogonal
 
 # As for In-ResNets of moderate depth: λ starts between 0.20 and 0.25.
@@ -50,6 +56,9 @@ class ConvDynamics(keras.layers.Layer):
         kernel_size: side of the kernels, odd.
         limit: the largest Lipschitz constant in x, as estimated by power iteration;
             None for no limit.
+        penalty: None for a hard limit: kernels are scaled down. A number p adds
+            p · max(0, σ - c)² of each norm σ to the loss in training instead, where c
+            is the norm at which f reaches the limit. `"orthogonal"` takes none.
         **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -81,6 +90,7 @@ class ConvDynamics(keras.layers.Layer):
         filters: int | None = None,
         kernel_size: int = 3,
         limit: float | None = None,
+        penalty: float | None = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -89,13 +99,13 @@ class ConvDynamics(keras.layers.Layer):
                 f"`kind` must be one of {', '.join(map(repr, KINDS))}. Received: "
                 f"kind={kind!r}"
             )
-        if limit is not None and not 0 < limit < float("inf"):
+        if penalty is not None and kind == "orthogonal":
             raise ValueError(
-                "`limit` must be None or positive and finite. Received: "
-                f"limit={limit!r}"
+                "`penalty` needs a kind other than 'orthogonal', whose norm is fixed. "
+                f"Received: penalty={penalty!r}"
             )
         self.kind, self.filters, self.kernel_size = kind, filters, kernel_size
-        self.limit = limit
+        self.limit, self.penalty = check_limit(limit, penalty), penalty
         self.operators: list[ConvOperator] = []
         self.mixing: ShiftedOrthogonal | None = None
 
@@ -131,7 +141,12 @@ class ConvDynamics(keras.layers.Layer):
         """
         if self.mixing is not None:
             return self._orthogonal_field(self.mixing)
-        scales = self._scales([op.estimate(training) for op in self.operators])
+        sigmas = [op.estimate(training) for op in self.operators]
+        if training and self.penalty is not None and self.limit is not None:
+            share = self._share(self.limit)
+            for sigma in sigmas:
+                self.add_loss(norm_penalty(sigma, share, self.penalty))
+        scales = self._scales(sigmas)
         first, last = self.operators[0], self.operators[-1]
 
         def f(t, x):
@@ -156,11 +171,15 @@ class ConvDynamics(keras.layers.Layer):
 
         return f
 
+    def _share(self, limit: float) -> float:
+        """The norm of each operator with which f keeps to a limit."""
+        return limit if self.kind == "skew" else limit**0.5
+
     def _scales(self, sigmas) -> list:
         """The factor of each operator, at most 1, that keeps to the limit."""
-        if self.limit is None:
+        if self.limit is None or self.penalty is not None:
             return [ops.ones_like(sigma) for sigma in sigmas]
-        each = self.limit if self.kind == "skew" else self.limit**0.5
+        each = self._share(self.limit)
         return [
             ops.minimum(1.0, each / ops.maximum(sigma, SMALLEST_NORM))
             for sigma in sigmas
@@ -198,6 +217,7 @@ class ConvDynamics(keras.layers.Layer):
             "filters": self.filters,
             "kernel_size": self.kernel_size,
             "limit": self.limit,
+            "penalty": self.penalty,
         }
 
 

@@ -132,6 +132,30 @@ def test_the_limit_is_kept_after_power_iterations():
         np.testing.assert_array_equal(old, weight.numpy())
 
 
+@pytest.mark.parametrize(
+    ("kind", "limit", "excess"), [("plain", 4.0, [2, 3]), ("skew", 3.0, [4])]
+)
+def test_a_penalty_stands_in_for_the_limit(kind, limit, excess):
+    dynamics = ConvDynamics(kind, kernel_size=1, limit=limit, penalty=0.1)
+    dynamics.build((None, *SHAPE))
+    first, *second = dynamics.operators
+    rotation = np.array([[0.0, 1.0], [-1.0, 0.0]], "float32")
+    # Norms 4 and 5; that of W - Wᵀ is 7.
+    first.kernel.assign((4.0 if second else 3.5) * rotation[None, None])
+    for operator in second:
+        operator.kernel.assign(5.0 * rotation[None, None])
+    outputs = dynamics(images(), training=True)
+    (*losses,) = (float(loss) for loss in dynamics.losses)
+    np.testing.assert_allclose(losses, [0.1 * e**2 for e in excess], rtol=1e-4)
+    unlimited = ConvDynamics(kind, kernel_size=1)
+    unlimited.build((None, *SHAPE))
+    unlimited.set_weights(dynamics.get_weights())
+    np.testing.assert_allclose(outputs, unlimited(images()), rtol=1e-5)
+    dynamics(images())
+    assert not dynamics.losses
+    assert ConvDynamics.from_config(dynamics.get_config()).penalty == 0.1
+
+
 def test_trained_damping_has_gradients():
     layer = built("plain", {"method": "euler", "steps": 3}, damping="in")
     assert 0.20 <= float(layer.rate) <= 0.25
@@ -185,6 +209,8 @@ def test_failures_are_kept_counted_or_raised():
     [
         (lambda: ConvDynamics("deep"), "`kind` must be one of 'plain'"),
         (lambda: ConvDynamics(limit=0.0), "`limit` must be None or positive"),
+        (lambda: ConvDynamics(penalty=1.0), "`penalty` needs a `limit`"),
+        (lambda: ConvDynamics("orthogonal", limit=1, penalty=1), "other than 'orth"),
         (lambda: NeuralODE(ConvDynamics(), t1=0), "`t1` must be positive"),
         (lambda: NeuralODE(ConvDynamics(), damping=-1), "`damping` must be a finite"),
         (lambda: NeuralODE(ConvDynamics(), damping="lambda_in"), "or 'in'. Received"),

@@ -1,3 +1,7 @@
+import json
+
+import pytest
+
 from inres_tf.errors import UserError
 
 
@@ -29,3 +33,37 @@ def test_ends_with_a_short_table_and_the_paths(
         f"tables: {tmp_path}/x/results.md",
         f"report: {tmp_path}/x/report.html",
     ]
+
+
+@pytest.mark.long
+def test_networks_of_continuous_depth_beside_residual_ones(binary, tmp_path):
+    """One command trains, certifies and compares the four kinds."""
+    names = ["resnet20", "in_resnet20", "lip_node_small", "damped_node_small"]
+    code, out, err = binary(
+        "reproduce",
+        f"--models={','.join(names)}",
+        "--dataset=digits",
+        "--epochs=2",
+        "--batch_size=64",
+        "--learning_rate=0.05",
+        "--num_examples=60",
+        "--check_examples=10",
+        "--attacks=fgsm",
+        "--eps=8",
+        "--corruptions=shot_noise",
+        "--certify=lipschitz",
+        f"--output_dir={tmp_path}/x",
+    )
+    assert code == 0, err
+    for name in names:
+        assert f"| {name} " in out
+        run = tmp_path / "x" / f"{name}-seed0"
+        result = json.loads((run / "evaluation.json").read_text())
+        entry = result["certificates"]
+        for radius, certified in entry["radii"].items():
+            attacked = entry["attacked"][radius]
+            assert certified <= attacked <= result["clean"]["accuracy"]
+        bounded = entry["bound"]["features"] < 1
+        assert bounded == (name in ("lip_node_small", "damped_node_small"))
+        code, _, err = binary("export", f"--checkpoint={run}", f"--output={run}/served")
+        assert code == 0, err

@@ -17,10 +17,11 @@ class Margin(Objective):
     With logits z, label y, offset m = `margin_offset`, temperature T =
     `margin_temperature` and annealing β = `margin_annealing`, p is entry y of
     softmax((z - m e_y) / T). The loss thus asks for a margin of about m, which is a
-    certified radius of m / (√2 L) for a network with Lipschitz constant L. T determines
-    how fast the loss falls beyond it. With β > 0 images far beyond it hardly count,
-    which leaves more of a limited capacity to the others; β = 0 is the cross-entropy
-    with offset and temperature.
+    certified radius of m / (√2 L) for a network with Lipschitz constant L. If a network
+    divides pixels by a standard deviation of 0.2 and is 1-Lipschitz otherwise, L = 5,
+    and m = 1 asks for 36/255. T determines how fast the loss falls beyond the margin.
+    With β > 0 images far beyond it hardly count, which leaves more of a limited
+    capacity to the others; β = 0 is the cross-entropy with offset and temperature.
 
     Args:
         config: the objective's settings.
