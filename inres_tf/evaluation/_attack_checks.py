@@ -224,6 +224,7 @@ def resists_apgd(
         indices: the images.
         targets: number of target classes to try.
     """
+    strong: Callable[..., np.ndarray]
     if losses.classes_of(model) > 3:
         strong = functools.partial(attacks.apgd_dlr, targets=targets)
     else:
