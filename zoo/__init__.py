@@ -4,7 +4,7 @@
 >>> model = zoo.InResNet20(classes=10)
 >>> model = zoo.get_model("in_resnet20", classes=10)  # the same
 >>> zoo.list_models()[:3]
-['en_resnet110', 'en_resnet164', 'en_resnet20']
+['cpl_small', 'cpl_tiny', 'cpl_xs']
 >>> zoo.describe("in_resnet20")["parameters"]
 273856
 
@@ -47,7 +47,7 @@ def list_models() -> list[str]:
         >>> len(zoo.list_models())
         112
         >>> zoo.list_models()[0]
-        'en_resnet110'
+        'cpl_small'
     """
     return sorted(registry.MODELS)
 

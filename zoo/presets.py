@@ -377,7 +377,7 @@ _PRACH = (
     "Robustness, CVPR 2024, for the widths of size xs"
 )
 
-CONTINUOUS_FAMILIES = {
+CONTINUOUS = {
     "node": ContinuousFamily(
         "Neural ODE classifier",
         {"none": ("NODE{}", "node_{}")},

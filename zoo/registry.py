@@ -8,7 +8,7 @@ Family = presets.Family | presets.ContinuousFamily
 
 _FAMILIES: list[Family] = [
     *presets.FAMILIES.values(),
-    *presets.CONTINUOUS_FAMILIES.values(),
+    *presets.CONTINUOUS.values(),
 ]
 # From model name to (family, size, damping).
 MODELS: dict[str, tuple[Family, str, str]] = {
@@ -35,8 +35,8 @@ ANY_DEPTH = {
 }
 # Constructors of any size of a family of continuous depth.
 ANY_SIZE = {
-    "NeuralODENet": (presets.CONTINUOUS_FAMILIES["node"], "none"),
-    "ConvexPotentialNet": (presets.CONTINUOUS_FAMILIES["cpl"], "none"),
+    "NeuralODENet": (presets.CONTINUOUS["node"], "none"),
+    "ConvexPotentialNet": (presets.CONTINUOUS["cpl"], "none"),
 }
 
 
