@@ -76,7 +76,7 @@ def test_solvers_of_the_same_equation_agree():
     """Fixed and adaptive steps, both ways."""
     model, x = functional(), images()
     fixed = with_solver(model, Solver("rk4", steps=10))
-    adaptive = with_solver(fixed, Solver("dopri5", rtol=1e-3, atol=1e-3))
+    adaptive = with_solver(fixed, Solver("dopri5", rtol=1e-5, atol=1e-5))
     np.testing.assert_allclose(fixed(x), adaptive(x), atol=1e-2)
     assert np.abs(fixed(x) - model(x)).max() > 0.1
     back = with_solver(adaptive, Solver("rk4", steps=10))
