@@ -284,7 +284,7 @@ def cases(variants):
 
 
 def measure(variant, base, few):
-    """The check's findings, and by how much PGD overestimates the robust accuracy."""
+    """The check's findings, and how many more images are robust to its own PGD."""
     trained, examples = base(variant.kind)
     model = variant.of(trained)
     classifier = compiled_classifier(model, 100)
@@ -294,7 +294,7 @@ def measure(variant, base, few):
     assert clean.mean() > 0.8
     correct = {"clean": clean, results.attack_key(pgd_row(EPS)): own}
     findings = of_solver(model, few, [pgd_row(EPS)], correct)
-    return findings, own.mean() - transferred.mean()
+    return findings, int(own.sum()) - int(transferred.sum())
 
 
 def pgd_row(eps):
@@ -308,16 +308,14 @@ def of_solver(model, data, rows=(), correct=None):
 @pytest.mark.parametrize("variant", cases(MASKED))
 def test_masked_networks_are_flagged(variant, base, few):
     (_, masking), gap = measure(variant, base, few)
-    assert gap >= 0.2
+    assert gap >= 20  # of 100
     assert masking["raised"], masking
-    print("figures", variant, masking["value"], gap)
 
 
 @pytest.mark.parametrize("variant", cases(HONEST))
 def test_honest_networks_are_not_flagged(variant, base, few):
     (_, masking), gap = measure(variant, base, few)
-    print("figures", variant, masking["value"], gap)
-    assert gap <= 0.05 or variant.scale > 1
+    assert gap <= 5 or variant.scale > 1
     assert not masking["raised"], masking
 
 
