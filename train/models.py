@@ -82,33 +82,46 @@ def from_flags(dataset: Dataset | None = None) -> keras.Model:
         UserError: if the flags select no model or two, it cannot be loaded, or --solver
             does not apply to it.
     """
-    model = _selected(dataset)
-    if not flags.FLAGS.solver:
+    model, solver = _selected(dataset), flags.FLAGS.solver
+    if not solver:
         return model
     from inres_tf.models import with_solver
 
     try:
-        return with_solver(model, solver_settings(flags.FLAGS.solver))
+        swapped = with_solver(model, solver_settings(solver))
     except ValueError as error:
-        raise UserError(f"--solver={flags.FLAGS.solver}: {error}") from error
+        raise UserError(f"--solver={solver}: {error}") from error
+    # Results of several solvers are not those of one model.
+    swapped.name = f"{model.name}-{solver.replace(':', '-')}"
+    return swapped
 
 
 def solver_settings(text: str) -> dict[str, Any]:
     """Returns the settings of a solver that a flag names.
 
     Args:
-        text: the name of a method, alone or with its steps or tolerance: `"rk4:16"`,
-            `"dopri5:1e-5"`.
+        text: the name of a method, alone, with the number of its fixed steps, or with
+            the tolerance of an adaptive method: `"rk4:16"`, `"dopri5:1e-5"`.
 
     Raises:
-        ValueError: if what follows the name is no number.
+        ValueError: if there is no such method, or it does not take what follows it.
     """
-    method, _, number = text.partition(":")
+    from inres_tf import solvers
+
+    method, colon, number = text.partition(":")
     settings: dict[str, Any] = {"method": method}
-    if number.isdecimal():
-        settings["steps"] = int(number)
-    elif number:
-        settings["rtol"] = settings["atol"] = float(number)
+    adaptive = solvers.get(settings).is_adaptive
+    kind, example = (float, "1e-5") if adaptive else (int, "16")
+    if colon:
+        try:
+            value = kind(number)
+        except ValueError:
+            what = "its tolerance" if adaptive else "its number of steps"
+            raise ValueError(
+                f"{method} must be followed by {what}, such as {method}:{example}; got "
+                f"{number!r}"
+            ) from None
+        settings |= {"rtol": value, "atol": value} if adaptive else {"steps": value}
     return settings
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from inres_tf import solvers
 from inres_tf.layers import dampings
 from zoo import builder, neural_ode, presets, registry
 
@@ -105,7 +104,7 @@ def _count_continuous(network, shape, classes):
         blocks += 1 if network.flow else stage.blocks
         if network.flow:
             solver = neural_ode.solver_of(network.solver, stage.blocks)
-            evaluations = solver.steps * solvers.TABLEAUS[solver.method].stages
+            evaluations = solver.steps * solver.evaluations_per_step
             operators = 2 if network.flow == "plain" else 1
         biases = 1 if network.flow else stage.blocks
         trainable += operators * kernel + biases * stage.width

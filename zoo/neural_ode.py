@@ -64,12 +64,9 @@ def solver_of(solver: Any, blocks: int) -> solvers.Solver:
         ValueError: if it is none of these.
     """
     if isinstance(solver, str) and solver in solvers.FIXED_STEP:
-        evaluations = solvers.TABLEAUS[solver].stages if solver in _TABLEAUS else 1
+        evaluations = solvers.Solver(solver).evaluations_per_step
         return solvers.Solver(solver, max(1, 2 * blocks // evaluations))
     return solvers.get(solver)
-
-
-_TABLEAUS = solvers.TABLEAUS.keys()
 
 
 def _model(
@@ -171,8 +168,7 @@ def _load(model, network, path, options):
     }
     source = _model(network, **source_options)
     weight_files.load(source, path)
-    for layer in source.layers:
-        if layer.weights and (options["include_top"] or layer.name != "predictions"):
-            names = {own.name for own in model.layers}
-            if layer.name in names:
-                model.get_layer(layer.name).set_weights(layer.get_weights())
+    sources = {layer.name: layer for layer in source.layers}
+    for layer in model.layers:
+        if layer.weights and layer.name in sources:
+            layer.set_weights(sources[layer.name].get_weights())

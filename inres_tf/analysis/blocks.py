@@ -20,10 +20,10 @@ class Block:
     returns x_{l+1}, in inference mode.
 
     Attributes:
-        name: name of the layer that merges shortcut and branch; `"nested/name"` within
-            a nested model.
-        merge: the merging layer or operation: `DampedAdd`, or the addition of an
-            undamped block.
+        name: name of the layer that merges shortcut and branch, or that is the block;
+            `"nested/name"` within a nested model.
+        merge: the layer or operation that ends the block: `DampedAdd`, the addition of
+            an undamped block, or a layer that is a whole block.
         start: symbolic tensor of x_l.
         end: symbolic tensor of x_{l+1}.
 
@@ -56,8 +56,8 @@ class Block:
 
     @property
     def rate(self) -> float:
-        """Current λ of the block; nan for an addition, which is not damped."""
-        if not isinstance(self.merge, DampedAdd):
+        """Current λ of the block; nan for an addition."""
+        if not isinstance(self.merge, (DampedAdd, *layers.BLOCKS)):
             return float("nan")
         return float(keras.ops.convert_to_numpy(self.merge.rate))
 
@@ -67,7 +67,8 @@ class Chain:
 
     Each `DampedAdd` and each addition that `inres_tf.additions` considers residual ends
     a block. The block starts at the last tensor that all paths from the images to its
-    end pass through. Nested models are searched too.
+    end pass through. A neural ODE or a convex potential block is a block by itself.
+    Nested models are searched too.
 
     Args:
         model: functional or built Sequential Keras model with one input.
@@ -114,8 +115,9 @@ class Chain:
         """Raises UserError if the model has no residual block."""
         if not self.blocks:
             raise UserError(
-                f"model {self.name} has no residual block (DampedAdd or addition of a "
-                "shortcut), so its growth by depth is undefined; use --nolyapunov"
+                f"model {self.name} has no residual block (DampedAdd, addition of a "
+                "shortcut, NeuralODE or convex potential block), so its growth by "
+                "depth is undefined; use --nolyapunov"
             )
 
 
@@ -130,7 +132,8 @@ class _Graph:
         ancestors, dominators = _relations(self._calls)
         for i, call in enumerate(self._calls):
             merge = call.operation
-            if isinstance(merge, DampedAdd) or id(merge) in residual:
+            ends = isinstance(merge, (DampedAdd, *layers.BLOCKS))
+            if ends or id(merge) in residual:
                 start = dominators[i]
                 between = ancestors[i] & ~ancestors[start]
                 block = Block(

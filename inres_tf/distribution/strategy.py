@@ -107,7 +107,7 @@ def _default_ctrl_c():
 def _tpu(address):
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(address)
-        # There is no server to connect to for a TPU of this machine.
+        # A TPU of this machine needs no connection to a cluster.
         if address != "local":
             tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)

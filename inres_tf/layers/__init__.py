@@ -1,6 +1,7 @@
 """Keras layers of damped residual networks; pure Keras 3, for any backend."""
 
 from inres_tf.layers._damping_rates import (
+    BLOCKS,
     damped_layers,
     damping_rates,
     dead_blocks,
@@ -21,6 +22,7 @@ from inres_tf.layers.orthogonal import ShiftedOrthogonal
 from inres_tf.layers.uniform_noise import UniformNoise
 
 __all__ = [
+    "BLOCKS",
     "BatchNormalization",
     "ConvDynamics",
     "ConvexPotentialConv2D",

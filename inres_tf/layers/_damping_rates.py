@@ -13,8 +13,10 @@ from inres_tf.layers.convex_potential import (
 from inres_tf.layers.damped_add import DampedAdd
 from inres_tf.layers.neural_ode import NeuralODE
 
+# Layers that are a whole residual block each.
+BLOCKS = (NeuralODE, ConvexPotentialConv2D, ConvexPotentialDense)
 # Layers with an attribute `damping`, a trainable scalar `k` or None, and its `rate`.
-_DAMPED = (DampedAdd, NeuralODE, ConvexPotentialConv2D, ConvexPotentialDense)
+_DAMPED = (DampedAdd, *BLOCKS)
 
 
 def dead_blocks(rates: Mapping[str, float]) -> int:

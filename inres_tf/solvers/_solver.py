@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from inres_tf.solvers._odeint import ADAPTIVE, Record, check_settings, odeint
+from inres_tf.solvers.tableaus import TABLEAUS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +36,12 @@ class Solver:
     def is_adaptive(self) -> bool:
         """Whether the step size depends on the state."""
         return self.method in ADAPTIVE
+
+    @property
+    def evaluations_per_step(self) -> int:
+        """How often a step evaluates the right-hand side, first stage included."""
+        tableau = TABLEAUS.get(self.method)
+        return tableau.stages if tableau else 1
 
     def solve(
         self, f: Callable, x0: Any, t: Sequence[float], damping: Any = 0.0

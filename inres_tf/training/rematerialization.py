@@ -5,10 +5,7 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
-from inres_tf.layers import ConvexPotentialConv2D, ConvexPotentialDense, NeuralODE
-
-# Layers that are whole blocks, without a layer that merges two paths.
-_BLOCKS = (ConvexPotentialConv2D, ConvexPotentialDense, NeuralODE)
+from inres_tf.layers import BLOCKS
 
 
 def rematerialized(model: keras.Model) -> Callable[..., tf.Tensor]:
@@ -56,7 +53,7 @@ def _cuts(model):
     for i, node in enumerate(nodes):
         alive |= {id(t): t for t in node.output_tensors}
         alive = {key: t for key, t in alive.items() if last_use.get(key, -1) > i}
-        ends = len(node.input_tensors) > 1 or isinstance(node.operation, _BLOCKS)
+        ends = len(node.input_tensors) > 1 or isinstance(node.operation, BLOCKS)
         if ends and list(alive) == [id(node.output_tensors[0])]:
             cuts.append(node.output_tensors[0])
     return cuts

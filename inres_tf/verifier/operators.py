@@ -171,11 +171,11 @@ def _phases(frequencies: int, stride: int, taps: int) -> np.ndarray:
     """exp(-2πi f t / n) on a circle of n = frequencies · stride points.
 
     Returns:
-        (frequencies, stride, taps): the second axis holds the frequencies f that are
-        equal at each `stride`-th point.
+        (frequencies, stride, taps): the second axis holds the frequencies f that
+        alias at each `stride`-th point.
     """
-    alike = np.arange(frequencies)[:, None] + frequencies * np.arange(stride)
-    turns = alike[..., None] * np.arange(taps) / (frequencies * stride)
+    aliases = np.arange(frequencies)[:, None] + frequencies * np.arange(stride)
+    turns = aliases[..., None] * np.arange(taps) / (frequencies * stride)
     return np.exp(-2j * np.pi * turns)
 
 

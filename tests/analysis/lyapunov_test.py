@@ -3,10 +3,11 @@ import numpy as np
 import pytest
 from keras import layers
 
+import zoo
 from inres_tf import analysis, attacks
 from inres_tf.analysis._lyapunov import through_blocks
 from inres_tf.errors import UserError
-from inres_tf.layers import damped_layers, damping_rates
+from inres_tf.layers import damped_layers, damping_rates, tighten
 
 
 @pytest.mark.parametrize("damping", ["in", "lambda_in", "exponential"])
@@ -104,3 +105,21 @@ def test_growth_needs_images_of_the_same_shape(damped, few):
     images, _ = few
     with pytest.raises(ValueError, match="shape of `images`"):
         analysis.growth(damped, images, images[:2])
+
+
+@pytest.mark.parametrize("name", ["damped_cpl_tiny", "damped_node_tiny"])
+def test_exponents_of_blocks_that_are_layers_keep_to_their_bounds(name, few):
+    keras.utils.set_random_seed(0)
+    model = zoo.get_model(name, input_shape=(8, 8, 1))
+    tighten(model)
+    names = list(damping_rates(model))
+    result = analysis.lyapunov(model, *few, 4, rates=(0.6,), steps=2, iterations=30)
+    undamped = ("head_block",) if name == "damped_cpl_tiny" else ()
+    assert result.names == (*names, *undamped)
+    np.testing.assert_allclose(result.rates[1, : len(names)], 0.6, rtol=1e-6)
+    for i, rate in enumerate((None, 0.6)):
+        with analysis.damped_at(model, rate):
+            bounds = [np.log(model.get_layer(n).lipschitz_bound()) for n in names]
+        exponents = result.exponents[i, :, : len(names)].max(0)
+        assert (exponents <= np.array(bounds) + 1e-4).all()
+    assert result.exponents[1].mean() < result.exponents[0].mean()

@@ -1,5 +1,7 @@
 """The models of the binaries: solvers by flag, networks of continuous depth."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -23,6 +25,7 @@ def neural_ode(tmp_path_factory):
         ("heun", {"method": "heun"}),
         ("rk4:16", {"method": "rk4", "steps": 16}),
         ("dopri5:1e-5", {"method": "dopri5", "rtol": 1e-5, "atol": 1e-5}),
+        ("heun21:1", {"method": "heun21", "rtol": 1.0, "atol": 1.0}),
     ],
 )
 def test_solver_settings(text, expected):
@@ -48,7 +51,13 @@ def test_another_solver_by_flag(binary, neural_ode, tmp_path):
     ("solver", "message"),
     [
         ("rk5", "--solver=rk5: `method` must be one of 'euler'"),
-        ("dopri5:fine", "--solver=dopri5:fine: could not convert"),
+        (
+            "dopri5:fine",
+            "dopri5 must be followed by its tolerance, such as dopri5:1e-5",
+        ),
+        ("rk4:1e-3", "rk4 must be followed by its number of steps, such as rk4:16"),
+        ("rk4:", "rk4 must be followed by its number of steps"),
+        ("rk4:0", "`steps` must be a positive integer"),
     ],
 )
 def test_wrong_solvers(binary, neural_ode, solver, message):
@@ -61,3 +70,21 @@ def test_wrong_solvers(binary, neural_ode, solver, message):
 def test_a_solver_for_a_network_without_neural_odes(binary, saved):
     code, _, err = binary("evaluate", f"--checkpoint={saved}", "--solver=rk4")
     assert code == 1 and "must have a layer `inres_tf.layers.NeuralODE`" in err
+
+
+def test_results_name_the_solver(binary, neural_ode, tmp_path):
+    """Or train.compare would take several solvers for seeds of one model."""
+    output = tmp_path / "result.json"
+    code, _, _ = binary(
+        "evaluate",
+        f"--checkpoint={neural_ode}",
+        "--dataset=digits",
+        "--num_examples=20",
+        "--attacks=none",
+        "--corruptions=none",
+        "--check_examples=2",
+        "--solver=rk4:3",
+        f"--output={output}",
+    )
+    assert code == 0
+    assert json.loads(output.read_text())["model"] == "damped_node_tiny-rk4-3"

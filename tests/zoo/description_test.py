@@ -37,7 +37,7 @@ def test_description_of_resnext_29():
 
 
 @pytest.mark.parametrize(
-    "name", ["in_resnet20", "resnet164", "resnext11_4x16d", "plain50"]
+    "name", ["in_resnet20", "resnet164", "resnext11_4x16d", "plain50", "cpl_tiny"]
 )
 @pytest.mark.parametrize("side", [32, 45])
 def test_flops_match_the_graph_of_tensorflow(name, side):
@@ -53,6 +53,16 @@ def test_flops_match_the_graph_of_tensorflow(name, side):
             weights = operation.inputs[1].shape.as_list()
             expected += 2 * int(np.prod(shape)) * int(np.prod(weights[:-1]))
     assert zoo.describe(name, input_shape=(side, side, 3))["flops"] == expected
+
+
+@pytest.mark.parametrize(
+    ("flow", "convolutions"), [("node_tiny", 2), ("damped_node_tiny", 2)]
+)
+def test_flops_of_flows_count_the_evaluations(flow, convolutions):
+    """4 evaluations for each of 2 stages, on 16x16x8 and 8x8x16; 10 classes."""
+    stages = 16 * 16 * 8**2 + 8 * 8 * 16**2
+    expected = 2 * (4 * convolutions * 9 * stages + 8 * 8 * 16 * 10)
+    assert zoo.describe(flow)["flops"] == expected
 
 
 @pytest.mark.parametrize(
