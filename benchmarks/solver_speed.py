@@ -22,7 +22,7 @@ flags.DEFINE_integer("side", 16, "Height and width of the states.")
 flags.DEFINE_integer("channels", 32, "Channels of the states.")
 flags.DEFINE_integer("steps", 8, "Steps of RK4.")
 flags.DEFINE_integer("units", 64, "Dimensions of the problem for JAX.")
-flags.DEFINE_integer("rounds", 15, "Rounds of every comparison.")
+flags.DEFINE_integer("rounds", 9, "Rounds of every comparison.")
 flags.DEFINE_string("output", None, "Markdown file to write, as well as stdout.")
 flags.DEFINE_string("contender", None, "Used by the script to start its contenders.")
 # Goals: the largest ratios.
@@ -222,7 +222,7 @@ def main(_) -> None:
     measure.write(
         f"""# Benchmarks of the solvers
 
-`python benchmarks/solver_speed.py`; {measure.machine()}.
+`python benchmarks/solver_speed.py --output=docs/benchmarks_solvers.md`; {measure.machine()}.
 
 {introduction} Each contender runs in a process of its own.
 
