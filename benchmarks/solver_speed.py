@@ -222,7 +222,8 @@ def main(_) -> None:
     measure.write(
         f"""# Benchmarks of the solvers
 
-`python benchmarks/solver_speed.py --output=docs/benchmarks_solvers.md`; {measure.machine()}.
+`python benchmarks/solver_speed.py --output=docs/benchmarks_solvers.md`;
+{measure.machine()}.
 
 {introduction} Each contender runs in a process of its own.
 
