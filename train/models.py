@@ -12,7 +12,7 @@ from absl import flags
 import zoo
 from inres_tf import training
 from inres_tf.errors import UserError
-from zoo import weight_files
+from zoo import cards, weight_files
 
 if TYPE_CHECKING:
     import keras
@@ -143,10 +143,14 @@ def _selected(dataset) -> keras.Model:
     if dataset is not None:
         return build_model(dataset.shape, len(dataset.class_names))
     facts, classes = zoo.describe(values.model), None
-    if values.weights != "imagenet" or "imagenet" not in facts["weights"]:
+    shape = facts["input_shape"]
+    if values.weights in cards.shipped(values.model):
+        card = cards.card(values.model, values.weights)
+        shape, classes = tuple(card["input_shape"]), len(card["classes"])
+    elif values.weights != "imagenet" or "imagenet" not in facts["weights"]:
         try:
             file = weight_files.resolve(values.model, values.weights)
             classes = weight_files.saved_classes(file)
         except ValueError as error:
             raise UserError(str(error)) from error
-    return build_model(facts["input_shape"], classes or facts["classes"])
+    return build_model(shape, classes or facts["classes"])

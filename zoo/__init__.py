@@ -25,11 +25,15 @@ if TYPE_CHECKING:
 
 # From function name to its module.
 _FUNCTIONS = {
+    "card": "zoo.cards",
+    "decode_predictions": "zoo.cards",
     "describe": "zoo.description",
     "load_application": "zoo.applications",
 }
 
 __all__ = [
+    "card",
+    "decode_predictions",
     "describe",
     "get_model",
     "list_models",
@@ -40,8 +44,15 @@ __all__ = [
 ]
 
 
-def list_models() -> list[str]:
+def list_models(weights: str | None = None) -> list[str]:
     """Returns the sorted names of all models that `get_model` builds.
+
+    Args:
+        weights: name of shipped weights, such as `"cifar10"`: only the models that have
+            them; None for all models.
+
+    Raises:
+        ValueError: if no model has such weights.
 
     Example:
         >>> len(zoo.list_models())
@@ -49,6 +60,8 @@ def list_models() -> list[str]:
         >>> zoo.list_models()[0]
         'cpl_small'
     """
+    if weights is not None:
+        return importlib.import_module("zoo.cards").models_with(weights)
     return sorted(registry.MODELS)
 
 

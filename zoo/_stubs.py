@@ -17,13 +17,22 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import keras
+import numpy.typing as npt
 
 Damping = Literal["none", "in", "lambda_in", "exponential", "plain"]
 Dynamics = Literal["plain", "time", "skew", "orthogonal", "potential"]
 Pooling = Literal["avg", "max"]
 
-def list_models() -> list[str]:
+def list_models(weights: str | None = None) -> list[str]:
     """Returns the sorted names of all models that `get_model` builds."""
+
+def card(model: str, weights: str) -> dict[str, Any]:
+    """Returns the card of shipped weights."""
+
+def decode_predictions(
+    preds: npt.ArrayLike, weights: str | Sequence[str], top: int = 5
+) -> list[list[tuple[str, float]]]:
+    """Names the most probable classes of each image."""
 
 def get_model(name: str, **kwargs: Any) -> keras.Model:
     """Builds a model of the zoo by name."""

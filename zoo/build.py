@@ -42,6 +42,7 @@ def build(
     if application:
         applications.load_imagenet(model, application, options)
     elif path is not None:
+        weight_files.check_fit(registered, weights, model, options)
         _load(model, network, path, options)
     return model
 

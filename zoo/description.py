@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from inres_tf.layers import dampings
-from zoo import builder, neural_ode, presets, registry
+from zoo import builder, cards, neural_ode, presets, registry
 
 
 def describe(
@@ -59,7 +59,7 @@ def describe(
         count = _count(network, blocks, shape, classes)
         damped = 0 if damping == "none" else sum(block.damped for block in blocks)
     trainable = count.trainable + (damped if dampings.get(damping).rate else 0)
-    weights = list(presets.WEIGHTS.get(name, {}))
+    weights = cards.shipped(name)
     return {
         "name": name,
         "damping": damping,

@@ -48,6 +48,7 @@ def build_continuous(
         path = weight_files.resolve(registered, weights)
     model = _model(network, **options)
     if path is not None:
+        weight_files.check_fit(registered, weights, model, options)
         _load(model, network, path, options)
     return model
 

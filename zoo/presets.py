@@ -412,6 +412,3 @@ CONTINUOUS = {
 # Images without three channels are normalised with their mean over the channels.
 PIXEL_MEAN = (0.4914, 0.4822, 0.4465)
 PIXEL_STD = (0.2023, 0.1994, 0.2010)
-
-# From model name to {weights name: (file in the package, classes)}.
-WEIGHTS: dict[str, dict[str, tuple[str, int]]] = {}

@@ -7,11 +7,11 @@ import pathlib
 import warnings
 import zipfile
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import h5py
 
-from zoo import presets
+from zoo import cards
 
 if TYPE_CHECKING:
     import keras
@@ -29,21 +29,48 @@ def resolve(model_name: str, weights: str | os.PathLike[str]) -> pathlib.Path:
             file.
 
     Raises:
-        ValueError: if it is neither; the message lists the shipped weights.
+        ValueError: if it is neither, with a list of the shipped weights; or if a
+            shipped file is missing or damaged.
     """
-    shipped = presets.WEIGHTS.get(model_name, {})
+    shipped = cards.shipped(model_name)
     if isinstance(weights, (str, os.PathLike)):
         if weights in shipped:
-            return pathlib.Path(__file__).parent / shipped[weights][0]
+            return cards.file_of(cards.card(model_name, str(weights)))
         path = pathlib.Path(weights)
         if path.is_file() and path.name.endswith(_SUFFIXES):
             return path
-    names = ", ".join(map(repr, shipped)) or "none are shipped yet"
+    names = ", ".join(map(repr, shipped)) or "none are shipped"
     raise ValueError(
         "`weights` must be None, the name of shipped weights "
         f"(for {model_name}: {names}) or the path of an existing .weights.h5 or "
         f".keras file. Received: weights={str(weights)!r}"
     )
+
+
+def check_fit(
+    model_name: str,
+    weights: str | os.PathLike[str],
+    model: "keras.Model",
+    options: dict[str, Any],
+) -> None:
+    """Checks that shipped weights fit a network; a file's are checked in `load`.
+
+    Args:
+        model_name: name of the model in the zoo.
+        weights: name of shipped weights, or a file.
+        model: the network.
+        options: arguments of its constructor.
+
+    Raises:
+        ValueError: if the weights are of other classes or images.
+    """
+    if weights not in cards.shipped(model_name):
+        return
+    images = options["input_tensor"]
+    if images is None:
+        images = model.inputs[0]
+    classes = options["classes"] if options["include_top"] else None
+    cards.check_fit(cards.card(model_name, str(weights)), images.shape[1:], classes)
 
 
 def saved_classes(path: pathlib.Path) -> int | None:

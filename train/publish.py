@@ -1,0 +1,213 @@
+r"""Puts trained weights into the package, with a card that says what they can do.
+
+python -m train.publish --checkpoint=runs/cpl_tiny --weights=mnist \
+    --results=linf.json,l2.json,certified.json
+
+Writes zoo/weights/MODEL-WEIGHTS.weights.h5, which zoo.get_model(MODEL,
+weights=WEIGHTS) loads, and the card MODEL-WEIGHTS.json with its checksum, how it was
+trained, and the results of train.evaluate.
+"""
+
+import dataclasses
+import hashlib
+import io
+import json
+import pathlib
+import shlex
+from typing import Any
+
+from absl import flags
+
+from inres_tf import files, reporting
+from inres_tf.errors import UserError
+from inres_tf.training.config import TrainConfig
+from inres_tf.training.run_folder import CONFIG
+from train import cli, models
+from zoo import cards, presets, registry
+
+# Flags that say where files are, or how a run was driven.
+_LEFT_OUT = ("data_dir", "output_dir", "verbose", "resume", "checkpoint_every")
+
+
+def define_flags() -> None:
+    """Defines the flags of this binary."""
+    flags.DEFINE_string("checkpoint", None, "Folder of the run, with its config.json.")
+    flags.DEFINE_string("weights", None, "Name of the weights, such as cifar10.")
+    flags.DEFINE_list(
+        "results", [], "Files of train.evaluate --output for this checkpoint."
+    )
+    flags.DEFINE_bool(
+        "half", False, "Store float16 numbers. Not for networks with certificates."
+    )
+    flags.DEFINE_string(
+        "dataset_note", "", "How the dataset differs from the published one."
+    )
+    flags.DEFINE_string("licence", "Apache-2.0", "SPDX identifier of the licence.")
+    flags.DEFINE_string(
+        "training_command", "", "Command of the training; from config.json by default."
+    )
+    flags.DEFINE_string("output_dir", str(cards.FOLDER), "Folder of the cards.")
+
+
+def main() -> None:
+    """Writes the weights and their card."""
+    values = flags.FLAGS
+    for name in ("checkpoint", "weights", "results"):
+        if not getattr(values, name):
+            raise UserError(f"--{name} is missing; see --help")
+    run, folder = pathlib.Path(values.checkpoint), pathlib.Path(values.output_dir)
+    config = _config(run)
+    results = reporting.read_measurements(values.results)
+    trained = models.from_checkpoint(run)
+    assert trained is not None  # for type checkers: there is a path
+    name, shape = config["flags"]["model"], trained.input_shape[1:]
+    classes = results[0].result["class_names"]
+    model = models.builder(name)(shape, len(classes))
+    model.set_weights(trained.get_weights())
+    file = f"{name}-{values.weights}.weights.h5"
+    with files.atomic(folder / file) as temporary:
+        save_weights(model, temporary, values.half)
+    content = (folder / file).read_bytes()
+    card = {
+        "model": name,
+        "weights": values.weights,
+        "file": file,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "bytes": len(content),
+        "dtype": "float16" if values.half else "float32",
+        "parameters": model.count_params(),
+        "input_shape": list(shape),
+        "fixed_size": isinstance(registry.find(name)[0], presets.ContinuousFamily),
+        "input_format": f"pixels in [0, 255], {'RGB' if shape[-1] == 3 else 'grey'}, "
+        "channels last; normalised inside the model",
+        "classes": classes,
+        "dataset": {"name": config["flags"]["dataset"], "note": values.dataset_note},
+        "licence": values.licence,
+        "training": _training(config, values.training_command),
+        "summary": [row for result in results for row in summary(result)],
+        "raised_checks": sorted(
+            {
+                check["name"]
+                for result in results
+                for check in result.result["checks"]
+                if check["raised"]
+            }
+        ),
+        "evaluations": [
+            {k: v for k, v in result.result.items() if k != "samples"}
+            for result in results
+        ],
+    }
+    path = folder / f"{name}-{values.weights}.json"
+    files.write_text(path, json.dumps(card, indent=1) + "\n")
+    print(f"{len(content):,} bytes -> {folder / file}\ncard -> {path}")
+
+
+def _config(run) -> dict[str, Any]:
+    """Reads the configuration of a run of the zoo."""
+    path = run / CONFIG
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        models.check(config["flags"]["model"])
+    except FileNotFoundError as error:
+        raise UserError(f"--checkpoint must be a run's folder: no {path}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged: {error}") from error
+    return config
+
+
+def _training(config, command) -> dict[str, Any]:
+    """How the network was trained."""
+    machine = config.get("device") or config["machine"]["processor"]
+    return {
+        "command": command or training_command(config["flags"]),
+        "revision": config.get("git_revision"),
+        "seed": config["seed"],
+        "epochs": config["flags"]["epochs"],
+        "versions": config["versions"],
+        "machine": machine,
+    }
+
+
+def training_command(values: dict[str, Any]) -> str:
+    """Returns the command of train.train for the flags in a run's configuration.
+
+    Args:
+        values: flags by name; those at their defaults are left out, and so are paths.
+    """
+    defaults = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
+    parts = ["python", "-m", "train.train"]
+    for name, value in values.items():
+        if name in _LEFT_OUT or value == defaults.get(name) or value == []:
+            continue
+        if isinstance(value, bool):
+            parts.append(f"--{name}" if value else f"--no{name}")
+            continue
+        text = ",".join(map(str, value)) if isinstance(value, list) else value
+        parts.append(f"--{name}={text}")
+    return shlex.join(parts)
+
+
+def save_weights(model: Any, path: pathlib.Path, half: bool) -> None:
+    """Saves weights as `.weights.h5`.
+
+    Args:
+        model: a Keras model.
+        path: the file.
+        half: whether to round float32 numbers to float16, which Keras reads as well.
+    """
+    model.save_weights(path)
+    if half:
+        _round_to_half(path)
+
+
+def _round_to_half(path):
+    """Writes the float32 arrays of an HDF5 file as float16."""
+    import h5py
+
+    with (
+        # From memory: HDF5 does not free the space of what is replaced.
+        h5py.File(io.BytesIO(path.read_bytes()), "r") as full,
+        h5py.File(path, "w") as half,
+    ):
+
+        def copy(name, item):
+            if isinstance(item, h5py.Group):
+                half.require_group(name).attrs.update(item.attrs)
+            else:
+                array = item[()]
+                is_float = array.dtype == "float32"
+                half[name] = array.astype("f2") if is_float else array
+
+        half.attrs.update(full.attrs)
+        full.visititems(copy)
+
+
+def summary(run: reporting.EvaluatedRun) -> list[dict[str, Any]]:
+    """Returns the accuracies of an evaluation with 95% Wilson intervals.
+
+    Args:
+        run: a result file.
+    """
+    rows = []
+    for column, accuracy in run.accuracies.items():
+        if column.group in ("severity", "mCE", "certified_curve"):
+            continue
+        number = run.result["num_examples"]
+        low, high = reporting.statistics.wilson(accuracy * number, number)
+        rows.append(
+            {
+                "column": column.heading,
+                "settings": column.settings,
+                "images": number,
+                "accuracy": accuracy,
+                "low": low,
+                "high": high,
+            }
+        )
+    return rows
+
+
+if __name__ == "__main__":
+    define_flags()
+    cli.run(main)
