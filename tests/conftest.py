@@ -88,17 +88,17 @@ def rng():
 def binary(monkeypatch, capsys):
     """Function that runs a binary in this process: (exit code, stdout, stderr)."""
 
-    def run(name, *arguments):
+    def run(name, *arguments, package="train"):
         monkeypatch.setattr(
-            sys, "argv", [f"{_ROOT}/train/{name}.py", *map(str, arguments)]
+            sys, "argv", [f"{_ROOT}/{package}/{name}.py", *map(str, arguments)]
         )
         # Another test may have imported it.
-        monkeypatch.delitem(sys.modules, f"train.{name}", raising=False)
+        monkeypatch.delitem(sys.modules, f"{package}.{name}", raising=False)
         before = set(flags.FLAGS)
         capsys.readouterr()
         try:
             with pytest.raises(SystemExit) as system_exit:
-                runpy.run_module(f"train.{name}", run_name="__main__")
+                runpy.run_module(f"{package}.{name}", run_name="__main__")
         finally:
             for flag in set(flags.FLAGS) - before:
                 delattr(flags.FLAGS, flag)

@@ -9,5 +9,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 folder = ROOT / "zoo" if sys.argv[1] == "zoo" else ROOT / "inres_tf" / sys.argv[1]
 sys.path.insert(0, str(ROOT))
 for path in sorted(folder.rglob("*.py")):
+    if path == ROOT / "zoo" / "verify.py":  # a program above all rooms
+        continue
     parts = path.relative_to(ROOT).with_suffix("").parts
     importlib.import_module(".".join(parts).removesuffix(".__init__"))

@@ -140,8 +140,9 @@ def _parse(argv):
 
 
 def _program(argv):
-    name = argv[0].rsplit("/", 1)[-1].removesuffix(".py")
-    return f"train.{name}"
+    path = pathlib.Path(argv[0])
+    package = "zoo" if path.parent.name == "zoo" else "train"
+    return f"{package}.{path.stem}"
 
 
 def import_tensorflow() -> None:

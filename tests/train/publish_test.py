@@ -54,6 +54,20 @@ def test_publish(binary, run, tmp_path, monkeypatch, digits, trained, half):
     assert rows["pgd 8"]["accuracy"] == evaluated["attacks"][0]["accuracy"]
     assert "samples" in evaluated and "samples" not in card["evaluations"][0]
 
+    code, out, _ = binary("verify", package="zoo")
+    assert code == 0 and "| agrees" in out
+    wrong = card["evaluations"][0]
+    wrong["clean"]["accuracy"] -= 0.5
+    code, out, _ = binary("verify", "--weights=digits", package="zoo")
+    assert code == 1 and "| differs" in out
+    wrong["fingerprint"] = "0"
+    assert "| other images" in binary("verify", package="zoo")[1]
+    code, _, err = binary("verify", "--models=resnet20", package="zoo")
+    assert (code, err) == (
+        1,
+        "zoo.verify: no shipped weights match --models and --weights\n",
+    )
+
     model = zoo.InResNet8(weights="digits", input_shape=digits.shape)
     images = digits.test.images[:100].astype("float32")
     tolerance = 5e-3 if half else 0

@@ -1,4 +1,4 @@
-"""Shipped weights: their cards, loading by name, files and arguments that do not fit."""
+"""Shipped weights: cards, loading by name, files and arguments that do not fit."""
 
 import hashlib
 import json

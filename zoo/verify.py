@@ -1,0 +1,73 @@
+r"""Evaluates the shipped weights again and compares them with their cards.
+
+python -m zoo.verify --data_dir=DATA [--weights=cifar10] [--models=in_resnet20]
+
+Compares the accuracy on the images of each card's evaluations, and exits with 1 if one
+differs by more than --tolerance, or if the images are not those of the card.
+"""
+
+from absl import flags
+from tqdm import tqdm
+
+from inres_tf import data, evaluation, markdown
+from inres_tf.errors import UserError
+from train import cli, models
+from zoo import cards
+
+
+def define_flags() -> None:
+    """Defines the flags of this binary."""
+    flags.DEFINE_string("data_dir", None, "Folder of TensorFlow Datasets.")
+    flags.DEFINE_bool("download", False, "Download datasets that are not there.")
+    flags.DEFINE_list("weights", [], "Names of weights, such as cifar10; all if empty.")
+    flags.DEFINE_list("models", [], "Names of models; all if empty.")
+    flags.DEFINE_float(
+        "tolerance", 0.1, "Largest difference, in percentage points.", lower_bound=0.0
+    )
+
+
+def main() -> int:
+    """Compares the cards; returns the exit code."""
+    values = flags.FLAGS
+    chosen = {
+        key: card
+        for key, card in sorted(cards.shipped_cards().items())
+        if (not values.models or key[0] in values.models)
+        and (not values.weights or key[1] in values.weights)
+    }
+    if not chosen:
+        raise UserError("no shipped weights match --models and --weights")
+    datasets, rows, failed = {}, [], 0
+    for (name, weights), card in tqdm(chosen.items(), disable=None, leave=False):
+        source = card["dataset"]["name"]
+        if source not in datasets:
+            config = data.DataConfig(source, values.data_dir, values.download)
+            datasets[source] = config.load()
+        shape, classes = tuple(card["input_shape"]), len(card["classes"])
+        model = models.builder(name, weights=weights)(shape, classes)
+        for result in card["evaluations"]:
+            row, agrees = _compare(model, datasets[source], result, values.tolerance)
+            rows.append([name, weights, *row])
+            failed += not agrees
+    header = ["model", "weights", "images", "card", "now", "verdict"]
+    print(markdown.table(header, rows))
+    return 1 if failed else 0
+
+
+def _compare(model, dataset, result, tolerance) -> tuple[list[str], bool]:
+    """Compares the accuracy on the images of one result: a row, and if it agrees."""
+    number, expected = result["num_examples"], 100 * result["clean"]["accuracy"]
+    config = evaluation.EvaluationConfig(
+        attacks=(), corruptions=(), num_examples=number, check_examples=1, samples=0
+    )
+    found = evaluation.evaluate_model(model, dataset, config, progress=False)
+    now = 100 * found["clean"]["accuracy"]
+    same_images = found["fingerprint"] == result["fingerprint"]
+    agrees = same_images and abs(now - expected) <= tolerance
+    verdict = "agrees" if agrees else "differs" if same_images else "other images"
+    return [f"{number:,}", f"{expected:.2f}", f"{now:.2f}", verdict], agrees
+
+
+if __name__ == "__main__":
+    define_flags()
+    cli.run(main)
