@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 
 from inres_tf.distribution import strategy
@@ -40,3 +43,17 @@ def test_tpu_is_connected_and_initialised(address, monkeypatch):
 def test_missing_tpu_is_reported():
     with pytest.raises(UserError, match=r"no TPU at --tpu=\(none\): .*grpc:// address"):
         strategy.make_strategy(StrategyConfig(strategy="tpu"))
+
+
+def test_logical_cpus():
+    """Only a new process can split its CPU."""
+    code = """
+from inres_tf import distribution
+from inres_tf.distribution.config import StrategyConfig
+strategy = distribution.make_strategy(StrategyConfig(strategy="mirrored", logical_cpus=3))
+print(strategy.num_replicas_in_sync)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split()[-1] == "3"
