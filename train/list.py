@@ -16,14 +16,24 @@ from absl import flags
 
 import zoo
 from inres_tf import markdown
+from inres_tf.corruptions.generate import CORRUPTIONS
 from inres_tf.errors import UserError
 from train import cli, models
+from zoo import cards
+
+# Columns of single corruptions, whose mean is in the table.
+_SINGLE = {name.removesuffix("_noise") for name in CORRUPTIONS}
 
 
 def define_flags() -> None:
     """Defines the flags of this binary."""
     flags.DEFINE_list("models", ["*"], "Names, or patterns such as in_resnet*.")
     flags.DEFINE_bool("json", False, "Print JSON objects instead of a table.")
+    flags.DEFINE_bool(
+        "shipped",
+        False,
+        "Print the accuracies of the shipped weights, in a table for each dataset.",
+    )
 
 
 def select(patterns: Iterable[str]) -> list[str]:
@@ -75,10 +85,48 @@ def table(names: Iterable[str]) -> str:
     return markdown.table([*header, "weights"], rows)
 
 
+def shipped(names: Iterable[str]) -> str:
+    """Returns markdown tables of the shipped weights, from their cards.
+
+    Args:
+        names: names of models.
+
+    Returns:
+        A table for each name of weights, with accuracies in per cent. Columns that a
+        network was not evaluated in are empty.
+    """
+    names, tables = set(names), []
+    by_weights: dict[str, list[dict]] = {}
+    for (model, weights), card in cards.shipped_cards().items():
+        if model in names:
+            by_weights.setdefault(weights, []).append(card)
+    for weights, found in sorted(by_weights.items()):
+        rows = {
+            card["model"]: {row["column"]: row for row in card["summary"]}
+            for card in sorted(found, key=lambda card: _natural(card["model"]))
+        }
+        columns = list(dict.fromkeys(c for row in rows.values() for c in row))
+        columns = [c for c in columns if c not in _SINGLE]
+        raised = {card["model"]: ", ".join(card["raised_checks"]) for card in found}
+        body = [
+            [model, *(_accuracy(row.get(c)) for c in columns), raised[model] or "-"]
+            for model, row in rows.items()
+        ]
+        table = markdown.table(["model", *columns, "checks raised"], body)
+        tables.append(f'### `weights="{weights}"`\n\n{table}')
+    return "\n\n".join(tables)
+
+
+def _accuracy(row) -> str:
+    return markdown.percent([row["accuracy"]]) if row else ""
+
+
 def main() -> None:
     """Prints the selected models."""
     names = select(flags.FLAGS.models)
-    if flags.FLAGS.json:
+    if flags.FLAGS.shipped:
+        print(shipped(names))
+    elif flags.FLAGS.json:
         print("\n".join(json.dumps(zoo.describe(name)) for name in names))
     else:
         print(table(names))
