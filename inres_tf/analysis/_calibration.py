@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from inres_tf import corruptions as corruption_module
+from inres_tf import labels as label_checks
 from inres_tf.analysis import compiled
 from inres_tf.progress import bar
 
@@ -82,13 +83,13 @@ def calibration(
         Probability, 1950, over all classes.
     """
     compiled.check_range("bins", bins, 1, 10**6)
-    logits, labels = np.asarray(logits, np.float64), np.asarray(labels)
-    if logits.ndim != 2 or not len(logits) or labels.shape != logits.shape[:1]:
+    logits = np.asarray(logits, np.float64)
+    if logits.ndim != 2 or not len(logits):
         raise ValueError(
-            "`logits` must be (number, classes) with at least one row, and `labels` "
-            "(number,). "
-            f"Received: logits of shape {logits.shape}, labels of shape {labels.shape}"
+            "`logits` must be (number, classes) with at least one row. Received: "
+            f"logits of shape {logits.shape}"
         )
+    labels = label_checks.checked(labels, *logits.shape)
     powers = np.exp(logits - logits.max(-1, keepdims=True))
     total = powers.sum(-1, keepdims=True)
     probabilities = powers / total

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from inres_tf import labels as label_checks
 from inres_tf.attacks import losses as attack_losses
 from inres_tf.distribution.per_example import compile_per_example
 from inres_tf.models.logits import logits_fn
@@ -36,7 +37,7 @@ def prepare(
         ValueError: if there are no images, if pixels are out of range, or if `labels`
             are not one class of the model per image.
     """
-    images, labels = np.asarray(images), np.asarray(labels)
+    images = np.asarray(images)
     if images.ndim != 4 or not len(images):
         raise ValueError(
             "`images` must be (number, height, width, channels) with at least one "
@@ -47,18 +48,8 @@ def prepare(
             "`images` must be pixels in [0, 255]. Received values from "
             f"{images.min():g} to {images.max():g}"
         )
-    if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
-        raise ValueError(
-            "`labels` must be one integer class per image. Received: labels of shape "
-            f"{labels.shape} and type {labels.dtype} for {len(images)} images"
-        )
-    classes = model.output_shape[-1]
-    if not (0 <= labels.min() and labels.max() < classes):
-        raise ValueError(
-            f"`labels` must be classes from 0 to {classes - 1}. Received labels from "
-            f"{labels.min()} to {labels.max()}"
-        )
-    return in_float32(model), images.astype(np.float32), labels.astype(np.int64)
+    labels = label_checks.checked(labels, len(images), model.output_shape[-1])
+    return in_float32(model), images.astype(np.float32), labels
 
 
 def check_range(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from inres_tf import labels as label_checks
 from inres_tf.attacks.registry import ATTACKS
 from inres_tf.attacks.versions import MEMBERS, VERSIONS, check_version
 from inres_tf.distribution.classifier import compiled_classifier
@@ -97,7 +98,8 @@ def autoattack(
     """
     check_version(version, members)
     chosen = VERSIONS.get(version) or {name: {} for name in members}
-    images, labels = np.asarray(images), np.asarray(labels)
+    images = np.asarray(images)
+    labels = label_checks.checked(labels, len(images), model.output_shape[-1])
     adversarial = images.astype(np.float32)
     ids = np.arange(len(images)) if ids is None else np.asarray(ids)
     correct = np.ones(len(images), bool)

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from inres_tf import labels as label_checks
 from inres_tf.attacks import losses
 from inres_tf.distribution.classifier import compiled_classifier
 from inres_tf.distribution.per_example import compile_per_example
@@ -177,7 +178,8 @@ def run_attack(
     """
     steps = max(run.last_step for run in runs)
     check_scalars(attack.order, eps, steps, step_size)
-    images, labels = checked_images(images, labels, batch_size)
+    classes = losses.classes_of(model)
+    images, labels = checked_images(images, labels, batch_size, classes)
     ids = np.arange(len(images)) if ids is None else np.asarray(ids, np.int64)
     if ids.shape != labels.shape:
         raise ValueError(
@@ -188,7 +190,6 @@ def run_attack(
     compiled = _compile(
         model, tf.distribute.get_strategy(), attack, tuple(images.shape[1:])
     )
-    _check_labels(labels, losses.classes_of(model))
     best = _BestExamples(images)
     if early_stop:
         correct = compiled_classifier(model, batch_size).correct(images, labels)
@@ -354,14 +355,6 @@ def is_misclassified(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     return (tf.argmax(logits, axis=-1) != labels) | nan
 
 
-def _check_labels(labels, classes):
-    if labels.size and not (0 <= labels.min() and labels.max() < classes):
-        raise ValueError(
-            f"`labels` must be from 0 to {classes - 1}, the model's classes. Received "
-            f"values from {labels.min()} to {labels.max()}"
-        )
-
-
 def check_scalars(order: float, eps: float, steps: int, step_size: float) -> None:
     """Checks the radius, the number of steps and their size.
 
@@ -379,27 +372,23 @@ def check_scalars(order: float, eps: float, steps: int, step_size: float) -> Non
 
 
 def checked_images(
-    images: npt.ArrayLike, labels: npt.ArrayLike, batch_size: int
+    images: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    batch_size: int,
+    classes: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The images as float32 and the labels as int64 arrays, after a check.
 
     Raises:
-        ValueError: if the images are not pixels in [0, 255], the labels not one integer
+        ValueError: if the images are not pixels in [0, 255], the labels not one class
             per image, or the batch size not positive.
     """
     if batch_size < 1:
         raise ValueError(
             f"`batch_size` must be positive. Received: batch_size={batch_size}"
         )
-    labels = np.asarray(labels)
-    images = np.asarray(images)
-    if labels.ndim != 1 or labels.dtype.kind not in "iu" or len(labels) != len(images):
-        raise ValueError(
-            "`labels` must be one integer class per image, not one-hot. Received: "
-            f"labels of shape {labels.shape} and type {labels.dtype} for "
-            f"{len(images)} images"
-        )
-    images, labels = images.astype(np.float32), labels.astype(np.int64)
+    images = np.asarray(images, np.float32)
+    labels = label_checks.checked(labels, len(images), classes)
     if images.size and not (0 <= images.min() and images.max() <= 255):
         raise ValueError(
             "`images` must be pixels in [0, 255]. Received values from "

@@ -6,6 +6,7 @@ import pathlib
 
 import numpy as np
 
+from inres_tf import labels as label_checks
 from inres_tf.corruptions.generate import EXTRA, SEVERITIES, STANDARD
 from inres_tf.data import tfds
 from inres_tf.data.images import Images
@@ -129,19 +130,14 @@ def _labels(path, number, part, images_path) -> np.ndarray:
             f"{path.parent} has no labels.npy; copy that of CIFAR-10-C next to "
             f"{images_path.name}"
         )
-    labels = _map(path)
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise UserError(f"{path} holds {labels.dtype}; it must hold integer classes")
+    labels = label_checks.checked(_map(path), name=str(path))
     total = number * len(SEVERITIES)
-    if labels.shape not in ((number,), (total,)):
+    if len(labels) not in (number, total):
         raise UserError(
             f"{path} has the shape {labels.shape}; for {images_path.name} it must be "
             f"({total},), or ({number},) for all severities"
         )
-    labels = labels[part] if len(labels) == total else labels
-    if labels.min() < 0:
-        raise UserError(f"{path} holds {labels.min()}; classes must be at least 0")
-    return np.array(labels, np.int64)
+    return labels[part] if len(labels) == total else labels
 
 
 def _map(path) -> np.ndarray:

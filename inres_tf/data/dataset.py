@@ -61,8 +61,9 @@ def load(
         name: `"digits"` (scikit-learn's 1,797 handwritten digits of 8x8 pixels, 359 of
             them for testing), a name of TensorFlow Datasets such as `"cifar10"`, or
             `"folder:PATH"` with one sub-folder per class. If PATH has the sub-folders
-            `train` and `test` (or `val`), the class folders are expected in these;
-            otherwise a fixed fifth of the images of each class is held out for testing.
+            `train` and `test` (or `val`, or similar), the class folders are expected in
+            these; otherwise about a fifth of the images of each class is held out for
+            testing, each by the content of its own file alone.
         data_dir: folder of the prepared TensorFlow Datasets; None for their default.
         download: whether to download and prepare a dataset that is not in `data_dir`.
         image_size: side length in pixels to resize the images to; 0 keeps their size,

@@ -1,25 +1,33 @@
 """Images in folders, one sub-folder per class."""
 
+import os
 import pathlib
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
+from inres_tf.data.folder_layout import Walk, find_splits, sub_folders
+from inres_tf.data.image_files import read_image
 from inres_tf.data.images import (
     TEST_FRACTION,
     Dataset,
     Images,
     allocate,
-    hold_out,
+    content_key,
+    held_out,
     resizer,
 )
 from inres_tf.errors import UserError
 from inres_tf.progress import bar
 
-_TEST_FOLDERS = ("test", "val", "valid", "validation")
-
 
 def load_folder(name: str, root: pathlib.Path, image_size: int) -> Dataset:
     """Loads images from a folder with one sub-folder per class.
+
+    Counts on stderr what is left out, transparent images, and test images that are
+    copies of training images.
 
     Args:
         name: name of the dataset.
@@ -27,7 +35,8 @@ def load_folder(name: str, root: pathlib.Path, image_size: int) -> Dataset:
         image_size: side length in pixels to resize the images to; 0 keeps their size.
 
     Returns:
-        The images, each split in a fixed random order.
+        The images, each split in a fixed random order, and the names of the classes in
+        Unicode NFC.
 
     Raises:
         UserError: if the folder is not of this form, or an image cannot be used.
@@ -37,91 +46,130 @@ def load_folder(name: str, root: pathlib.Path, image_size: int) -> Dataset:
             f"{root} is not a folder; folder:PATH needs one with a sub-folder of "
             "images for each class"
         )
-    train_folder = root / "train"
-    test_folders = [root / n for n in _TEST_FOLDERS if (root / n).is_dir()]
-    if test_folders and train_folder.is_dir():
-        classes = _class_names(train_folder)
-        train, test = _read_splits(train_folder, test_folders[0], classes, image_size)
+    reader = _Reader(root, image_size)
+    splits = find_splits(root)
+    if splits:
+        reader.walk.note_outside(root, splits)
+        classes, train, test = _read_splits(reader, *splits)
     else:
-        classes = _class_names(root)
-        train, test = hold_out(_read_classes(root, classes, image_size), TEST_FRACTION)
+        folders = _class_folders(root)
+        classes, whole = tuple(folders), reader.read(root, folders)
+        # The seed differs from that of the images held out of the rest for validation.
+        is_test = held_out(whole.images, TEST_FRACTION, seed=1)
+        train, test = whole.take(~is_test), whole.take(is_test)
+    for note in [*reader.notes(), *_copies(root, train, test)]:
+        print(f"{root}: {note}", file=sys.stderr)
     # Shuffled, so that the first images of a split are of all classes.
     shuffle = np.random.default_rng(0).permutation
-    train, test = (split.take(shuffle(len(split))) for split in (train, test))
-    return Dataset(name, train, test, tuple(classes))
+    shuffled = (side.images.take(shuffle(len(side.paths))) for side in (train, test))
+    return Dataset(name, *shuffled, classes)
 
 
-def _read_splits(train_folder, test_folder, classes, image_size):
-    test_classes = _class_names(test_folder)
-    if test_classes != classes:
+@dataclass(frozen=True)
+class _Side:
+    """Images, the path of each, and a number of its decoded pixels."""
+
+    images: Images
+    paths: np.ndarray
+    pictures: np.ndarray
+
+    def take(self, where: np.ndarray) -> "_Side":
+        return _Side(self.images.take(where), self.paths[where], self.pictures[where])
+
+
+class _Reader:
+    """Reads folders of classes.
+
+    Args:
+        root: the folder of the dataset.
+        image_size: side length in pixels to resize the images to; 0 keeps their size.
+    """
+
+    def __init__(self, root: pathlib.Path, image_size: int):
+        self.walk = Walk(root)
+        self.transparent: list[pathlib.Path] = []
+        self.resize = resizer(image_size) if image_size else lambda pixels: pixels
+
+    def read(self, folder: pathlib.Path, classes: Mapping[str, pathlib.Path]) -> _Side:
+        """Reads the images of classes, the folders of which lie in one folder."""
+        self.walk.note_outside(folder, classes.values())
+        paths, labels = [], []
+        for label, class_folder in enumerate(classes.values()):
+            found = self.walk.images(class_folder)
+            if len(found) < 2:
+                raise UserError(
+                    f"class folder {class_folder} holds {len(found)} image(s); it "
+                    "needs at least 2"
+                )
+            paths += found
+            labels += [label] * len(found)
+        shape = self.resize(read_image(paths[0]).pixels).shape
+        images = allocate(len(paths), shape, str(folder))
+        keys, pictures = np.empty((2, len(paths)), np.uint64)
+        for i, path in enumerate(bar(paths, f"reading {folder.name}", "img")):
+            picture = read_image(path)
+            pixels = self.resize(picture.pixels)
+            if pixels.shape != shape:
+                raise UserError(
+                    f"{paths[0]} is {shape[1]}x{shape[0]} pixels and {path} is "
+                    f"{pixels.shape[1]}x{pixels.shape[0]}; set --image_size, such as "
+                    "--image_size=64"
+                )
+            images[i], keys[i] = pixels, picture.key
+            shown = str(picture.pixels.shape).encode() + picture.pixels.tobytes()
+            pictures[i] = content_key(shown)
+            if picture.transparent:
+                self.transparent.append(path)
+        labelled = Images(images, np.array(labels, np.int64), keys)
+        return _Side(labelled, np.array(paths, object), pictures)
+
+    def notes(self) -> list[str]:
+        """Returns what a user should know about the images, one line per kind."""
+        lines = self.walk.notes()
+        if self.transparent:
+            lines.append(
+                f"{len(self.transparent)} images are transparent and shown on white: "
+                f"{self.walk.listed(self.transparent)}"
+            )
+        return lines
+
+
+def _read_splits(reader, train_folder, test_folder):
+    train_classes, test_classes = map(_class_folders, (train_folder, test_folder))
+    if list(train_classes) != list(test_classes):
         raise UserError(
             f"{train_folder} and {test_folder} hold different classes: "
-            f"{', '.join(classes)} and {', '.join(test_classes)}"
+            f"{', '.join(train_classes)} and {', '.join(test_classes)}"
         )
-    train, test = (
-        _read_classes(folder, classes, image_size)
-        for folder in (train_folder, test_folder)
-    )
-    if train.images.shape[1:] != test.images.shape[1:]:
+    train = reader.read(train_folder, train_classes)
+    test = reader.read(test_folder, test_classes)
+    if train.images.images.shape[1:] != test.images.images.shape[1:]:
         raise UserError(
             f"the images in {train_folder} and {test_folder} differ in size; set "
             "--image_size, such as --image_size=64"
         )
-    return train, test
+    return tuple(train_classes), train, test
 
 
-def _class_names(root: pathlib.Path) -> list[str]:
-    names = sorted(
-        p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")
-    )
-    if len(names) < 2:
+def _class_folders(root: pathlib.Path) -> dict[str, pathlib.Path]:
+    folders = sub_folders(root)
+    if len(folders) < 2:
         raise UserError(
-            f"{root} holds {len(names)} class folder(s) "
-            f"({', '.join(names) or 'none'}); a classifier needs at least 2"
+            f"{root} holds {len(folders)} class folder(s) "
+            f"({', '.join(folders) or 'none'}); a classifier needs at least 2"
         )
-    return names
+    return folders
 
 
-def _read_classes(root: pathlib.Path, classes: list[str], image_size: int) -> Images:
-    files = []
-    for label, name in enumerate(classes):
-        paths = [
-            p
-            for p in sorted((root / name).rglob("*"))
-            if not p.is_dir() and not p.name.startswith(".")
-        ]
-        if len(paths) < 2:
-            raise UserError(
-                f"class folder {root / name} holds {len(paths)} image(s); it needs "
-                "at least 2"
-            )
-        files += [(path, label) for path in paths]
-    first = files[0][0]
-    shape = _read_image(first, image_size).shape
-    images = allocate(len(files), shape, str(root))
-    for i, (path, _) in enumerate(bar(files, f"reading {root.name}", "img")):
-        image = _read_image(path, image_size)
-        if image.shape != shape:
-            raise UserError(
-                f"{first} is {shape[1]}x{shape[0]} pixels and {path} is "
-                f"{image.shape[1]}x{image.shape[0]}; set --image_size, such as "
-                "--image_size=64"
-            )
-        images[i] = image
-    return Images(images, np.array([label for _, label in files], np.int64))
-
-
-def _read_image(path: pathlib.Path, image_size: int) -> np.ndarray:
-    import PIL.Image
-
-    try:
-        with PIL.Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGB"))
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        PIL.Image.DecompressionBombError,
-    ) as error:
-        raise UserError(f"{path} cannot be read as an image: {error}") from error
-    return resizer(image_size)(pixels) if image_size else pixels
+def _copies(root, train, test):
+    """Returns a line about test images that are training images too, if there are."""
+    originals = dict(zip(train.pictures, train.paths, strict=True))
+    copies = [i for i, picture in enumerate(test.pictures) if picture in originals]
+    if not copies:
+        return []
+    pairs = ((test.paths[i], originals[test.pictures[i]]) for i in copies[:3])
+    named = [" = ".join(os.path.relpath(path, root) for path in pair) for pair in pairs]
+    return [
+        f"{len(copies)} of {len(test.paths)} test images are copies of training "
+        f"images: {', '.join([*named, *(['...'] if len(copies) > 3 else [])])}"
+    ]

@@ -1,11 +1,13 @@
 """Labelled images in memory, as uint8 arrays."""
 
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from inres_tf import labels as label_checks
 from inres_tf.errors import UserError
 
 AUGMENTATIONS = ("none", "crop", "crop_flip")
@@ -20,7 +22,14 @@ class Images:
 
     Attributes:
         images: uint8 pixels of shape (number, height, width, channels).
-        labels: integer class of each image, (number,).
+        labels: class of each image, int64, (number,). Whole floats, columns (number, 1)
+            and one-hot rows are converted.
+        keys: uint64 number of the content of each image's file, (number,), by which
+            `hold_out` splits; None for datasets that never change.
+
+    Raises:
+        inres_tf.labels.LabelError: if `labels` are not one class from 0 for each image;
+            a `UserError` and a `ValueError`.
 
     Example:
         >>> import numpy as np
@@ -32,13 +41,19 @@ class Images:
 
     images: np.ndarray
     labels: np.ndarray
+    keys: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        labels = label_checks.checked(self.labels, len(self.images))
+        object.__setattr__(self, "labels", labels)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, where: slice | np.ndarray) -> "Images":
         """Returns the images at the given indices, mask or slice."""
-        return Images(self.images[where], self.labels[where])
+        keys = None if self.keys is None else self.keys[where]
+        return Images(self.images[where], self.labels[where], keys)
 
 
 @dataclass(frozen=True)
@@ -51,6 +66,9 @@ class Dataset:
         test: the test images.
         class_names: name of each class, in the order of the labels.
 
+    Raises:
+        inres_tf.labels.LabelError: if an image is of a class that has no name.
+
     Example:
         >>> from inres_tf import data
         >>> digits = data.load("digits")
@@ -62,6 +80,11 @@ class Dataset:
     train: Images
     test: Images
     class_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for split, images in (("training", self.train), ("test", self.test)):
+            name = f"the labels of the {split} images of {self.name!r}"
+            label_checks.checked(images.labels, None, len(self.class_names), name)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -76,17 +99,23 @@ class Dataset:
         return "crop" if symbols else "crop_flip"
 
 
-def hold_out(images: Images, fraction: float) -> tuple[Images, Images]:
+def hold_out(images: Images, fraction: float, seed: int = 0) -> tuple[Images, Images]:
     """Splits off a fixed fraction of every class.
+
+    Images with `keys` are held out if a random number drawn from their own key and the
+    seed is below the fraction. So each image keeps its side when others are added, and
+    copies of a file are on one side; the fraction of a class is only about that asked
+    for. Of images without keys, exactly the fraction is held out.
 
     Args:
         images: the images to split.
         fraction: fraction of each class to hold out, in (0, 1). At least one image of
-            every class stays, and at least one is held out of every class with two.
+            every class stays, and at least one is held out of every class with two:
+            that with the smallest number if none is below the fraction.
+        seed: seed of the choice.
 
     Returns:
-        (remaining images, held-out images), each in the original order. The split
-        depends only on the labels and the fraction.
+        (remaining images, held-out images), each in the original order.
 
     Raises:
         UserError: if every class has fewer than two images.
@@ -98,15 +127,38 @@ def hold_out(images: Images, fraction: float) -> tuple[Images, Images]:
         >>> len(training), len(validation)
         (1295, 143)
     """
-    rng = np.random.default_rng(0)
-    held_out = np.zeros(len(images), bool)
+    where = held_out(images, fraction, seed)
+    if not where.any():
+        raise UserError("holding out images needs a class with at least 2 images")
+    return images.take(~where), images.take(where)
+
+
+def held_out(images: Images, fraction: float, seed: int = 0) -> np.ndarray:
+    """Returns which images `hold_out` holds out: booleans, (number,)."""
+    rng = np.random.default_rng(seed)
+    draws = None if images.keys is None else _draws(images.keys, seed)
+    chosen = np.zeros(len(images), bool)
     for label in np.unique(images.labels):
         members = np.flatnonzero(images.labels == label)
-        count = min(max(1, round(fraction * len(members))), len(members) - 1)
-        held_out[rng.permutation(members)[:count]] = True
-    if not held_out.any():
-        raise UserError("holding out images needs a class with at least 2 images")
-    return images.take(~held_out), images.take(held_out)
+        if draws is None:
+            members, count = rng.permutation(members), round(fraction * len(members))
+        else:
+            members = members[np.argsort(draws[members], kind="stable")]
+            count = np.count_nonzero(draws[members] < fraction)
+        chosen[members[: min(max(1, count), len(members) - 1)]] = True
+    return chosen
+
+
+def content_key(content: bytes, seed: int = 0) -> int:
+    """Returns a 64-bit number that depends on some bytes and a seed alone."""
+    salt = seed.to_bytes(8, "little")
+    digest = hashlib.blake2b(content, digest_size=8, salt=salt).digest()
+    return int.from_bytes(digest, "little")
+
+
+def _draws(keys, seed):
+    """Random numbers in [0, 1), one per key, that depend on it and the seed alone."""
+    return np.array([content_key(key.tobytes(), seed + 1) for key in keys]) / 2.0**64
 
 
 def allocate(count: int, shape: Sequence[int], name: str) -> np.ndarray:

@@ -46,8 +46,8 @@ class TrainingPipeline:
             )
         if not 1 <= batch_size <= len(data):
             raise UserError(
-                f"batch size {batch_size} must be between 1 and the number of training "
-                f"images, {len(data)}"
+                f"--batch_size must be from 1 to the number of training images, "
+                f"{len(data)}; got {batch_size}"
             )
         self.number, self.shape = len(data), data.images.shape[1:]
         self.batch_size, self.augmentation, self.seed = batch_size, augmentation, seed

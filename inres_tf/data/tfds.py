@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 
+class UnlabelledError(UserError):
+    """A split in which the class of an image is unknown."""
+
+
 def load_tfds(
     name: str,
     data_dir: str | os.PathLike[str] | None,
@@ -42,6 +47,8 @@ def load_tfds(
 
     Returns:
         The split `train`, and `test` or `validation`, or else held-out training images.
+        A split for testing in which the class of an image is unknown is not used, which
+        is said on stderr.
 
     Raises:
         UserError: if the dataset is missing or cannot be used.
@@ -128,10 +135,14 @@ def _read_builder(builder, name: str, image_size: int) -> Dataset:
         raise UserError(
             f"dataset {name!r} has no split 'train' (it has: {', '.join(info.splits)})"
         )
-    test_splits = [s for s in ("test", "validation") if s in info.splits]
     train = read_split(builder, "train", keys, name, image_size)
-    if test_splits:
-        test = read_split(builder, test_splits[0], keys, name, image_size)
+    for split in ("test", "validation"):
+        if split in info.splits:
+            try:
+                test = read_split(builder, split, keys, name, image_size)
+                break
+            except UnlabelledError as error:
+                print(f"{error}; it is not used for testing", file=sys.stderr)
     else:
         train, test = hold_out(train, TEST_FRACTION)
     return Dataset(name, train, test, tuple(label.names))
@@ -169,6 +180,7 @@ def read_split(
         The images, in the order of the dataset.
 
     Raises:
+        UnlabelledError: if the class of an image is unknown.
         UserError: if the images differ in size or do not fit in memory.
     """
     import tensorflow_datasets as tfds
@@ -188,5 +200,10 @@ def read_split(
     examples = tfds.as_numpy(builder.as_dataset(split=split, as_supervised=True))
     progress = bar(examples, f"reading {split}", "img", count)
     for i, (image, label) in enumerate(progress):
+        if label < 0:  # the word of TensorFlow Datasets for unknown
+            raise UnlabelledError(
+                f"split {split!r} of dataset {name!r} has images of unknown class, "
+                f"with the label {label}"
+            )
         images[i], labels[i] = resize(image), label
     return Images(images, labels)

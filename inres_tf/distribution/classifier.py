@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tensorflow as tf
 
+from inres_tf import labels as label_checks
 from inres_tf.data.images import Images
 from inres_tf.distribution.per_example import compile_per_example
 from inres_tf.models.logits import logits_fn
@@ -71,7 +72,11 @@ class Classifier:
 
         Returns:
             Booleans, (number,): False where a logit is NaN.
+
+        Raises:
+            inres_tf.labels.LabelError: if the labels are not classes of the model.
         """
+        labels = label_checks.checked(labels, len(images), self.classes)
         return is_correct(self.logits(images), labels)
 
     def metrics(self, data: Images, prefix: str = "") -> dict[str, float]:
@@ -83,12 +88,16 @@ class Classifier:
 
         Returns:
             Dict with `loss` and `accuracy`, in [0, 1], each after `prefix`.
+
+        Raises:
+            inres_tf.labels.LabelError: if the labels are not classes of the model.
         """
+        labels = label_checks.checked(data.labels, len(data), self.classes)
         logits = self.logits(data.images).astype(np.float64)
-        accuracy = is_correct(logits, data.labels).mean()
+        accuracy = is_correct(logits, labels).mean()
         with np.errstate(invalid="ignore"):  # infinite logits make the loss NaN
             logits -= logits.max(-1, keepdims=True)
-        label_logits = np.take_along_axis(logits, data.labels[:, None], -1)[:, 0]
+        label_logits = np.take_along_axis(logits, labels[:, None], -1)[:, 0]
         losses = np.log(np.exp(logits).sum(-1)) - label_logits
         return {
             f"{prefix}loss": float(losses.mean()),

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import tensorflow as tf
 from scipy import special
 
+from inres_tf import labels as label_checks
 from inres_tf.attacks import counter_rng
 from inres_tf.distribution.classifier import compiled_classifier, is_correct
 from inres_tf.distribution.per_example import compile_per_example
@@ -114,7 +115,8 @@ def lipschitz_certificate(
     """
     model = in_float32(model)
     bound = lipschitz_bound(model) if bound is None else bound
-    images, labels = np.asarray(images), np.asarray(labels)
+    images = np.asarray(images)
+    labels = label_checks.checked(labels, len(images), model.output_shape[-1])
     logits = compiled_classifier(model, batch_size).logits(images)
     rounding = _rounding(model, images, logits)
     radii = _radii(bound, logits, labels, rounding)
@@ -213,7 +215,8 @@ def smoothed_certificate(
         Smoothing, ICML 2019, theorem 1 and the procedure CERTIFY.
     """
     _check_smoothing(sigma, samples, selection, alpha)
-    images, labels = np.asarray(images), np.asarray(labels)
+    images = np.asarray(images)
+    labels = label_checks.checked(labels, len(images), model.output_shape[-1])
     ids = np.arange(len(images)) if ids is None else np.asarray(ids, np.int64)
     model = in_float32(model)
     predict = _noisy_predictions(model, images.shape[1:])

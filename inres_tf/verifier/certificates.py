@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from inres_tf import labels as label_checks
 from inres_tf.errors import UserError
 from inres_tf.progress import bar
 from inres_tf.verifier.chain import Chain
@@ -38,7 +39,7 @@ def certified_radii(
         Tsuzuku, Sato, Sugiyama: Lipschitz-Margin Training, NeurIPS 2018, proposition 1.
     """
     logits, constants = np.asarray(logits, float), np.asarray(constants, float)
-    labels = np.asarray(labels)
+    labels = label_checks.checked(labels, *logits.shape)
     own = np.arange(logits.shape[1]) == labels[:, None]
     margins = logits[np.arange(len(labels)), labels][:, None] - logits
     # Logits that always differ by the same certify any distance.
@@ -83,7 +84,8 @@ def verify(
         >>> report["num_examples"], list(report["certificates"]["radii"])
         (20, ['36'])
     """
-    images, labels = np.asarray(images), np.asarray(labels)
+    images = np.asarray(images)
+    labels = label_checks.checked(labels, len(images))
     if images.shape[1:] != chain.shape:
         raise UserError(
             f"the model takes images of shape {chain.shape}, but those of the dataset "
