@@ -1,6 +1,5 @@
 """Images in folders, one sub-folder per class."""
 
-import os
 import pathlib
 import sys
 from collections.abc import Mapping
@@ -57,7 +56,7 @@ def load_folder(name: str, root: pathlib.Path, image_size: int) -> Dataset:
         # The seed differs from that of the images held out of the rest for validation.
         is_test = held_out(whole.images, TEST_FRACTION, seed=1)
         train, test = whole.take(~is_test), whole.take(is_test)
-    for note in [*reader.notes(), *_copies(root, train, test)]:
+    for note in reader.notes(train, test):
         print(f"{root}: {note}", file=sys.stderr)
     # Shuffled, so that the first images of a split are of all classes.
     shuffle = np.random.default_rng(0).permutation
@@ -123,13 +122,19 @@ class _Reader:
         labelled = Images(images, np.array(labels, np.int64), keys)
         return _Side(labelled, np.array(paths, object), pictures)
 
-    def notes(self) -> list[str]:
+    def notes(self, train: _Side, test: _Side) -> list[str]:
         """Returns what a user should know about the images, one line per kind."""
         lines = self.walk.notes()
         if self.transparent:
+            count = self.walk.counted(self.transparent)
+            lines.append(f"transparent images, shown on white: {count}")
+        originals = dict(zip(train.pictures, train.paths, strict=True))
+        copies = [i for i, picture in enumerate(test.pictures) if picture in originals]
+        if copies:
+            found = [originals[picture] for picture in test.pictures[copies]]
             lines.append(
-                f"{len(self.transparent)} images are transparent and shown on white: "
-                f"{self.walk.listed(self.transparent)}"
+                f"copies of training images among the {len(test.paths)} test images: "
+                f"{self.walk.counted(test.paths[copies], found)}"
             )
         return lines
 
@@ -159,17 +164,3 @@ def _class_folders(root: pathlib.Path) -> dict[str, pathlib.Path]:
             f"({', '.join(folders) or 'none'}); a classifier needs at least 2"
         )
     return folders
-
-
-def _copies(root, train, test):
-    """Returns a line about test images that are training images too, if there are."""
-    originals = dict(zip(train.pictures, train.paths, strict=True))
-    copies = [i for i, picture in enumerate(test.pictures) if picture in originals]
-    if not copies:
-        return []
-    pairs = ((test.paths[i], originals[test.pictures[i]]) for i in copies[:3])
-    named = [" = ".join(os.path.relpath(path, root) for path in pair) for pair in pairs]
-    return [
-        f"{len(copies)} of {len(test.paths)} test images are copies of training "
-        f"images: {', '.join([*named, *(['...'] if len(copies) > 3 else [])])}"
-    ]

@@ -208,20 +208,28 @@ class Walk:
 
     def notes(self) -> list[str]:
         """Returns what was left out, one line per kind."""
-        lines = []
-        for paths, what in (
-            (self.strays, "files that are not images"),
-            (self.outside, "folders or images outside the folders of classes"),
-            (self.repeated, "links to folders that are read already or hold the link"),
-        ):
-            if paths:
-                lines.append(f"left out {len(paths)} {what}: {self.listed(paths)}")
-        return lines
+        kinds = {
+            "not images": self.strays,
+            "outside the folders of classes": self.outside,
+            "links to folders that are read already or hold the link": self.repeated,
+        }
+        return [
+            f"left out, {kind}: {self.counted(paths)}"
+            for kind, paths in kinds.items()
+            if paths
+        ]
 
-    def listed(self, paths: Sequence[pathlib.Path]) -> str:
-        """Returns the first three paths below the root, for messages."""
-        names = [os.path.relpath(path, self.root) for path in paths[:3]]
-        return ", ".join([*names, *(["..."] if len(paths) > 3 else [])])
+    def counted(self, *paths: Sequence[pathlib.Path]) -> str:
+        """Returns the number of paths and the first three below the root, for messages.
+
+        Of several sequences, paths at the same place are shown as equal.
+        """
+        rows = list(zip(*paths, strict=True))
+        shown = [
+            " = ".join(os.path.relpath(path, self.root) for path in row)
+            for row in rows[:3]
+        ]
+        return f"{len(rows)} ({', '.join(shown + ['...'] * (len(rows) > 3))})"
 
 
 def _identity(path):

@@ -1,3 +1,7 @@
+import os
+import shutil
+import unicodedata
+
 import numpy as np
 import PIL.Image
 import pytest
@@ -22,7 +26,8 @@ def test_folder_with_one_sub_folder_per_class(tmp_path):
     (tmp_path / "cat" / ".DS_Store").write_bytes(b"junk")
     dataset = data.load(f"folder:{tmp_path}")
     assert dataset.class_names == ("cat", "dog", "eel") and dataset.shape == (5, 6, 3)
-    assert len(dataset.train) == 12 and len(dataset.test) == 3
+    assert len(dataset.train) + len(dataset.test) == 15
+    assert set(dataset.test.labels) == set(dataset.train.labels) == {0, 1, 2}
     assert dataset.augmentation == "crop_flip"
     for split in (dataset.train, dataset.test):
         np.testing.assert_array_equal(split.images[:, 0, 0].argmax(-1), split.labels)
@@ -95,3 +100,197 @@ def test_unreadable_images_are_named(tmp_path):
     (tmp_path / "a" / "9.png").symlink_to(tmp_path / "nowhere.png")
     with pytest.raises(UserError, match=r"a/9.png cannot be read"):
         data.load(f"folder:{tmp_path}")
+
+
+def write_noise(root, classes, count, seed=0):
+    """Writes different random images, numbered within each class."""
+    rng = np.random.default_rng(seed)
+    for name in classes:
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for i in range(count):
+            pixels = rng.integers(0, 256, (4, 4, 3), np.uint8)
+            PIL.Image.fromarray(pixels).save(root / name / f"{seed}-{i}.png")
+
+
+def contents(images):
+    return {pixels.tobytes() for pixels in images.images}
+
+
+def test_images_keep_their_side_when_others_come_or_are_renamed(tmp_path):
+    write_noise(tmp_path, "ab", 60)
+    before = data.load(f"folder:{tmp_path}")
+    for name in "ab":
+        assert 3 <= np.sum(before.test.labels == "ab".index(name)) <= 22
+    write_noise(tmp_path, "abc", 20, seed=1)
+    (tmp_path / "a" / "0-0.png").rename(tmp_path / "a" / "z.png")
+    after = data.load(f"folder:{tmp_path}")
+    assert contents(before.test) <= contents(after.test)
+    assert contents(before.train) <= contents(after.train)
+    assert len(after.train) + len(after.test) == 180
+
+
+def test_the_part_held_out_for_validation_keeps_its_images_too(tmp_path):
+    write_noise(tmp_path, "ab", 60)
+    _, before = data.hold_out(data.load(f"folder:{tmp_path}").train, 0.2)
+    assert 6 <= len(before) <= 40
+    write_noise(tmp_path, "ab", 20, seed=1)
+    training, after = data.hold_out(data.load(f"folder:{tmp_path}").train, 0.2)
+    assert contents(before) <= contents(after)
+    assert not contents(training) & contents(after)
+
+
+def test_a_small_class_has_an_image_on_each_side(tmp_path):
+    for i in range(5):
+        write_noise(tmp_path / str(i), "ab", 2, seed=i)
+        dataset = data.load(f"folder:{tmp_path / str(i)}")
+        for split in (dataset.train, dataset.test):
+            assert sorted(split.labels) == [0, 1]
+
+
+def test_copies_of_a_file_are_on_one_side(tmp_path, capsys):
+    write_noise(tmp_path, "ab", 30)
+    for path in sorted((tmp_path / "a").iterdir()):
+        shutil.copy(path, tmp_path / "a" / f"copy of {path.name}")
+    dataset = data.load(f"folder:{tmp_path}")
+    assert not contents(dataset.train) & contents(dataset.test)
+    assert "copies" not in capsys.readouterr().err
+
+
+def test_copies_on_both_sides_are_counted_and_named(tmp_path, capsys):
+    write_noise(tmp_path / "train", "ab", 5)
+    write_noise(tmp_path / "test", "ab", 5, seed=1)
+    shutil.copy(tmp_path / "train/a/0-0.png", tmp_path / "test/b/same.png")
+    with PIL.Image.open(tmp_path / "train/b/0-1.png") as image:
+        image.save(tmp_path / "test/b/stored.bmp")  # as another file
+    data.load(f"folder:{tmp_path}", image_size=8)
+    assert (
+        "copies of training images among the 12 test images: 2 (test/b/same.png = "
+        "train/a/0-0.png, test/b/stored.bmp = train/b/0-1.png)"
+    ) in capsys.readouterr().err
+
+
+def test_hidden_files_and_folders_are_left_out_at_any_depth(tmp_path, capsys):
+    write_noise(tmp_path, ["a", "b/deep"], 4)
+    for hidden in (".ipynb_checkpoints", "deep/.cache", "__MACOSX", "@eaDir"):
+        shutil.copytree(tmp_path / "a", tmp_path / "b" / hidden)
+    shutil.copy(tmp_path / "a" / "0-0.png", tmp_path / "b" / "deep" / "._0-0.png")
+    shutil.copytree(tmp_path / "a", tmp_path / ".trash")
+    dataset = data.load(f"folder:{tmp_path}")
+    assert dataset.class_names == ("a", "b")
+    assert len(dataset.train) + len(dataset.test) == 8
+    assert not capsys.readouterr().err
+
+
+def test_files_that_are_no_images_are_counted(tmp_path, capsys):
+    write_noise(tmp_path, "ab", 4)
+    (tmp_path / "a" / "Thumbs.db").write_bytes(b"junk")
+    (tmp_path / "b" / "notes.txt").write_text("text")
+    (tmp_path / "README.md").write_text("text")
+    shutil.copy(tmp_path / "a" / "0-0.png", tmp_path / "cover.png")
+    dataset = data.load(f"folder:{tmp_path}")
+    assert len(dataset.train) + len(dataset.test) == 8
+    said = capsys.readouterr().err
+    assert "left out, not images: 3 (README.md, a/Thumbs.db, b/notes.txt)" in said
+    assert "left out, outside the folders of classes: 1 (cover.png)" in said
+
+
+def test_transparent_images_are_counted(tmp_path, capsys):
+    write_noise(tmp_path, "ab", 4)
+    PIL.Image.new("RGBA", (4, 4), (9, 9, 9, 0)).save(tmp_path / "b" / "logo.png")
+    data.load(f"folder:{tmp_path}")
+    said = capsys.readouterr().err
+    assert "transparent images, shown on white: 1 (b/logo.png)" in said
+
+
+def test_links_to_folders_are_followed_once(tmp_path, capsys):
+    write_noise(tmp_path / "set", ["a", "b/deep"], 4)
+    write_noise(tmp_path / "disk", ["c", "more/yet"], 3, seed=1)
+    links = {
+        "set/c": "disk/c",  # a class
+        "set/b/deep/more": "disk/more",
+        "set/b/again": "disk/more",
+        "set/b/deep/up": "set/b",
+        "set/c/root": "set",
+        "set/c/all": ".",
+    }
+    for link, target in links.items():
+        (tmp_path / link).symlink_to(tmp_path / target)
+    dataset = data.load(f"folder:{tmp_path / 'set'}")
+    assert dataset.class_names == ("a", "b", "c")
+    labels = np.concatenate([dataset.train.labels, dataset.test.labels])
+    np.testing.assert_array_equal(np.bincount(labels), [4, 4 + 3, 3])
+    assert (
+        "links to folders that are read already or hold the link: 4 ("
+        in capsys.readouterr().err
+    )
+
+
+def test_class_names_are_compared_in_one_unicode_form(tmp_path):
+    names = ("caf\u00e9", "th\u00e9")
+    for split, form in (("train", "NFC"), ("test", "NFD")):
+        folders = [unicodedata.normalize(form, name) for name in names]
+        write_images(tmp_path / split, folders)
+    assert data.load(f"folder:{tmp_path}").class_names == names
+    (tmp_path / "test" / names[0]).mkdir()
+    with pytest.raises(UserError, match=r"'cafe\\u0301'.* one name in Unicode"):
+        data.load(f"folder:{tmp_path}")
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("Train", "Test"),
+        ("TRAINING", "testing"),
+        ("training", "validation"),
+        ("train", "dev"),
+        ("train", "eval"),
+        ("training_set", "test_set"),
+        ("trainset", "testset"),
+        ("seg_train/seg_train", "seg_test/seg_test"),
+        ("train images", "val images"),
+        ("train2017", "val2017"),
+    ],
+)
+def test_splits_have_many_names(train, test, tmp_path):
+    write_images(tmp_path / train, ["cat", "dog"], count=4)
+    write_images(tmp_path / test, ["cat", "dog"], count=2)
+    dataset = data.load(f"folder:{tmp_path}")
+    assert dataset.class_names == ("cat", "dog")
+    assert (len(dataset.train), len(dataset.test)) == (8, 4)
+
+
+def test_other_folders_beside_the_splits_are_named(tmp_path, capsys):
+    for split in ("train", "val", "test", "extra"):
+        write_images(tmp_path / split, ["a", "b"], count=3 + (split == "test"))
+    assert len(data.load(f"folder:{tmp_path}").test) == 8
+    said = capsys.readouterr().err
+    assert "outside the folders of classes: 2 (extra, val)" in said
+
+
+@pytest.mark.parametrize(
+    ("folders", "message"),
+    [
+        (["first/cat", "first/dog", "second/cat", "second/dog"], "names cat, dog"),
+        (["cat/train", "cat/test", "dog/train", "dog/test"], "names test, train"),
+        (["train/cat", "train/dog", "unlabelled"], "no folder for testing is beside"),
+        (["Train/cat", "train/cat", "test/cat"], "several folders of one split: Train"),
+    ],
+)
+def test_splits_must_not_become_classes(folders, message, tmp_path):
+    write_images(tmp_path, folders[:3])
+    for folder in folders[3:]:
+        (tmp_path / folder).mkdir(parents=True)
+    with pytest.raises(UserError, match=message):
+        data.load(f"folder:{tmp_path}")
+
+
+def test_classes_may_hold_a_folder_of_one_name_and_be_called_like_a_split(tmp_path):
+    write_images(tmp_path, ["bus/images", "train/images"])
+    assert data.load(f"folder:{tmp_path}").class_names == ("bus", "train")
+
+
+def test_things_that_are_no_files_are_left_out(tmp_path, capsys):
+    write_images(tmp_path, ["a", "b"])
+    os.mkfifo(tmp_path / "a" / "pipe")
+    assert len(data.load(f"folder:{tmp_path}").class_names) == 2
+    assert "not images: 1 (a/pipe)" in capsys.readouterr().err

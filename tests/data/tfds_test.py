@@ -16,6 +16,7 @@ def prepared(tmp_path_factory):
         VERSION = tfds.core.Version("1.2.0")
         SIZE = (4, 4, 3)
         SUPERVISED = ("image", "label")
+        UNLABELLED = ()
 
         def _info(self):
             return tfds.core.DatasetInfo(
@@ -31,27 +32,49 @@ def prepared(tmp_path_factory):
 
         def _split_generators(self, manager):
             return {
-                "train": self._generate_examples(8),
-                "test": self._generate_examples(3),
+                "train": self._generate_examples(8, "train"),
+                "test": self._generate_examples(3, "test"),
             }
 
-        def _generate_examples(self, count):
+        def _generate_examples(self, count, split):
             for i in range(count):
                 size = [n or 4 + i for n in self.SIZE]
-                yield i, {"image": np.full(size, i, np.uint8), "label": i % 2}
+                label = -1 if split in self.UNLABELLED and i else i % 2
+                yield i, {"image": np.full(size, i, np.uint8), "label": label}
 
     class TinyVaried(Tiny):
         SIZE = (None, None, 3)
 
     class TinyNoTrain(Tiny):
         def _split_generators(self, manager):
-            return {"test": self._generate_examples(3)}
+            return {"test": self._generate_examples(3, "test")}
 
     class TinyUnsupervised(Tiny):
         SUPERVISED = None
 
+    class TinyHidden(Tiny):
+        UNLABELLED = ("test",)
+
+        def _split_generators(self, manager):
+            sizes = {"train": 8, "test": 3, "validation": 5}
+            return {s: self._generate_examples(n, s) for s, n in sizes.items()}
+
+    class TinyHeldOut(Tiny):
+        UNLABELLED = ("test",)
+
+    class TinyUnlabelled(Tiny):
+        UNLABELLED = ("train",)
+
     root = tmp_path_factory.mktemp("tfds")
-    for builder in (Tiny, TinyVaried, TinyNoTrain, TinyUnsupervised):
+    for builder in (
+        Tiny,
+        TinyVaried,
+        TinyNoTrain,
+        TinyUnsupervised,
+        TinyHidden,
+        TinyHeldOut,
+        TinyUnlabelled,
+    ):
         builder(data_dir=root).download_and_prepare()
     return root
 
@@ -83,6 +106,24 @@ def test_dataset_of_other_features_is_rejected(prepared):
         data.load("tiny_unsupervised", data_dir=prepared)
 
 
+@pytest.mark.parametrize(
+    ("name", "train", "test"), [("tiny_hidden", 8, 5), ("tiny_held_out", 6, 2)]
+)
+def test_a_test_split_of_unknown_classes_is_not_used(
+    name, train, test, prepared, capsys
+):
+    dataset = data.load(name, data_dir=prepared)
+    assert (len(dataset.train), len(dataset.test)) == (train, test)
+    assert dataset.test.labels.min() == 0
+    said = capsys.readouterr().err
+    assert f"'test' of dataset '{name}' has images of unknown class, with the" in said
+
+
+def test_training_images_of_unknown_class_are_refused(prepared):
+    with pytest.raises(UserError, match="split 'train' .* unknown class.* label -1"):
+        data.load("tiny_unlabelled", data_dir=prepared)
+
+
 def test_damaged_dataset_is_rejected(prepared, tmp_path):
     shutil.copytree(prepared / "tiny", tmp_path / "tiny")
     for path in (tmp_path / "tiny" / "1.2.0").glob("*train*"):
@@ -92,7 +133,7 @@ def test_damaged_dataset_is_rejected(prepared, tmp_path):
 
 
 def test_missing_dataset_is_reported_with_those_that_exist(prepared, tmp_path):
-    existing = "tiny, tiny_no_train, tiny_unsupervised, tiny_varied"
+    existing = "tiny, tiny_held_out, tiny_hidden, tiny_no_train, .* tiny_varied"
     with pytest.raises(UserError, match=f"'cifar100' is not in .*there: {existing}"):
         data.load("cifar100", data_dir=prepared)
     with pytest.raises(UserError, match="found there: nothing"):
