@@ -52,8 +52,16 @@ def test_huge_logits_have_a_finite_loss():
 
 
 def test_shapes_must_match():
-    with pytest.raises(ValueError, match="`labels` \\(number,\\)"):
+    with pytest.raises(ValueError, match="2 labels for 3 images"):
         analysis.calibration(np.zeros((3, 2)), np.zeros(2, int))
+
+
+def test_labels_may_be_columns_but_not_unknown():
+    logits, labels = [[1.0, 0.0], [2.0, 0.0], [0.0, 3.0]], np.array([0, 1, 1])
+    column = analysis.calibration(logits, labels[:, None])
+    assert column.accuracy == analysis.calibration(logits, labels).accuracy == 2 / 3
+    with pytest.raises(ValueError, match="Received -1 for image 2"):
+        analysis.calibration(logits, [0, 1, -1])
 
 
 def test_calibration_under_corruptions(trained, digits):

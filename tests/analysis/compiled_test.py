@@ -87,9 +87,10 @@ def test_invalid_images_and_labels_are_rejected(damped, few, name, options):
         ((images[:0], labels[:0]), "at least one image"),
         ((images[0], labels), "height, width, channels"),
         ((images + 200.0, labels), r"pixels in \[0, 255\]"),
-        ((images, labels[:3]), "one integer class per image"),
-        ((images, labels + 0.5), "one integer class per image"),
-        ((images, labels + 9), "classes from 0 to 9"),
+        ((images, labels[:3]), "one class per image"),
+        ((images, labels + 0.5), "whole number"),
+        ((images, labels + 9), "10 classes, 0 to 9"),
+        ((images, labels - 9), "its class is unknown"),
     ):
         with pytest.raises(ValueError, match=message):
             function(damped, *data, **options)

@@ -94,7 +94,9 @@ def test_examples_outside_their_ball_are_errors():
     [
         ({"eps": -1}, r"`eps` must be in \(0, 255\]. Received: eps=-1"),
         ({"eps": float("nan")}, "Received: eps=nan"),
-        ({"labels": np.eye(10)[:3]}, "not one-hot"),
+        ({"labels": np.full((3, 10), 0.1)}, "must be one-hot"),
+        ({"labels": [0, 1, -1]}, "Received -1 for image 2"),
+        ({"labels": [0, 1, 10]}, "there are 10 classes"),
         ({"labels": np.zeros(2, int)}, "for 3 images"),
         ({"images": np.full((3, 8, 8, 1), 300.0)}, "values from 300 to 300"),
         ({"steps": 0}, "`steps` must be from 1"),
@@ -110,6 +112,24 @@ def test_invalid_arguments(trained, change, message):
     } | change
     with pytest.raises(ValueError, match=message):
         attacks.pgd(trained, **arguments)
+
+
+@pytest.mark.parametrize("attack", ["pgd", "autoattack", "cleverhans_fgsm"])
+def test_labels_may_be_columns_one_hot_or_floats(attack, dense, rng):
+    model = dense((2, 2, 1), (rng.normal(size=(4, 3)), np.zeros(3)))
+    images, labels = rng.integers(0, 256, (4, 2, 2, 1)), np.array([2, 0, 1, 0])
+    settings = {"autoattack": {"version": "custom", "members": ["apgd_ce"]}}
+
+    def run(labels):
+        function = getattr(attacks, attack)
+        return function(model, images, labels, 8, **settings.get(attack, {}))
+
+    expected = run(labels)
+    for form in (labels[:, None], np.eye(3)[labels], labels.astype(float)):
+        np.testing.assert_array_equal(run(form), expected)
+    for wrong in ([2, 0, 1, -1], [2, 0, 1, 3]):
+        with pytest.raises(ValueError, match="Received -?[13] for image 3"):
+            run(wrong)
 
 
 def test_every_result_is_checked(monkeypatch, trained, few):

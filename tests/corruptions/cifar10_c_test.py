@@ -52,10 +52,10 @@ def test_labels_may_be_stored_once_or_by_severity(folder):
         ("fog", np.zeros((19, 6, 7, 3), np.uint8), "holds 19 images.*multiple of 5"),
         ("fog", np.zeros((25, 6, 7, 3), np.uint8), r"\(20,\); for fog.npy .* \(25,\)"),
         ("fog", np.array([{}]), "fog.npy cannot be read as a .npy file"),
-        ("labels", np.zeros(20), "labels.npy holds float64; .* integer classes"),
+        ("labels", np.full(20, 0.5), "labels.npy must be .* a whole number"),
         ("labels", np.zeros(7, int), r"\(7,\); for fog.npy it must be \(20,\), or"),
-        ("labels", np.zeros((20, 1), int), r"shape \(20, 1\)"),
-        ("labels", np.full(20, -1), "holds -1; classes must be at least 0"),
+        ("labels", np.zeros((20, 3), int), r"shape \(20, 3\) must be one-hot"),
+        ("labels", np.full(20, -1), "labels.npy must be classes from 0. Received -1"),
     ],
 )
 def test_files_of_another_type_or_shape_are_refused(folder, name, array, message):

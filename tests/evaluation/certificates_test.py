@@ -103,6 +103,10 @@ def test_radii_of_a_linear_classifier_are_its_distances(dense, rng):
     labels = logits.argmax(-1)
     labels[:5] = (labels[:5] + 1) % 3
     found = lipschitz_certificate(model, images, labels)
+    column = lipschitz_certificate(model, images, labels[:, None])
+    np.testing.assert_array_equal(column.radii, found.radii)
+    with pytest.raises(ValueError, match="Received -1 for image 0"):
+        lipschitz_certificate(model, images[:1], [-1])
     np.testing.assert_array_equal(found.radii[:5], -1)
     np.testing.assert_array_equal(found.predicted, logits.argmax(-1))
     farthest = 255 * np.sqrt(8)
@@ -346,7 +350,7 @@ def test_smoothing_a_linear_classifier_certifies_its_distances(halves):
     sigma, samples, alpha = 30.0, 20000, 0.001
     labels = np.zeros(len(images), int)
     settings = {"samples": samples, "alpha": alpha, "batch_size": 5000}
-    found = smoothed_certificate(model, images, labels, sigma, **settings)
+    found = smoothed_certificate(model, images, labels[:, None], sigma, **settings)
     np.testing.assert_array_equal(found.predicted[2:], 0)
     assert found.radii[0] == -1 and found.predicted[0] == 1
     np.testing.assert_allclose(found.radii[2:5], distances[2:5], rtol=0.1)

@@ -6,7 +6,7 @@ import pytest
 import zoo
 from inres_tf.data import Images
 from inres_tf.errors import UserError
-from inres_tf.evaluation import EvaluationConfig, results, validation
+from inres_tf.evaluation import EvaluationConfig, evaluate, results, validation
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +42,19 @@ def test_a_model_for_any_size_takes_any_size():
 def test_images_of_more_classes_are_refused(model):
     with pytest.raises(UserError, match="has 3 classes, but the dataset has at least"):
         validation.check_fits(model, images(labels=(0, 3)))
+
+
+def test_labels_in_a_column_are_those_of_a_row(digits):
+    """As `keras.datasets` gives them."""
+    model = zoo.InResNet8(input_shape=(8, 8, 1))
+    few = digits.test.take(slice(40))
+    config = EvaluationConfig(attacks=(), corruptions=())
+    row, column = (
+        evaluate(model, Images(few.images, labels), config, progress=False)
+        for labels in (few.labels, few.labels[:, None])
+    )
+    assert row["clean"] == column["clean"]
+    assert row["fingerprint"] == column["fingerprint"]
 
 
 def test_attacks_may_need_more_classes(model):

@@ -12,6 +12,10 @@ def test_radii_are_the_smallest_over_the_other_classes():
     constants = [[0, 1, 4], [1, 0, 2], [4, 2, 0]]
     found = verifier.certified_radii(logits, [0, 2, 1], constants)
     assert found.tolist() == [0.25, -1.0, 2.5]
+    column = verifier.certified_radii(logits, [[0], [2], [1]], constants)
+    np.testing.assert_array_equal(column, found)
+    with pytest.raises(UserError, match="Received -1 for image 1"):
+        verifier.certified_radii(logits, [0, -1, 1], constants)
 
 
 def test_ties_are_not_certified():
