@@ -60,8 +60,8 @@ def load_folder(name: str, root: pathlib.Path, image_size: int) -> Dataset:
         print(f"{root}: {note}", file=sys.stderr)
     # Shuffled, so that the first images of a split are of all classes.
     shuffle = np.random.default_rng(0).permutation
-    shuffled = (side.images.take(shuffle(len(side.paths))) for side in (train, test))
-    return Dataset(name, *shuffled, classes)
+    first, second = (s.images.take(shuffle(len(s.paths))) for s in (train, test))
+    return Dataset(name, first, second, classes)
 
 
 @dataclass(frozen=True)
@@ -128,14 +128,22 @@ class _Reader:
         if self.transparent:
             count = self.walk.counted(self.transparent)
             lines.append(f"transparent images, shown on white: {count}")
-        originals = dict(zip(train.pictures, train.paths, strict=True))
-        copies = [i for i, picture in enumerate(test.pictures) if picture in originals]
-        if copies:
-            found = [originals[picture] for picture in test.pictures[copies]]
-            lines.append(
-                f"copies of training images among the {len(test.paths)} test images: "
-                f"{self.walk.counted(test.paths[copies], found)}"
-            )
+        first: dict[int, int] = {}  # the first image of each picture
+        pictures = [*train.pictures, *test.pictures]
+        copied = [first.setdefault(picture, i) for i, picture in enumerate(pictures)]
+        paths = np.concatenate([train.paths, test.paths])
+        labels = np.concatenate([train.images.labels, test.images.labels])
+        is_test = np.arange(len(paths)) >= len(train.paths)
+        for kind, where in (
+            (
+                f"copies of training images among the {len(test.paths)} test images",
+                is_test & ~is_test[copied],
+            ),
+            ("copies of images of another class", labels != labels[copied]),
+        ):
+            if where.any():
+                count = self.walk.counted(paths[where], paths[copied][where])
+                lines.append(f"{kind}: {count}")
         return lines
 
 

@@ -6,7 +6,7 @@ import os
 import pathlib
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from inres_tf.data.image_files import is_image
 from inres_tf.errors import UserError
@@ -18,7 +18,7 @@ _TEST = (
     ("val", "valid", "validation", "validate", "dev", "development"),
     ("eval", "evaluation", "holdout"),
 )
-_WORD = re.compile("([a-z]+?)(set|data|images)?")
+_WORD = re.compile("([a-z]+?)(set|data|images)?$")
 # Of Mac OS, Synology, Windows and Linux.
 _SYSTEM_FOLDERS = {
     "__macosx",
@@ -102,7 +102,7 @@ def find_splits(root: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path] | None:
                     "and one for testing"
                 )
             return _innermost(found[0], _TRAIN), _innermost(found[1], words)
-    _check_classes(root, folders, train.get((), ()))
+    _check_classes(root, folders, train.get((), []))
     return None
 
 
@@ -112,13 +112,9 @@ def _of_split(folders, words) -> dict[tuple[str, ...], list[pathlib.Path]]:
     for name, path in folders.items():
         tokens = re.findall("[a-z]+", name.casefold())
         for i, token in enumerate(tokens):
-            word, addition = _WORD.fullmatch(token).groups()
-            if token in words or word in words:
-                rest = [
-                    *tokens[:i],
-                    *([addition] if addition else []),
-                    *tokens[i + 1 :],
-                ]
+            [(word, addition)] = _WORD.findall(token)
+            if word in words:
+                rest = filter(None, [*tokens[:i], addition, *tokens[i + 1 :]])
                 found.setdefault(tuple(rest), []).append(path)
                 break
     return found
@@ -187,11 +183,12 @@ class Walk:
         Raises:
             UserError: if a folder cannot be read.
         """
-        inside = folder.resolve()
-        seen = {_identity(path) for path in (inside, *inside.parents)}
-        seen |= {_identity(path) for path in self.root.resolve().parents}
-        seen.add(_identity(self.root))
-        return list(self._images(folder, seen))
+        root, inside = self.root.resolve(), folder.resolve()
+        above = {_identity(path) for path in (root, *root.parents, *inside.parents)}
+        if _identity(inside) in above:
+            self.repeated.append(folder)
+            return []
+        return list(self._images(folder, {*above, _identity(inside)}))
 
     def _images(self, folder, seen) -> Iterator[pathlib.Path]:
         for path in visible(folder):
@@ -219,7 +216,7 @@ class Walk:
             if paths
         ]
 
-    def counted(self, *paths: Sequence[pathlib.Path]) -> str:
+    def counted(self, *paths: Iterable[pathlib.Path]) -> str:
         """Returns the number of paths and the first three below the root, for messages.
 
         Of several sequences, paths at the same place are shown as equal.

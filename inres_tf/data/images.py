@@ -144,7 +144,7 @@ def held_out(images: Images, fraction: float, seed: int = 0) -> np.ndarray:
             members, count = rng.permutation(members), round(fraction * len(members))
         else:
             members = members[np.argsort(draws[members], kind="stable")]
-            count = np.count_nonzero(draws[members] < fraction)
+            count = int(np.count_nonzero(draws[members] < fraction))
         chosen[members[: min(max(1, count), len(members) - 1)]] = True
     return chosen
 

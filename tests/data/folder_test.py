@@ -169,6 +169,22 @@ def test_copies_on_both_sides_are_counted_and_named(tmp_path, capsys):
     ) in capsys.readouterr().err
 
 
+def test_copies_in_two_classes_are_counted_and_named(tmp_path, capsys):
+    write_noise(tmp_path, "ab", 5)
+    (tmp_path / "c").symlink_to(tmp_path / "b")
+    shutil.copy(tmp_path / "a" / "0-0.png", tmp_path / "a" / "again.png")
+    data.load(f"folder:{tmp_path}")
+    said = capsys.readouterr().err
+    assert "copies of images of another class: 5 (c/0-" in said
+
+
+def test_a_class_may_not_be_a_link_to_what_holds_it(tmp_path):
+    write_noise(tmp_path, "ab", 5)
+    (tmp_path / "all").symlink_to(tmp_path)
+    with pytest.raises(UserError, match=r"all holds 0 image\(s\)"):
+        data.load(f"folder:{tmp_path}")
+
+
 def test_hidden_files_and_folders_are_left_out_at_any_depth(tmp_path, capsys):
     write_noise(tmp_path, ["a", "b/deep"], 4)
     for hidden in (".ipynb_checkpoints", "deep/.cache", "__MACOSX", "@eaDir"):
