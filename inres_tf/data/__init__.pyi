@@ -1,6 +1,8 @@
 from . import augmentation as augmentation
 from . import dataset as dataset
 from . import folder as folder
+from . import folder_layout as folder_layout
+from . import image_files as image_files
 from . import images as images
 from . import pipeline as pipeline
 from . import tfds as tfds
