@@ -49,7 +49,7 @@ def resolve(model_name: str, weights: str | os.PathLike[str]) -> pathlib.Path:
 
 def check_fit(
     model_name: str,
-    weights: str | os.PathLike[str],
+    weights: str | os.PathLike[str] | None,
     model: "keras.Model",
     options: dict[str, Any],
 ) -> None:
@@ -57,7 +57,7 @@ def check_fit(
 
     Args:
         model_name: name of the model in the zoo.
-        weights: name of shipped weights, or a file.
+        weights: the constructor's argument: what is no name of shipped weights, fits.
         model: the network.
         options: arguments of its constructor.
 
