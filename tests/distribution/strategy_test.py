@@ -50,7 +50,7 @@ def test_logical_cpus():
     code = """
 from inres_tf import distribution
 from inres_tf.distribution.config import StrategyConfig
-strategy = distribution.make_strategy(StrategyConfig(strategy="mirrored", logical_cpus=3))
+strategy = distribution.make_strategy(StrategyConfig("mirrored", logical_cpus=3))
 print(strategy.num_replicas_in_sync)
 """
     done = subprocess.run(
