@@ -59,3 +59,28 @@ def test_write_text_ignores_special_files_in_the_folder(tmp_path):
     os.mkfifo(tmp_path / "fifo")
     files.write_text(tmp_path / "result.json", "λ")
     assert (tmp_path / "result.json").read_text(encoding="utf-8") == "λ"
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_content_is_flushed_to_disk_before_it_gets_its_name(
+    kind, tmp_path, monkeypatch
+):
+    """After a power cut a file must not be empty under its final name."""
+    events = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(
+        os, "fsync", lambda fd: (events.append(os.fstat(fd).st_ino), fsync(fd))
+    )
+    monkeypatch.setattr(
+        os, "replace", lambda *paths: (events.append("rename"), replace(*paths))
+    )
+    path = tmp_path / "target"
+    with files.atomic(path) as temporary:
+        if kind == "folder":
+            temporary.mkdir()
+            temporary = temporary / "part"
+        temporary.write_text("content")
+    written = path / "part" if kind == "folder" else path
+    number = events.index("rename")
+    assert written.stat().st_ino in events[:number]
+    assert tmp_path.stat().st_ino in events[number:]

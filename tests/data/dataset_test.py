@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -30,3 +32,16 @@ def test_invalid_settings_are_rejected():
         DataConfig(image_size=-3)
     with pytest.raises(UserError, match="needs a path"):
         data.load("folder:")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("cifar10", "crop_flip"),
+        ("svhn_cropped", "crop"),
+        ("emnist/letters", "crop"),
+        ("folder:/mnist", "crop_flip"),
+    ],
+)
+def test_symbols_are_not_mirrored(name, expected, digits):
+    assert dataclasses.replace(digits, name=name).augmentation == expected

@@ -310,3 +310,11 @@ def test_things_that_are_no_files_are_left_out(tmp_path, capsys):
     os.mkfifo(tmp_path / "a" / "pipe")
     assert len(data.load(f"folder:{tmp_path}").class_names) == 2
     assert "not images: 1 (a/pipe)" in capsys.readouterr().err
+
+
+def test_the_first_images_are_of_all_classes(tmp_path):
+    """`--num_examples` takes the first images."""
+    write_images(tmp_path, ["cat", "dog", "eel"], count=30)
+    dataset = data.load(f"folder:{tmp_path}")
+    for split in (dataset.train, dataset.test):
+        assert set(split.labels[:8]) == {0, 1, 2}

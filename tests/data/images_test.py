@@ -55,3 +55,14 @@ def test_images_with_keys_are_held_out_by_their_own_key_alone():
 def test_datasets_larger_than_memory_are_rejected():
     with pytest.raises(UserError, match="'huge' takes .* GiB decoded"):
         images.allocate(10**9, (224, 224, 3), "huge")
+
+
+def test_hold_out_does_not_take_the_first_of_each_class():
+    """Files and datasets are often in the order in which they were made."""
+    labels = np.repeat(np.arange(3), 100)
+    pixels = np.tile(np.arange(100, dtype=np.uint8), 3).reshape(-1, 1, 1, 1)
+    remaining, held_out = data.hold_out(data.Images(pixels, labels), 0.2)
+    for part in (remaining, held_out):
+        for label in range(3):
+            places = part.images[part.labels == label].ravel()
+            assert places.min() < 20 and places.max() >= 80

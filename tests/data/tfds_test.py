@@ -139,3 +139,16 @@ def test_missing_dataset_is_reported_with_those_that_exist(prepared, tmp_path):
     with pytest.raises(UserError, match="found there: nothing"):
         data.load("cifar100", data_dir=tmp_path / "missing")
     assert not (tmp_path / "missing").exists()
+
+
+def test_the_newest_version_is_read(prepared, tmp_path):
+    """Versions are numbers: 10.0.0 is newer than 9.0.0."""
+    (source,) = (prepared / "tiny").iterdir()
+    for version in ("9.0.0", "10.0.0"):
+        folder = tmp_path / "tiny" / version
+        shutil.copytree(source, folder)
+        info = folder / "dataset_info.json"
+        info.write_text(info.read_text().replace(source.name, version))
+    for path in (tmp_path / "tiny" / "9.0.0").glob("*.tfrecord*"):
+        path.write_bytes(b"")
+    assert len(data.load("tiny", tmp_path).train) == 8
