@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+from inres_tf import files
 from inres_tf.errors import UserError
 
 
@@ -14,6 +15,7 @@ def config_field(
     *,
     choices: Iterable[str] | None = None,
     bounds: str | None = None,
+    path: bool = False,
 ) -> Any:
     """A field of a `Config`, which the command-line programs offer as a flag.
 
@@ -25,6 +27,8 @@ def config_field(
         choices: the accepted values, if there are only a few.
         bounds: the interval of accepted numbers in mathematical notation, such as
             `"[0, 1)"` or `"(0, inf)"`.
+        path: whether the value may be a path, or `folder:` and a path, in which `~`
+            means the home.
 
     Example:
         >>> import dataclasses
@@ -38,6 +42,7 @@ def config_field(
         inres_tf.errors.UserError: --scale must be in [0, 1); got 1
     """
     metadata: dict[str, Any] = {"help": help, "choices": None, "bounds": None}
+    metadata["path"] = path
     if choices is not None:
         metadata["choices"] = tuple(choices)
     if bounds is not None:
@@ -76,7 +81,9 @@ class Config:
     """Base class of all settings: checks each field against its choices and bounds."""
 
     def __post_init__(self) -> None:
-        """Checks the fields. Subclasses extend it to check how fields combine.
+        """Checks the fields, and expands `~` in paths.
+
+        Subclasses extend it to check how fields combine.
 
         Raises:
             UserError: if a field does not accept its value.
@@ -86,6 +93,8 @@ class Config:
             for item in value if isinstance(value, tuple) else [value]:
                 if item is not None:
                     _check(field, item)
+            if field.metadata.get("path") and isinstance(value, str):
+                object.__setattr__(self, field.name, files.expand(value))
 
 
 def _check(field: dataclasses.Field, value: Any) -> None:

@@ -1,6 +1,5 @@
 """The main job: train several models the same way, evaluate them, compare, report."""
 
-import contextlib
 import dataclasses
 import json
 import pathlib
@@ -111,17 +110,25 @@ def reproduce(
 
 
 def _evaluate(run, dataset, config, data_dir) -> None:
-    """Writes the run's evaluation, unless it exists with the same settings."""
+    """Writes the run's evaluation, unless it exists and nothing of it has changed."""
     path = run / "evaluation.json"
-    settings = json.loads(json.dumps(dataclasses.asdict(config)))
-    # If it is missing or damaged, it is evaluated again.
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        if json.loads(path.read_text(encoding="utf-8"))["settings"] == settings:
-            return
     model = training.checkpoints.load_model(run / "model.keras")
+    origin = evaluation.results.origin(model, None, dataset, config, data_dir)
+    try:
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        made_from = {"settings": earlier["settings"], **earlier.get("origin", {})}
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        print(f"{path} is damaged: evaluated again", flush=True)
+    else:
+        changed = evaluation.results.changed(made_from, origin)
+        if not changed:
+            return
+        print(f"{path} is replaced: {', '.join(changed)} changed", flush=True)
     result = evaluation.evaluate_model(model, dataset, config, data_dir=data_dir)
-    result |= {"settings": settings}
-    files.write_text(path, json.dumps(result, indent=2) + "\n")
+    result["settings"] = origin.pop("settings")
+    files.write_json(path, result | {"origin": origin})
 
 
 def _facts(
@@ -143,10 +150,7 @@ def _facts(
 def _write(folder, dataset, comparison, histories, facts) -> pathlib.Path:
     """Writes the results, the plots and the report; returns the report's path."""
     results = [run.result for run in comparison.runs]
-    files.write_text(
-        folder / "results.json",
-        json.dumps({"facts": facts, "results": results}, indent=2) + "\n",
-    )
+    files.write_json(folder / "results.json", {"facts": facts, "results": results})
     title = f"Damped residual networks on {dataset.name}"
     return reporting.html.write(
         folder, "results", title, facts, [comparison], histories

@@ -23,7 +23,7 @@ def define_flags() -> None:
     cli.define_flags(DataConfig)
     cli.define_flags(AnalysisConfig)
     cli.define_model_flags()
-    flags.DEFINE_string("output_dir", None, "Folder for the arrays, plots and numbers.")
+    cli.DEFINE_path("output_dir", None, "Folder for the arrays, plots and numbers.")
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from absl import app, flags, logging
 
+from inres_tf import files
 from inres_tf.config import Config
 from inres_tf.errors import UserError
 
@@ -50,6 +51,24 @@ def define_flags(
             define[kind](field.name, default, text)
 
 
+class _PathParser(flags.ArgumentParser):
+    """Parser of flags that are paths."""
+
+    def parse(self, argument: str) -> str:
+        return files.expand(argument)
+
+
+def DEFINE_path(name: str, default: str | None, help: str) -> None:
+    """Defines an absl flag that is a path, in which `~` means the home.
+
+    Args:
+        name: name of the flag.
+        default: its default.
+        help: its help text.
+    """
+    flags.DEFINE(_PathParser(), name, default, help)
+
+
 def read_flags(config_class: type[_ConfigT], **values: Any) -> _ConfigT:
     """Creates a dataclass of settings from the values of its flags.
 
@@ -73,13 +92,13 @@ def read_flags(config_class: type[_ConfigT], **values: Any) -> _ConfigT:
 
 def define_model_flags() -> None:
     """Defines the flags that select a trained model."""
-    flags.DEFINE_string(
+    DEFINE_path(
         "checkpoint",
         None,
         "A run's --output_dir, one of its checkpoints, or a .keras file.",
     )
     flags.DEFINE_string("model", None, "A model of the zoo, instead of --checkpoint.")
-    flags.DEFINE_string(
+    DEFINE_path(
         "weights", None, "Weights of --model: a name of shipped weights, or a file."
     )
     flags.DEFINE_string(
@@ -103,11 +122,18 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     path = pathlib.Path(path)
     if path.is_dir():
         raise UserError(f"--output={path} must be a file, but is a folder")
-    folder = path.parent
-    while not folder.exists():
-        folder = folder.parent
-    if not os.access(folder, os.W_OK) or not folder.is_dir():
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+    if files.is_stream(path):  # which is written to, and not replaced
+        target = path
+    else:
+        target = pathlib.Path(os.path.realpath(path)).parent
+        while not target.exists():
+            target = target.parent
+        if not target.is_dir():
+            raise NotADirectoryError(
+                errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(target)
+            )
+    if not os.access(target, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(target))
 
 
 def _kind(field):

@@ -8,7 +8,6 @@ the same name that were trained with different seeds share a row, with mean and 
 deviation. Results on different images or of different protocols are not compared.
 """
 
-import json
 import pathlib
 import shlex
 import sys
@@ -28,7 +27,7 @@ def define_flags() -> None:
         "Name in the tables of the model that the others are compared with; the first "
         "by default.",
     )
-    flags.DEFINE_string(
+    cli.DEFINE_path(
         "output_dir",
         "comparison",
         "Folder for comparison.md, comparison.json, report.html and the plots.",
@@ -64,7 +63,7 @@ def main(arguments: list[str]) -> None:
         "facts": facts,
         "comparisons": [comparison.as_json() for comparison in comparisons],
     }
-    files.write_text(folder / "comparison.json", json.dumps(numbers, indent=2) + "\n")
+    files.write_json(folder / "comparison.json", numbers)
     print((folder / "comparison.md").read_text(encoding="utf-8"))
     print(f"report: {report}")
 

@@ -17,9 +17,9 @@ from train import cli, models
 
 def define_flags() -> None:
     """Defines the flags of this binary."""
-    flags.DEFINE_string("official_checkpoint", None, "PyTorch file of a state dict.")
+    cli.DEFINE_path("official_checkpoint", None, "PyTorch file of a state dict.")
     flags.DEFINE_string("model", "in_resnet110", "Model of the zoo with these weights.")
-    flags.DEFINE_string("output", None, "File to write: .keras or .weights.h5.")
+    cli.DEFINE_path("output", None, "File to write: .keras or .weights.h5.")
 
 
 def main() -> None:

@@ -12,7 +12,6 @@ certificate is an error.
 """
 
 import dataclasses
-import json
 
 from absl import flags
 
@@ -30,13 +29,13 @@ def define_flags() -> None:
     cli.define_flags(EvaluationConfig)
     cli.define_flags(StrategyConfig)
     cli.define_model_flags()
-    flags.DEFINE_string(
+    cli.DEFINE_path(
         "transfer_from",
         None,
         "Run, checkpoint or .keras file of another model, whose PGD adversarial "
         "examples are tried as well.",
     )
-    flags.DEFINE_string("output", None, "JSON file for the result.")
+    cli.DEFINE_path("output", None, "JSON file for the result.")
 
 
 def main() -> None:
@@ -58,9 +57,9 @@ def main() -> None:
             surrogate = models.from_checkpoint(flags.FLAGS.transfer_from)
             partial = None
             # Workers share no disk, so that only a single process can resume.
-            if output and worker.count == 1:
+            if output and worker.count == 1 and not files.is_stream(output):
                 partial = evaluation.results.PartialResult(
-                    output, model, surrogate, dataset, config
+                    output, model, surrogate, dataset, config, data_config.data_dir
                 )
             try:
                 result = evaluation.evaluate_model(
@@ -83,7 +82,7 @@ def main() -> None:
     if not worker.chief:
         return
     if output:
-        files.write_text(output, json.dumps(result, indent=2) + "\n")
+        files.write_json(output, result)
     if partial:
         partial.remove()
     print(reporting.tables.evaluation(result))

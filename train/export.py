@@ -16,7 +16,7 @@ from train import cli, models
 def define_flags() -> None:
     """Defines the flags of this binary."""
     cli.define_model_flags()
-    flags.DEFINE_string("output", None, "Folder of the SavedModel.")
+    cli.DEFINE_path("output", None, "Folder of the SavedModel.")
     flags.DEFINE_bool("overwrite", False, "Replace an existing SavedModel.")
 
 

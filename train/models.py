@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 import zoo
-from inres_tf import training
+from inres_tf import class_names, training
 from inres_tf.errors import UserError
 from zoo import cards, weight_files
 
@@ -93,6 +93,7 @@ def from_flags(dataset: Dataset | None = None) -> keras.Model:
         raise UserError(f"--solver={solver}: {error}") from error
     # Results of several solvers are not those of one model.
     swapped.name = f"{model.name}-{solver.replace(':', '-')}"
+    class_names.assign(swapped, class_names.of(model))
     return swapped
 
 
@@ -139,18 +140,27 @@ def _selected(dataset) -> keras.Model:
         raise UserError(
             "--model needs --weights, the name of shipped weights or a file"
         )
-    build_model = builder(values.model, weights=values.weights)
-    if dataset is not None:
-        return build_model(dataset.shape, len(dataset.class_names))
-    facts, classes = zoo.describe(values.model), None
-    shape = facts["input_shape"]
+    card = None
     if values.weights in cards.shipped(values.model):
         card = cards.card(values.model, values.weights)
-        shape, classes = tuple(card["input_shape"]), len(card["classes"])
-    elif values.weights != "imagenet" or "imagenet" not in facts["weights"]:
+    if dataset is not None:
+        shape, classes = dataset.shape, len(dataset.class_names)
+    else:
+        shape, classes = _own_shape(values.model, values.weights, card)
+    model = builder(values.model, weights=values.weights)(shape, classes)
+    names = card["classes"] if card else class_names.read(values.weights)
+    class_names.assign(model, names)
+    return model
+
+
+def _own_shape(name, weights, card) -> tuple[tuple[int, int, int], int]:
+    """The image shape and number of classes that weights were trained with."""
+    if card:
+        return tuple(card["input_shape"]), len(card["classes"])
+    facts, classes = zoo.describe(name), None
+    if weights != "imagenet" or "imagenet" not in facts["weights"]:
         try:
-            file = weight_files.resolve(values.model, values.weights)
-            classes = weight_files.saved_classes(file)
+            classes = weight_files.saved_classes(weight_files.resolve(name, weights))
         except ValueError as error:
             raise UserError(str(error)) from error
-    return build_model(shape, classes or facts["classes"])
+    return facts["input_shape"], classes or facts["classes"]

@@ -20,7 +20,7 @@ from train import cli
 
 def define_flags() -> None:
     """Defines the flags of this binary."""
-    flags.DEFINE_string(
+    cli.DEFINE_path(
         "output",
         None,
         "A .png or .svg file; by default metrics.png in the folder of the RUN, or in "

@@ -9,11 +9,9 @@ train.evaluate --certify=lipschitz uses. Prints the certified accuracy. With --r
 it fails, with exit code 1, if that result claims more than can be proved.
 """
 
-import json
-
 from absl import flags
 
-from inres_tf import markdown, verifier
+from inres_tf import class_names, files, markdown, verifier
 from inres_tf.data import Images
 from inres_tf.data.dataset import DataConfig
 from inres_tf.errors import UserError
@@ -25,14 +23,14 @@ from train import cli
 
 def define_flags() -> None:
     """Defines the flags of this binary."""
-    flags.DEFINE_string(
+    cli.DEFINE_path(
         "checkpoint",
         None,
         "A run's --output_dir, one of its checkpoints, or a .keras file.",
     )
     cli.define_flags(DataConfig)
     cli.define_flags(VerifierConfig)
-    flags.DEFINE_string(
+    cli.DEFINE_path(
         "results",
         None,
         "Result file of train.evaluate --certify=lipschitz --output, whose "
@@ -90,14 +88,22 @@ def main() -> None:
     if values.results:
         claims = verifier.claims_of(results.read(values.results), values.results)
         number = claims.num_examples
-    chain = verifier.read_chain(verifier.archive.find(values.checkpoint), True)
+    path = verifier.archive.find(values.checkpoint)
+    chain = verifier.read_chain(path, True)
     if not data_config.dataset.startswith(("digits", "folder:")):
         cli.import_tensorflow()  # which reads them, without its messages
-    images = data_config.load().test.take(slice(number or None))
+    dataset = data_config.load()
+    class_names.check(
+        class_names.read(path),
+        dataset.class_names,
+        f"{path}",
+        f"dataset {dataset.name}",
+    )
+    images = dataset.test.take(slice(number or None))
     if claims:
         check_images(claims, images, data_config.dataset)
     report = verifier.verify(chain, images.images, images.labels, config.radii, True)
-    print(json.dumps(report) if values.json else tables(report, values.verbose))
+    print(files.to_json(report) if values.json else tables(report, values.verbose))
     if claims:
         claims.check(report)
         if not values.json:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import pathlib
 import time
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from inres_tf import environment, markdown, plotting
+from inres_tf import class_names, environment, markdown, plotting
 from inres_tf.analysis import figures
 from inres_tf.analysis._calibration import corrupted_calibration
 from inres_tf.analysis._continuous import continuous, require_limit
@@ -25,7 +24,7 @@ from inres_tf.analysis.gradients import gradient_norms
 from inres_tf.data.images import Dataset
 from inres_tf.errors import UserError
 from inres_tf.evaluation.validation import check_fits, check_number
-from inres_tf.files import atomic, write_text
+from inres_tf.files import atomic, write_json
 from inres_tf.layers import damping_rates
 from inres_tf.models.logits import check_classifier
 from inres_tf.models.precision import in_float32
@@ -146,6 +145,12 @@ def analyze(
     data = dataset.test
     if config.num_examples:
         data = data.take(slice(config.num_examples))
+    class_names.check(
+        class_names.of(model),
+        dataset.class_names,
+        f"model {model.name}",
+        f"dataset {dataset.name}",
+    )
     try:
         check_classifier(model)
         check_fits(model, data)
@@ -175,13 +180,14 @@ def analyze(
         "num_examples": len(data),
         "settings": dataclasses.asdict(config),
         "lambda": damping_rates(model),
+        "class_names": list(dataset.class_names),
         "analyses": analyses,
         "versions": environment.versions(),
         "git_revision": environment.git_revision(),
         "processor": environment.processor(),
         "seconds": round(time.time() - start, 1),
     }
-    write_text(folder / "analysis.json", json.dumps(summary, indent=2) + "\n")
+    write_json(folder / "analysis.json", summary)
     return summary
 
 

@@ -31,9 +31,10 @@ class DataConfig(Config):
         "digits",
         "digits (embedded), a TensorFlow Datasets name such as cifar10, or folder:PATH "
         "with one sub-folder per class.",
+        path=True,
     )
     data_dir: str | None = config_field(
-        None, "Folder of the prepared TensorFlow Datasets."
+        None, "Folder of the prepared TensorFlow Datasets.", path=True
     )
     download: bool = config_field(
         False, "Download and prepare a dataset that is not in --data_dir."

@@ -92,9 +92,10 @@ class EvaluationConfig(Config):
         "Source of the corrupted images: generated from the test images, "
         "cifar10_corrupted of TensorFlow Datasets, or folder:PATH with the .npy files "
         "of CIFAR-10-C.",
+        path=True,
     )
     baseline: str = config_field(
-        "", "Result file of the baseline of the mean corruption error."
+        "", "Result file of the baseline of the mean corruption error.", path=True
     )
     certify: str = config_field(
         NO_CERTIFY,

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from inres_tf import corruptions, environment
+from inres_tf import class_names, corruptions, environment
 from inres_tf.attacks import registry
 from inres_tf.corruptions import cifar10_c
 from inres_tf.corruptions.generate import SEVERITIES
@@ -157,6 +157,13 @@ def evaluate_model(
                 f"model {model.name} has {classes} classes, but dataset "
                 f"{dataset.name} has {len(dataset.class_names)}; give the --dataset it "
                 "was trained on"
+            )
+        for other in filter(None, (model, rest.get("surrogate"))):
+            class_names.check(
+                class_names.of(other),
+                dataset.class_names,
+                f"model {other.name}",
+                f"dataset {dataset.name}",
             )
         result = evaluate(model, dataset.test, config, progress, **rest)
     except ValueError as error:

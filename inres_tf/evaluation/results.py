@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import hashlib
 import json
 import os
 import pathlib
+import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from inres_tf.digests import fingerprint as fingerprint
+from inres_tf.digests import of_arrays, of_file, of_text, stamps
 from inres_tf.errors import UserError
-from inres_tf.files import write_text
+from inres_tf.files import to_json, write_text
 
 if TYPE_CHECKING:
     import keras
@@ -221,25 +223,6 @@ def robust_to_gradients(after: Mapping[str, np.ndarray]) -> np.ndarray:
     return robust
 
 
-def fingerprint(images: npt.ArrayLike, labels: npt.ArrayLike) -> str:
-    """Returns 16 hexadecimal digits that identify images and their labels.
-
-    Args:
-        images: pixels, (number, height, width, channels).
-        labels: integer classes, (number,).
-    """
-    return _digest([images, labels])
-
-
-def _digest(arrays: Iterable[npt.ArrayLike]) -> str:
-    digest = hashlib.sha256()
-    for values in arrays:
-        array = np.ascontiguousarray(values)
-        digest.update(f"{array.shape}{array.dtype.str}".encode())
-        digest.update(array.data)
-    return digest.hexdigest()[:16]
-
-
 def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Reads a result file.
 
@@ -269,6 +252,65 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     return result
 
 
+def origin(
+    model: keras.Model,
+    surrogate: keras.Model | None,
+    dataset: Dataset,
+    config: EvaluationConfig,
+    data_dir: str | os.PathLike[str] | None = None,
+) -> dict[str, Any]:
+    """Returns what the result of an evaluation depends on, by name.
+
+    A result may be reused if this has not changed.
+
+    Args:
+        model: the evaluated model.
+        surrogate: the model whose adversarial examples are transferred, or None.
+        dataset: the dataset, of which the test images are evaluated.
+        config: settings of the evaluation.
+        data_dir: folder of TensorFlow Datasets, for corrupted sets from there.
+
+    Returns:
+        JSON: the settings, and digests of the models, the images and the files that
+        the settings name.
+    """
+    models = [model] if surrogate is None else [model, surrogate]
+    files: dict[str, Any] = {"baseline": config.baseline and of_file(config.baseline)}
+    source = config.corruption_source
+    if source.startswith("folder:"):
+        files["corruptions"] = stamps(source.removeprefix("folder:"), "*.npy")
+    elif source != "generated":
+        folder = data_dir or os.path.expanduser("~/tensorflow_datasets")
+        files["corruptions"] = stamps(pathlib.Path(folder, source), "**/*")
+    for name in (name for name in config.attacks if ":" in name):
+        code = getattr(sys.modules.get(name.partition(":")[0]), "__file__", None)
+        files[name] = code and of_file(code)
+    return {
+        "settings": json.loads(json.dumps(dataclasses.asdict(config))),
+        "models": [
+            {"network": of_text(m.to_json()), "weights": of_arrays(m.get_weights())}
+            for m in models
+        ],
+        "images": fingerprint(dataset.test.images, dataset.test.labels),
+        "classes": list(dataset.class_names),
+        "files": files,
+    }
+
+
+_WORDS = {
+    "settings": "its settings",
+    "models": "the model",
+    "images": "the test images",
+    "classes": "the names of the classes",
+    "files": "the files that its settings name",
+}
+
+
+def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Returns in words what differs between two `origin`s; empty if nothing does."""
+    return [words for key, words in _WORDS.items() if before.get(key) != now[key]]
+
+
 class PartialResult:
     """The finished part of an interrupted evaluation, in a file next to its output.
 
@@ -276,52 +318,26 @@ class PartialResult:
 
     Args:
         output: the file that the whole result will be written to.
-        model: the evaluated model.
-        surrogate: the model whose adversarial examples are transferred, or None.
-        dataset: the dataset, of which the test images are evaluated.
-        config: settings of the evaluation.
+        *of: the evaluation: the arguments of `origin`.
     """
 
-    def __init__(
-        self,
-        output: str | os.PathLike[str],
-        model: keras.Model,
-        surrogate: keras.Model | None,
-        dataset: Dataset,
-        config: EvaluationConfig,
-    ) -> None:
+    def __init__(self, output: str | os.PathLike[str], *of: Any) -> None:
         output = pathlib.Path(output)
         self.path = output.with_name(f"{output.name}.partial")
-        settings = dataclasses.asdict(config)
-        models = [model] if surrogate is None else [model, surrogate]
-        self.key = {
-            "settings": json.loads(json.dumps(settings)),
-            "models": [[m.to_json(), _digest(m.get_weights())] for m in models],
-            "files": _npy_files(config.corruption_source),
-            "images": fingerprint(dataset.test.images, dataset.test.labels),
-        }
+        self.key = origin(*of)
 
     def read(self) -> dict[str, Any]:
         """Returns the result so far; empty if there is none of this evaluation."""
         try:
             content = json.loads(self.path.read_text(encoding="utf-8"))
-            return content["result"] if content["key"] == self.key else {}
+            return {} if changed(content["key"], self.key) else content["result"]
         except (OSError, ValueError, KeyError, TypeError):
             return {}
 
     def write(self, result: dict[str, Any]) -> None:
         """Writes the result so far, atomically."""
-        write_text(self.path, json.dumps({"key": self.key, "result": result}))
+        write_text(self.path, to_json({"key": self.key, "result": result}))
 
     def remove(self) -> None:
         """Removes the file, if there is one."""
         self.path.unlink(missing_ok=True)
-
-
-def _npy_files(corruption_source):
-    """Names, sizes and modification times of the files of a `folder:PATH`."""
-    if not corruption_source.startswith("folder:"):
-        return []
-    folder = pathlib.Path(corruption_source.removeprefix("folder:"))
-    stats = [(path.name, path.stat()) for path in sorted(folder.glob("*.npy"))]
-    return [[name, stat.st_size, stat.st_mtime] for name, stat in stats]

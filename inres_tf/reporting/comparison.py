@@ -312,8 +312,12 @@ def compare(
 def _conflict(part, run) -> tuple[EvaluatedRun, str] | None:
     """A run in `part` that `run` cannot be compared with, and why; None if none."""
     for other in part:
+        prints = [r.result.get("fingerprint") for r in (other, run)]
+        same_images = prints[0] == prints[1] is not None
         for key in _SHARED:
             first, second = (r.result.get(key) for r in (other, run))
+            if key == "dataset" and same_images:
+                continue  # one folder may have several paths
             # Older files have no fingerprint, as a note says.
             if first != second and not (
                 key == "fingerprint" and None in (first, second)

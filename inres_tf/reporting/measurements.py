@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from inres_tf import files
 from inres_tf.errors import UserError
 from inres_tf.evaluation import results
 from inres_tf.training.config import CHANGEABLE_ON_RESUME
@@ -115,8 +116,8 @@ def _split(argument) -> tuple[str, pathlib.Path]:
     if equals and "/" not in name and not pathlib.Path(argument).exists():
         if not name or not path:
             raise UserError(f"arguments must be RUN or NAME=RUN; got {argument!r}")
-        return name, pathlib.Path(path)
-    return "", pathlib.Path(argument)
+        return name, pathlib.Path(files.expand(path))
+    return "", pathlib.Path(files.expand(argument))
 
 
 def _files(path) -> list[pathlib.Path]:
@@ -159,6 +160,9 @@ def _training(folder) -> tuple[int | None, dict | None]:
         flags = {
             k: v for k, v in config["flags"].items() if k not in CHANGEABLE_ON_RESUME
         }
+        if "images" in config and flags["dataset"].startswith("folder:"):
+            # One folder may have several paths.
+            flags["dataset"] = config["images"]["training"]["fingerprint"]
         return int(flags.pop("seed")), flags
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None, None

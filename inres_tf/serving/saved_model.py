@@ -6,8 +6,9 @@ import pathlib
 import keras
 import tensorflow as tf
 
+from inres_tf import class_names
 from inres_tf.errors import UserError
-from inres_tf.files import atomic
+from inres_tf.files import atomic, write_json
 from inres_tf.models.logits import check_classifier, logits_fn
 from inres_tf.models.precision import in_float32
 
@@ -19,7 +20,8 @@ def export(
 
     Its `serving_default` takes `images`, uint8 (batch, height, width, channels) of any
     batch size, and returns `logits` (batch, classes), `probabilities` (batch, classes)
-    and `class_ids` (batch,) int64. It computes in float32.
+    and `class_ids` (batch,) int64. It computes in float32. If the classes of the model
+    have names, `assets.extra/class_names.json` lists them in the order of the ids.
 
     Args:
         model: Keras classifier of pixels in [0, 255].
@@ -54,6 +56,7 @@ def export(
                 f"{path} exists and is not a SavedModel; choose another --output"
             )
     check_classifier(model)
+    names = class_names.of(model)
     model = in_float32(model)
     logits_of = logits_fn(model)
 
@@ -74,4 +77,6 @@ def export(
     )
     with atomic(path) as temporary:
         archive.write_out(temporary, verbose=False)
+        if names is not None:
+            write_json(temporary / "assets.extra" / "class_names.json", list(names))
     return path

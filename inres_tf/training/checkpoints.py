@@ -15,8 +15,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from inres_tf import class_names
 from inres_tf.errors import UserError
-from inres_tf.files import atomic
+from inres_tf.files import atomic, to_json
 from inres_tf.models.random_state import random_states
 
 _PREFIX = "checkpoint-"
@@ -44,10 +45,10 @@ def save(
     clear_killed(folder)
     with atomic(path) as temporary:
         temporary.mkdir()
-        model.save(temporary / _MODEL)
+        class_names.save(model, temporary / _MODEL)
         # The states of dropout and noise layers, which Keras does not save.
         seeds = [keras.ops.convert_to_numpy(v).tolist() for v in random_states(model)]
-        (temporary / _STATE).write_text(json.dumps(state | {_SEEDS: seeds}))
+        (temporary / _STATE).write_text(to_json(state | {_SEEDS: seeds}))
         sums = (f"{_digest(temporary / n)}  {n}\n" for n in (_MODEL, _STATE))
         (temporary / _SUMS).write_text("".join(sums))
     for old in list_checkpoints(folder)[:-KEEP]:
@@ -221,7 +222,7 @@ def load_model(path: pathlib.Path) -> keras.Model:
         path: the file.
 
     Returns:
-        The model.
+        The model, with its `class_names` if the file has them.
 
     Raises:
         UserError: if the file is damaged or not a Keras model.
@@ -233,7 +234,9 @@ def load_model(path: pathlib.Path) -> keras.Model:
             raise UserError(
                 f"checkpoint {path} is damaged: {damaged} fails its checksum"
             )
-        return keras.models.load_model(path)
+        model = keras.models.load_model(path)
+        class_names.assign(model, class_names.read(path))
+        return model
     except (UserError, tf.errors.UnavailableError, tf.errors.AbortedError):
         raise  # the last two: another worker is lost
     except Exception as error:  # the type depends on where the file is damaged

@@ -183,6 +183,7 @@ class TrainConfig(DataConfig, StrategyConfig, ObjectiveConfig):
     output_dir: str = config_field(
         None,
         "Folder of the run; by default runs/MODEL-DATASET-seedSEED.",
+        path=True,
     )
     resume: bool = config_field(
         True,

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from inres_tf.errors import UserError
+from inres_tf.files import expand
 from inres_tf.training.run_folder import METRICS
 
 _NUMBERS = (
@@ -42,7 +43,7 @@ def find(
             damaged.
     """
     files: dict[pathlib.Path, tuple[str, pathlib.Path]] = {}
-    for path in map(pathlib.Path, paths):
+    for path in (pathlib.Path(expand(os.fspath(path))) for path in paths):
         for name, file in _files(path).items():
             files.setdefault(file.resolve(), (name, file))
     names = [name for name, _ in files.values()]

@@ -12,14 +12,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from inres_tf import plotting
+from inres_tf import class_names, plotting
 from inres_tf.data.images import Dataset, Images, hold_out
 from inres_tf.data.pipeline import TrainingPipeline
 from inres_tf.distribution import workers
 from inres_tf.distribution.config import WorkerInfo, worker_info
 from inres_tf.distribution.strategy import make_strategy
 from inres_tf.errors import Stopped, UserError
-from inres_tf.files import atomic
+from inres_tf.files import atomic, lock
 from inres_tf.layers import damped_layers, damping_rates, tighten
 from inres_tf.training import callbacks as callbacks_module
 from inres_tf.training import checkpoints, metrics_log, plots, run_folder
@@ -166,8 +166,60 @@ def _train(
     # saving and logging, stays outside.
     with strategy.scope():
         finished = _is_finished(folder, worker)
-    if finished:
-        return _finished_result(folder, worker)
+    with contextlib.ExitStack() as stack:
+        facts = _claim_folder(config, worker, strategy, data, finished, stack)
+        if finished:
+            return _finished_result(folder, worker)
+        return _train_in_folder(
+            config, worker, strategy, signals, build_model, callbacks, data, facts
+        )
+
+
+def _claim_folder(
+    config: TrainConfig,
+    worker: WorkerInfo,
+    strategy: tf.distribute.Strategy,
+    data: "_Data",
+    finished: bool,
+    stack: contextlib.ExitStack,
+) -> dict[str, Any]:
+    """Checks that the folder is of these images; the chief keeps it for itself.
+
+    Returns:
+        What `config.json` says of the images.
+    """
+    folder, problem = pathlib.Path(config.output_dir), ""
+    facts = run_folder.data_facts(
+        data.training, data.validation, data.dataset.class_names
+    )
+    if worker.chief:
+        try:
+            if not finished:
+                stack.enter_context(lock(folder))
+                _check_folder(config)  # once more, now that nobody else writes there
+            run_folder.check_data(folder, facts, finished)
+        except UserError as error:
+            if worker.count == 1:
+                raise
+            problem = str(error)
+    if worker.count > 1:
+        with strategy.scope():
+            workers.check_same_settings({"dataset": facts}, problem)
+    return facts
+
+
+def _train_in_folder(
+    config: TrainConfig,
+    worker: WorkerInfo,
+    strategy: tf.distribute.Strategy,
+    signals: Signals,
+    build_model: _BuildModel,
+    callbacks: Iterable[keras.callbacks.Callback],
+    data: "_Data",
+    facts: dict[str, Any],
+) -> TrainResult:
+    """Trains on this worker, from the newest checkpoint."""
+    folder = pathlib.Path(config.output_dir)
     checkpointer = _Checkpointer(folder, worker)
     objective = make_objective(config)
     with strategy.scope():
@@ -175,7 +227,9 @@ def _train(
             config, data, strategy, objective, signals, checkpointer, build_model
         )
     if worker.chief:
-        run_folder.write_config(folder, dataclasses.asdict(config), config.seed)
+        run_folder.write_config(
+            folder, dataclasses.asdict(config), config.seed, **facts
+        )
     callbacks = [*callbacks, *_make_callbacks(config, folder, worker, loop, objective)]
     # With several workers, the signals are in scope from the start.
     with signals if worker.count == 1 else contextlib.nullcontext():
@@ -310,6 +364,10 @@ def _make_loop(
         _new_model(config, build_model, data.dataset, schedule),
         State(),
     )
+    names = data.dataset.class_names
+    class_names.check(class_names.of(model), names, "the checkpoint", "--dataset")
+    class_names.assign(model, names)
+    _check_steps(state, data.pipeline.steps_per_epoch)
     several_replicas = strategy.num_replicas_in_sync > 1
     synchronize_batch_norm(model, config.sync_batch_norm and several_replicas)
     spread_seeds(model, strategy)
@@ -344,6 +402,17 @@ def _make_loop(
         signals=signals,
         state=state,
     )
+
+
+def _check_steps(state: State, steps_per_epoch: int) -> None:
+    """Raises UserError if the epochs of a resumed run had other numbers of steps."""
+    for row in state.history[-1:]:
+        if row["step"] != row["epoch"] * steps_per_epoch:
+            raise UserError(
+                f"the run took {row['step'] // row['epoch']} steps in each epoch, and "
+                f"the training images now give {steps_per_epoch}: they have changed; "
+                "restore them, or choose another --output_dir"
+            )
 
 
 def _new_model(
@@ -441,7 +510,7 @@ def _finish(
     # Last, since this file marks the run as finished.
     path = folder / "model.keras"
     with atomic(path) as temporary:
-        model.save(temporary)
+        class_names.save(model, temporary)
     return path
 
 

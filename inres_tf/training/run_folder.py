@@ -3,21 +3,25 @@
 import json
 import pathlib
 import platform
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
+from inres_tf import class_names
+from inres_tf.data.images import Images
+from inres_tf.digests import fingerprint
 from inres_tf.environment import git_revision, processor, versions
 from inres_tf.errors import UserError
-from inres_tf.files import write_text
+from inres_tf.files import to_json, write_json, write_text
 
 CONFIG, METRICS = "config.json", "metrics.jsonl"
 
 
-def describe(flags: dict[str, Any], seed: int) -> dict[str, Any]:
+def describe(flags: dict[str, Any], seed: int, **facts: Any) -> dict[str, Any]:
     """Returns the content of `config.json`: flags, versions, git revision and seed."""
     return {
         "flags": flags,
         "seed": seed,
+        **facts,
         "versions": {"python": platform.python_version(), **versions()},
         "git_revision": git_revision(),
         "machine": {"platform": platform.platform(), "processor": processor()},
@@ -54,13 +58,15 @@ def check_folder(
                 "choose another --output_dir"
             )
         return
-    try:
-        saved = dict(json.loads(path.read_text(encoding="utf-8"))["flags"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged: {error}") from error
+    content = _read(path)
+    saved = content["flags"]
     # Through JSON, which turns tuples into lists.
     current = json.loads(json.dumps(flags))
     saved = json.loads(json.dumps(dict(defaults or {}))) | saved
+    if "images" in content and all(
+        str(f.get("dataset")).startswith("folder:") for f in (saved, current)
+    ):  # `check_data` decides, whatever their paths are called
+        saved["dataset"] = current["dataset"]
     different = [
         f"--{key}={saved.get(key)} there, {current[key]} now"
         for key in current
@@ -78,23 +84,88 @@ def check_folder(
         )
 
 
-def write_config(folder: pathlib.Path, flags: dict[str, Any], seed: int) -> None:
+def _read(path) -> dict[str, Any]:
+    """Reads `config.json`."""
+    try:
+        content = dict(json.loads(path.read_text(encoding="utf-8")))
+        return content | {"flags": dict(content["flags"])}
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged: {error}") from error
+
+
+def data_facts(
+    training: Images, validation: Images, names: Sequence[str]
+) -> dict[str, Any]:
+    """Returns what `config.json` says of a run's images.
+
+    Args:
+        training: the images to train on.
+        validation: the images to evaluate after each epoch.
+        names: names of the classes.
+
+    Returns:
+        `class_names`, and under `images` number and fingerprint of both sets.
+    """
+    sets = {"training": training, "validation": validation}
+    return {
+        "class_names": list(names),
+        "images": {
+            name: {
+                "number": len(images),
+                "fingerprint": fingerprint(images.images, images.labels),
+            }
+            for name, images in sets.items()
+        },
+    }
+
+
+def check_data(folder: pathlib.Path, facts: Mapping[str, Any], finished: bool) -> None:
+    """Checks that a run in `folder` is resumed on the images it was started with.
+
+    Args:
+        folder: the run's folder.
+        facts: the `data_facts` of now.
+        finished: whether the run has finished, so that only the images it was trained
+            on matter.
+
+    Raises:
+        UserError: if the classes or the images are others.
+    """
+    if not (folder / CONFIG).exists():
+        return
+    saved = _read(folder / CONFIG)
+    names = saved.get("class_names")
+    class_names.check(names, facts["class_names"], f"the run in {folder}", "--dataset")
+    for name, now in facts["images"].items():
+        before = saved.get("images", {}).get(name, now)
+        if before == now or (finished and name == "validation"):
+            continue
+        sets = [f"{s['number']} ({s['fingerprint']})" for s in (before, now)]
+        raise UserError(
+            f"the {name} images of the run in {folder} have changed: {sets[0]} there, "
+            f"{sets[1]} now; restore them, or choose another --output_dir"
+        )
+
+
+def write_config(
+    folder: pathlib.Path, flags: dict[str, Any], seed: int, **facts: Any
+) -> None:
     """Writes `config.json` if it does not exist, and creates the folder if necessary.
 
     Args:
         folder: the run's folder.
         flags: the run's flags.
         seed: the run's seed.
+        **facts: what else it says, such as `data_facts`.
 
     Raises:
         OSError: if it cannot be written.
     """
     if not (folder / CONFIG).exists():
-        text = json.dumps(describe(flags, seed), indent=2)
-        write_text(folder / CONFIG, text + "\n")
+        write_json(folder / CONFIG, describe(flags, seed, **facts))
 
 
 def write_metrics(folder: pathlib.Path, history: list[dict[str, Any]]) -> None:
     """Writes `metrics.jsonl` atomically, with one line per epoch."""
-    lines = (json.dumps(row) + "\n" for row in history)
+    lines = (to_json(row) + "\n" for row in history)
     write_text(folder / METRICS, "".join(lines))
