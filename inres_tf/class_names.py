@@ -17,6 +17,8 @@ from inres_tf.errors import UserError
 if TYPE_CHECKING:
     import keras
 
+    from inres_tf.data.images import Dataset
+
 _MEMBER = "class_names.json"
 # Of more classes, messages list only those that differ.
 _LISTED = 30
@@ -112,3 +114,13 @@ def check(
         f"the class names of {who} and of {where} differ{how}{lists}; give the images "
         "that it was trained on, or name their classes in the same way"
     )
+
+
+def check_dataset(model: keras.Model, dataset: Dataset) -> None:
+    """Checks that a dataset has the classes of a model, in the same order.
+
+    Raises:
+        UserError: if it does not.
+    """
+    who, where = f"model {model.name}", f"dataset {dataset.name}"
+    check(of(model), dataset.class_names, who, where)

@@ -1,4 +1,4 @@
-"""Digests that tell whether what is reused was made from the same images and weights."""
+"""Digests that tell whether images, weights or files are still the same."""
 
 import hashlib
 import os

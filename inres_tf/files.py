@@ -113,7 +113,7 @@ def expand(path: str) -> str:
     Example:
         >>> import os
         >>> from inres_tf import files
-        >>> files.expand("folder:~/photos") == f"folder:{os.path.expanduser('~')}/photos"
+        >>> files.expand("folder:~/a") == "folder:" + os.path.expanduser("~/a")
         True
         >>> files.expand("runs/in_resnet20")
         'runs/in_resnet20'

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from inres_tf import corruptions as corruption_module
 from inres_tf import labels as label_checks
 from inres_tf.analysis import compiled
+from inres_tf.distribution.classifier import is_correct
 from inres_tf.progress import bar
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ class Calibration:
         brier: Brier score, the mean squared distance between the probabilities and the
             one-hot label, in [0, 2].
         nll: mean negative log-likelihood, in nats.
+        non_finite: number of images with a logit that is not finite. They are
+            misclassified and in no bin. If there are any, `confidence`, `ece`, `mce`,
+            `brier` and `nll` are undefined: nan.
     """
 
     count: np.ndarray
@@ -48,6 +52,7 @@ class Calibration:
     mce: float
     brier: float
     nll: float
+    non_finite: int = 0
 
     def summary(self) -> dict[str, float]:
         """The scalar attributes by name."""
@@ -90,11 +95,15 @@ def calibration(
             f"logits of shape {logits.shape}"
         )
     labels = label_checks.checked(labels, *logits.shape)
-    powers = np.exp(logits - logits.max(-1, keepdims=True))
+    finite = np.isfinite(logits).all(-1)
+    accuracy = float(is_correct(logits, labels).mean())
+    scores: np.ndarray = logits[finite]
+    true: np.ndarray = labels[finite]
+    powers = np.exp(scores - scores.max(-1, keepdims=True))
     total = powers.sum(-1, keepdims=True)
     probabilities = powers / total
     confidence = probabilities.max(-1)
-    correct = logits.argmax(-1) == labels
+    correct = scores.argmax(-1) == true
     edges = np.linspace(0, 1, bins + 1)
     indices = np.digitize(confidence, edges[1:-1], right=True)
     count = np.bincount(indices, minlength=bins)
@@ -103,20 +112,26 @@ def calibration(
             np.bincount(indices, values, minlength=bins) / count
             for values in (confidence, correct)
         )
-    gap = np.nan_to_num(np.abs(mean_confidence - mean_accuracy))
-    true = np.take_along_axis(logits, labels[:, None], -1)
-    losses = np.log(total) + logits.max(-1, keepdims=True) - true
-    one_hot = np.arange(logits.shape[1]) == labels[:, None]
+    scalars = dict.fromkeys(("confidence", "ece", "mce", "brier", "nll"), float("nan"))
+    if finite.all():
+        gap = np.nan_to_num(np.abs(mean_confidence - mean_accuracy))
+        of_true = np.take_along_axis(scores, true[:, None], -1)
+        losses = np.log(total) + scores.max(-1, keepdims=True) - of_true
+        one_hot = np.arange(scores.shape[1]) == true[:, None]
+        scalars = {
+            "confidence": float(confidence.mean()),
+            "ece": float((gap * count).sum() / len(true)),
+            "mce": float(gap.max()),
+            "brier": float(((probabilities - one_hot) ** 2).sum(-1).mean()),
+            "nll": float(losses.mean()),
+        }
     return Calibration(
         count=count,
         confidence_by_bin=mean_confidence,
         accuracy_by_bin=mean_accuracy,
-        confidence=float(confidence.mean()),
-        accuracy=float(correct.mean()),
-        ece=float((gap * count).sum() / len(labels)),
-        mce=float(gap.max()),
-        brier=float(((probabilities - one_hot) ** 2).sum(-1).mean()),
-        nll=float(losses.mean()),
+        accuracy=accuracy,
+        non_finite=int((~finite).sum()),
+        **scalars,
     )
 
 
@@ -134,7 +149,8 @@ class CorruptedCalibration:
     corrupted: dict[tuple[str, int], Calibration]
     severity: int
 
-    def _sets(self):
+    def sets(self) -> dict[str, Calibration]:
+        """Calibration of each set of images, by name."""
         return {"clean": self.clean} | {
             f"{name} {severity}": result
             for (name, severity), result in self.corrupted.items()
@@ -142,14 +158,14 @@ class CorruptedCalibration:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All arrays by name, one row per set of images; `sets` holds their names."""
-        sets = self._sets()
+        sets = self.sets()
         fields = [field.name for field in dataclasses.fields(Calibration)]
         rows = {f: np.array([getattr(c, f) for c in sets.values()]) for f in fields}
         return {"sets": np.array(list(sets))} | rows
 
     def summary(self) -> dict[str, dict[str, float]]:
         """`Calibration.summary` of each set of images, by name."""
-        return {name: result.summary() for name, result in self._sets().items()}
+        return {name: result.summary() for name, result in self.sets().items()}
 
 
 def corrupted_calibration(

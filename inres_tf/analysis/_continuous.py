@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from inres_tf import solvers
 from inres_tf.analysis import compiled
+from inres_tf.distribution.classifier import is_correct
 from inres_tf.distribution.per_example import compile_per_example
 from inres_tf.errors import UserError
 from inres_tf.models.continuous import as_neural_ode, residual_blocks
@@ -64,11 +65,12 @@ class Continuous:
 
     def agreement(self, logits: np.ndarray) -> np.ndarray:
         """Share of images with the reference's class, for logits (..., n, classes)."""
-        return (logits.argmax(-1) == self.reference.argmax(-1)).mean(-1)
+        finite = np.isfinite(self.reference).all(-1)
+        return (is_correct(logits, self.reference.argmax(-1)) & finite).mean(-1)
 
     def accuracy(self, logits: np.ndarray) -> np.ndarray:
         """Share of images with the true class, for logits (..., n, classes)."""
-        return (logits.argmax(-1) == self.labels).mean(-1)
+        return is_correct(logits, self.labels).mean(-1)
 
     @property
     def distances(self) -> np.ndarray:

@@ -171,7 +171,8 @@ def _compile(model, kind, strategy):
 
         def rows(images, labels):
             outputs = scores(images, training=False)
-            correct = tf.argmax(outputs, -1) == labels
+            finite = tf.reduce_all(tf.math.is_finite(outputs), -1)
+            correct = (tf.argmax(outputs, -1) == labels) & finite
             loss = attack_losses.cross_entropy(outputs, labels)
             return tf.stack([loss, tf.cast(correct, loss.dtype)], axis=1)
 

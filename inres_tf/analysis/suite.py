@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from inres_tf import class_names, environment, markdown, plotting
-from inres_tf.analysis import figures
-from inres_tf.analysis._calibration import corrupted_calibration
+from inres_tf.analysis import compiled, figures
+from inres_tf.analysis._calibration import (
+    CorruptedCalibration,
+    corrupted_calibration,
+)
 from inres_tf.analysis._continuous import continuous, require_limit
 from inres_tf.analysis._landscape import landscape
 from inres_tf.analysis._lipschitz import lipschitz
@@ -21,8 +24,11 @@ from inres_tf.analysis._lyapunov import lyapunov
 from inres_tf.analysis.blocks import Chain
 from inres_tf.analysis.config import AnalysisConfig
 from inres_tf.analysis.gradients import gradient_norms
+from inres_tf.attacks.engine import NotANumberError
 from inres_tf.data.images import Dataset
 from inres_tf.errors import UserError
+from inres_tf.evaluation import checks
+from inres_tf.evaluation._findings import finding
 from inres_tf.evaluation.validation import check_fits, check_number
 from inres_tf.files import atomic, write_json
 from inres_tf.layers import damping_rates
@@ -120,7 +126,9 @@ def analyze(
 
     Returns:
         The content of `analysis.json`: `model`, `dataset`, `num_examples`, `settings`,
-        `lambda`, `analyses` (rows of numbers by name, None for non-finite ones),
+        `lambda`, `class_names`, `analyses` (rows of numbers by name, None for
+        non-finite ones), `checks` (whether outputs or weights are not finite, and
+        the analyses that this prevented),
         `versions`, `git_revision`, `processor` and `seconds`.
 
     Raises:
@@ -145,12 +153,7 @@ def analyze(
     data = dataset.test
     if config.num_examples:
         data = data.take(slice(config.num_examples))
-    class_names.check(
-        class_names.of(model),
-        dataset.class_names,
-        f"model {model.name}",
-        f"dataset {dataset.name}",
-    )
+    class_names.check_dataset(model, dataset)
     try:
         check_classifier(model)
         check_fits(model, data)
@@ -161,19 +164,27 @@ def analyze(
     except ValueError as error:
         raise UserError(str(error)) from error
     model = in_float32(model)  # once for all analyses
-    analyses = {}
+    logits = compiled.logits(model, data.images.astype(np.float32), config.batch_size)
+    non_finite = {"clean": int((~np.isfinite(logits).all(-1)).sum())}
+    analyses, failed = {}, []
     for name in chosen:
         analysis = ANALYSES[name]
         options = {key: getattr(config, key) for key in analysis.settings}
         if analysis.progress:
             options["progress"] = progress
-        result = analysis.function(
-            model, data.images, data.labels, batch_size=config.batch_size, **options
-        )
+        try:
+            result = analysis.function(
+                model, data.images, data.labels, batch_size=config.batch_size, **options
+            )
+        except NotANumberError as error:  # gradients that are not finite
+            failed.append(finding(name, True, None, str(error)))
+            continue
         with atomic(folder / f"{name}.npz") as temporary:
             np.savez_compressed(temporary, **result.arrays())
         plotting.save(analysis.figure(result), folder / f"{name}.png")
         analyses[name] = _plain(result.summary())
+        if isinstance(result, CorruptedCalibration):
+            non_finite |= {key: c.non_finite for key, c in result.sets().items()}
     summary = {
         "model": model.name,
         "dataset": dataset.name,
@@ -182,6 +193,10 @@ def analyze(
         "lambda": damping_rates(model),
         "class_names": list(dataset.class_names),
         "analyses": analyses,
+        "checks": [
+            checks.of_outputs(non_finite, len(data), model.get_weights()),
+            *failed,
+        ],
         "versions": environment.versions(),
         "git_revision": environment.git_revision(),
         "processor": environment.processor(),
@@ -226,6 +241,11 @@ def table(summary: dict) -> str:
         columns = list(next(iter(rows.values())))
         cells = [[row, *(_number(v) for v in by.values())] for row, by in rows.items()]
         parts += [f"{ANALYSES[name].title}:", markdown.table([name, *columns], cells)]
+    parts += [
+        f"{check['name']}: {check['message']}"
+        for check in summary.get("checks", [])
+        if check["raised"]
+    ]
     return "\n\n".join(parts)
 
 

@@ -71,7 +71,7 @@ class Classifier:
             labels: integer class of each image, (number,).
 
         Returns:
-            Booleans, (number,): False where a logit is NaN.
+            Booleans, (number,): False where a logit is not finite.
 
         Raises:
             inres_tf.labels.LabelError: if the labels are not classes of the model.
@@ -109,13 +109,13 @@ def is_correct(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Returns whether each prediction is correct.
 
     Args:
-        logits: logits, (number, classes).
+        logits: logits, (..., number, classes).
         labels: integer classes, (number,).
 
     Returns:
-        Booleans, (number,): False where a logit is NaN.
+        Booleans, (..., number): False where a logit is not finite.
     """
-    return (logits.argmax(-1) == labels) & ~np.isnan(logits).any(-1)
+    return (logits.argmax(-1) == labels) & np.isfinite(logits).all(-1)
 
 
 def compiled_classifier(model: keras.Model, batch_size: int) -> Classifier:

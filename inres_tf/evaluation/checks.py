@@ -37,7 +37,9 @@ def of_weights(
     Returns:
         Finding `weights_changed`.
     """
-    changed = sum(not np.array_equal(a, b) for a, b in zip(before, after))
+    changed = sum(
+        not np.array_equal(a, b, equal_nan=True) for a, b in zip(before, after)
+    )
     return [
         finding(
             "weights_changed",
@@ -47,6 +49,38 @@ def of_weights(
             "evaluation: batch normalisation or a random state in training mode",
         )
     ]
+
+
+def of_outputs(
+    non_finite: Mapping[str, int], number: int, weights: Sequence[np.ndarray] = ()
+) -> Finding:
+    """Checks whether all outputs and weights are finite.
+
+    Args:
+        non_finite: number of images with a logit that is not finite, by `"clean"` and
+            by the key of each corrupted set or attack.
+        number: number of images of each.
+        weights: the weights of the model.
+
+    Returns:
+        Finding `outputs`, whose value is the number of clean images.
+    """
+    sets = [f"{count} ({key})" for key, count in non_finite.items() if count]
+    bad = sum(not np.isfinite(values).all() for values in weights)
+    parts = []
+    if sets:
+        parts.append(
+            f"the outputs of {', '.join(sets)} of {number} images are not finite, and "
+            "these images count as misclassified"
+        )
+    if bad:
+        parts.append(f"{bad} of the model's {len(weights)} weights are not finite")
+    return finding(
+        "outputs",
+        parts,
+        non_finite.get("clean", 0),
+        f"{'; '.join(parts)}: the network has diverged",
+    )
 
 
 def of_labels(other: bool, source: str) -> list[Finding]:

@@ -159,12 +159,7 @@ def evaluate_model(
                 "was trained on"
             )
         for other in filter(None, (model, rest.get("surrogate"))):
-            class_names.check(
-                class_names.of(other),
-                dataset.class_names,
-                f"model {other.name}",
-                f"dataset {dataset.name}",
-            )
+            class_names.check_dataset(other, dataset)
         result = evaluate(model, dataset.test, config, progress, **rest)
     except ValueError as error:
         raise UserError(str(error)) from error
@@ -207,6 +202,8 @@ class _Evaluation:
         self.data, self.config = data, config
         self.progress, self.data_dir = progress, data_dir
         self.earlier = earlier
+        # Number of images whose logits are not finite, by key.
+        self.non_finite: dict[str, int] = dict(earlier.get("non_finite", {}))
         self.certification = Certification(self.model, data, config, earlier, progress)
 
     def run(self, surrogate, baseline, save) -> dict[str, Any]:
@@ -219,7 +216,7 @@ class _Evaluation:
         """
         data, config = self.data, self.config
         weights = [np.array(value) for value in self.model.get_weights()]
-        clean = self.classifier.correct(data.images, data.labels)
+        clean = self._correct("clean", data.images, data.labels)
         correct = {"clean": clean}
         result: dict[str, Any] = {
             "num_examples": len(data),
@@ -240,7 +237,7 @@ class _Evaluation:
             result["corruptions"][name] = corrupted.accuracies
             correct |= corrupted.correct
             same_labels &= corrupted.same_labels
-            save(result | {"correct": _packed(correct)})
+            save(self._unfinished(result, correct))
         result |= _corruption_summary(result["corruptions"], baseline)
 
         sources: dict[str, keras.Model | None] = dict.fromkeys(config.attacks)
@@ -251,14 +248,14 @@ class _Evaluation:
             result["attacks"].append(attacked.row)
             result["samples"] += attacked.samples
             correct |= attacked.correct
-            save(result | {"correct": _packed(correct)})
+            save(self._unfinished(result, correct))
 
-        uncertified = result | {"correct": _packed(correct)}
+        uncertified = self._unfinished(result, correct)
         try:
             for entry, answers in self.certification.parts(result["attacks"], correct):
                 result["certificates"] = entry
                 correct |= answers
-                save(result | {"correct": _packed(correct)})
+                save(self._unfinished(result, correct))
         except CertificateError:
             save(uncertified)
             raise
@@ -280,7 +277,7 @@ class _Evaluation:
                     pixels = paper_protocol.normalized_by_own_statistics(
                         self.model, pixels
                     )
-                answers = self.classifier.correct(pixels, data.labels)
+                answers = self._correct(key, pixels, data.labels)
             correct[key] = answers
             accuracies[str(severity)] = float(answers.mean())
         accuracies["mean"] = float(np.mean(list(accuracies.values())))
@@ -365,6 +362,7 @@ class _Evaluation:
         wanted = config.samples if row["eps"] == max(config.eps) else 0
         answers: list[np.ndarray] = []
         samples: list[dict[str, Any]] = []
+        non_finite = 0
         for start, part in parts(data, config.batch_size):
             adversarial = attack(
                 part.images,
@@ -378,6 +376,7 @@ class _Evaluation:
             if ":" in row["name"]:
                 adversarial = check_examples(row, adversarial, part.images)
             logits = self.classifier.logits(adversarial)
+            non_finite += int((~np.isfinite(logits).all(-1)).sum())
             answers.append(is_correct(logits, part.labels))
             unattacked = clean[start : start + len(part)]
             fooled = np.flatnonzero(unattacked & ~answers[-1])
@@ -392,7 +391,18 @@ class _Evaluation:
             samples += [
                 sample | {"index": sample["index"] + start} for sample in encoded
             ]
+        self.non_finite[results.attack_key(row)] = non_finite
         return np.concatenate(answers), samples
+
+    def _correct(self, key, images, labels) -> np.ndarray:
+        """Classifies images, and counts those whose logits are not finite."""
+        logits = self.classifier.logits(images)
+        self.non_finite[key] = int((~np.isfinite(logits).all(-1)).sum())
+        return is_correct(logits, labels)
+
+    def _unfinished(self, result, correct) -> dict[str, Any]:
+        """What `save` takes: the result so far, and what its checks need."""
+        return result | {"correct": _packed(correct), "non_finite": self.non_finite}
 
     def _checks(self, result, correct, weights, same_labels):
         """Runs all checks.
@@ -405,8 +415,12 @@ class _Evaluation:
         """
         config = self.config
         data = self.data.take(slice(config.check_examples))
+        outputs = checks.of_outputs(self.non_finite, len(self.data), weights)
         jobs = (
-            lambda: checks.of_model(self.model, data, config.batch_size),
+            lambda: [
+                outputs,  # of all images, not only those of the other checks
+                *checks.of_model(self.model, data, config.batch_size)[1:],
+            ],
             lambda: checks.of_labels(not same_labels, config.corruption_source),
             lambda: checks.of_accuracies(result, config.norm),
             lambda: checks.of_attacks(

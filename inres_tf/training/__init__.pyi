@@ -1,4 +1,5 @@
 from . import callbacks as callbacks
+from . import checkpointer as checkpointer
 from . import checkpoints as checkpoints
 from . import config as config
 from . import loop as loop

@@ -5,7 +5,6 @@ import dataclasses
 import functools
 import pathlib
 import sys
-import tempfile
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -23,6 +22,7 @@ from inres_tf.files import atomic, lock
 from inres_tf.layers import damped_layers, damping_rates, tighten
 from inres_tf.training import callbacks as callbacks_module
 from inres_tf.training import checkpoints, metrics_log, plots, run_folder
+from inres_tf.training.checkpointer import Checkpointer
 from inres_tf.training.config import (
     CHANGEABLE_ON_RESUME,
     PER_WORKER,
@@ -170,8 +170,32 @@ def _train(
         facts = _claim_folder(config, worker, strategy, data, finished, stack)
         if finished:
             return _finished_result(folder, worker)
-        return _train_in_folder(
-            config, worker, strategy, signals, build_model, callbacks, data, facts
+        checkpointer = Checkpointer(folder, worker)
+        objective = make_objective(config)
+        with strategy.scope():
+            loop = _make_loop(
+                config, data, strategy, objective, signals, checkpointer, build_model
+            )
+        if worker.chief:
+            run_folder.write_config(
+                folder, dataclasses.asdict(config), config.seed, **facts
+            )
+        callbacks = [
+            *callbacks,
+            *_make_callbacks(config, folder, worker, loop, objective),
+        ]
+        # With several workers, the signals are in scope from the start.
+        with signals if worker.count == 1 else contextlib.nullcontext():
+            loop.run(config.epochs, callbacks)
+        finished = loop.model.stop_training or loop.state.epoch >= config.epochs
+        interrupted, preempted = signals.global_stop
+        return TrainResult(
+            model=loop.model,
+            history=loop.state.history,
+            model_path=_finish(config, folder, worker, loop) if finished else None,
+            checkpoint=checkpointer.newest,
+            interrupted=interrupted and not finished,
+            preempted=preempted and not finished,
         )
 
 
@@ -206,44 +230,6 @@ def _claim_folder(
         with strategy.scope():
             workers.check_same_settings({"dataset": facts}, problem)
     return facts
-
-
-def _train_in_folder(
-    config: TrainConfig,
-    worker: WorkerInfo,
-    strategy: tf.distribute.Strategy,
-    signals: Signals,
-    build_model: _BuildModel,
-    callbacks: Iterable[keras.callbacks.Callback],
-    data: "_Data",
-    facts: dict[str, Any],
-) -> TrainResult:
-    """Trains on this worker, from the newest checkpoint."""
-    folder = pathlib.Path(config.output_dir)
-    checkpointer = _Checkpointer(folder, worker)
-    objective = make_objective(config)
-    with strategy.scope():
-        loop = _make_loop(
-            config, data, strategy, objective, signals, checkpointer, build_model
-        )
-    if worker.chief:
-        run_folder.write_config(
-            folder, dataclasses.asdict(config), config.seed, **facts
-        )
-    callbacks = [*callbacks, *_make_callbacks(config, folder, worker, loop, objective)]
-    # With several workers, the signals are in scope from the start.
-    with signals if worker.count == 1 else contextlib.nullcontext():
-        loop.run(config.epochs, callbacks)
-    finished = loop.model.stop_training or loop.state.epoch >= config.epochs
-    interrupted, preempted = signals.global_stop
-    return TrainResult(
-        model=loop.model,
-        history=loop.state.history,
-        model_path=_finish(config, folder, worker, loop) if finished else None,
-        checkpoint=checkpointer.newest,
-        interrupted=interrupted and not finished,
-        preempted=preempted and not finished,
-    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -304,55 +290,13 @@ def _finished_result(folder: pathlib.Path, worker: WorkerInfo) -> TrainResult:
     )
 
 
-class _Checkpointer:
-    """Writes and restores the checkpoints of a run.
-
-    Attributes:
-        newest: folder of the newest checkpoint; None on workers other than the chief.
-    """
-
-    def __init__(self, folder: pathlib.Path, worker: WorkerInfo):
-        self.folder, self.worker = folder, worker
-        self.newest: pathlib.Path | None = None
-
-    def save(self, loop: Loop) -> None:
-        """Writes a checkpoint and the metrics, on the chief."""
-        if self.worker.chief:
-            self.newest = checkpoints.save(
-                self.folder / "checkpoints",
-                loop.model,
-                dataclasses.asdict(loop.state),
-                loop.steps_done,
-            )
-            run_folder.write_metrics(self.folder, loop.state.history)
-
-    def restore(self) -> tuple[keras.Model, State] | None:
-        """Returns the model and state of the newest checkpoint, if there is one."""
-        if self.worker.chief:
-            self.newest = checkpoints.newest(self.folder / "checkpoints")
-        if self.worker.count == 1:
-            return self._load(self.newest) if self.newest else None
-        # The other workers may not share the chief's disk.
-        packed = checkpoints.pack(self.newest) if self.newest else b""
-        packed = workers.broadcast(packed)
-        if not packed:
-            return None
-        with tempfile.TemporaryDirectory() as temporary:
-            return self._load(checkpoints.unpack(packed, pathlib.Path(temporary)))
-
-    def _load(self, path: pathlib.Path) -> tuple[keras.Model, State]:
-        keys = [field.name for field in dataclasses.fields(State)]
-        model, state = checkpoints.restore(path, keys)
-        return model, State(**state)
-
-
 def _make_loop(
     config: TrainConfig,
     data: _Data,
     strategy: tf.distribute.Strategy,
     objective: Objective,
     signals: Signals,
-    checkpointer: _Checkpointer,
+    checkpointer: Checkpointer,
     build_model: _BuildModel,
 ) -> Loop:
     """Creates the loop of a new or resumed run, under the strategy in scope."""
@@ -367,7 +311,7 @@ def _make_loop(
     names = data.dataset.class_names
     class_names.check(class_names.of(model), names, "the checkpoint", "--dataset")
     class_names.assign(model, names)
-    _check_steps(state, data.pipeline.steps_per_epoch)
+    run_folder.check_steps(state.history, data.pipeline.steps_per_epoch)
     several_replicas = strategy.num_replicas_in_sync > 1
     synchronize_batch_norm(model, config.sync_batch_norm and several_replicas)
     spread_seeds(model, strategy)
@@ -402,17 +346,6 @@ def _make_loop(
         signals=signals,
         state=state,
     )
-
-
-def _check_steps(state: State, steps_per_epoch: int) -> None:
-    """Raises UserError if the epochs of a resumed run had other numbers of steps."""
-    for row in state.history[-1:]:
-        if row["step"] != row["epoch"] * steps_per_epoch:
-            raise UserError(
-                f"the run took {row['step'] // row['epoch']} steps in each epoch, and "
-                f"the training images now give {steps_per_epoch}: they have changed; "
-                "restore them, or choose another --output_dir"
-            )
 
 
 def _new_model(

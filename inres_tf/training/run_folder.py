@@ -3,6 +3,7 @@
 import json
 import pathlib
 import platform
+import sys
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
@@ -138,13 +139,35 @@ def check_data(folder: pathlib.Path, facts: Mapping[str, Any], finished: bool) -
     class_names.check(names, facts["class_names"], f"the run in {folder}", "--dataset")
     for name, now in facts["images"].items():
         before = saved.get("images", {}).get(name, now)
-        if before == now or (finished and name == "validation"):
+        if before == now:
+            continue
+        if finished and name == "validation":
+            print(f"the metrics in {folder} are of other images", file=sys.stderr)
             continue
         sets = [f"{s['number']} ({s['fingerprint']})" for s in (before, now)]
         raise UserError(
             f"the {name} images of the run in {folder} have changed: {sets[0]} there, "
             f"{sets[1]} now; restore them, or choose another --output_dir"
         )
+
+
+def check_steps(history: Sequence[Mapping[str, Any]], steps_per_epoch: int) -> None:
+    """Checks that a resumed run has as many steps in each epoch as before.
+
+    Args:
+        history: metrics of each finished epoch, as in `metrics.jsonl`.
+        steps_per_epoch: the number of steps now.
+
+    Raises:
+        UserError: if it has not.
+    """
+    for row in history[-1:]:
+        if row["step"] != row["epoch"] * steps_per_epoch:
+            raise UserError(
+                f"the run took {row['step'] // row['epoch']} steps in each epoch, and "
+                f"the training images now give {steps_per_epoch}: they have changed; "
+                "restore them, or choose another --output_dir"
+            )
 
 
 def write_config(
