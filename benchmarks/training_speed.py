@@ -405,7 +405,8 @@ The network is {name}, on {size} images of 32×32×3, threads: {threads}. PyTorc
 same architecture, written for the benchmark (`benchmarks/torch_network.py`), in float32
 with the same number of threads. In the first two tables ratios above 1 are in our
 favour. PyTorch's threads wait for one another at every operation, so if other work runs
-on the machine, measure with `--threads=1`; otherwise the ratios flatter us.
+on the machine, measure with `--threads=1`. The ratios to PyTorch flatter us, since it
+runs inside TensorFlow's process: [benchmarks.md](benchmarks.md#pytorch).
 
 ## Training
 

@@ -108,3 +108,15 @@ def test_subclasses_check_how_fields_combine():
         Range(low=5)
     with pytest.raises(UserError, match="--low must be from 0 to 9; got 10"):
         Range(low=10)
+
+
+def test_paths_are_expanded(monkeypatch):
+    @dataclasses.dataclass(frozen=True)
+    class Paths(Config):
+        folder: str | None = config_field(None, "A folder.", path=True)
+        name: str = config_field("~/x", "No path.")
+
+    monkeypatch.setenv("HOME", "/home/ada")
+    paths = Paths("folder:~/photos")
+    assert (paths.folder, paths.name) == ("folder:/home/ada/photos", "~/x")
+    assert Paths().folder is None

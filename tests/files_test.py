@@ -1,8 +1,19 @@
+import doctest
+import json
 import os
+import pathlib
+import signal
+import stat
+import subprocess
+import sys
+import threading
 
 import pytest
 
-from inres_tf import files
+from inres_tf import class_names, digests, files
+from inres_tf.errors import UserError
+
+ROOT = pathlib.Path(__file__).parents[1]
 
 
 def names(folder):
@@ -84,3 +95,111 @@ def test_content_is_flushed_to_disk_before_it_gets_its_name(
     number = events.index("rename")
     assert written.stat().st_ino in events[:number]
     assert tmp_path.stat().st_ino in events[number:]
+@pytest.mark.parametrize("module", [files, digests, class_names])
+def test_examples_of_the_ground_floor_run(module, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+    failed, tried = doctest.testmod(module, optionflags=flags)
+    assert tried and not failed
+
+
+def test_an_existing_file_keeps_its_mode_and_a_link_its_target(tmp_path):
+    target, link = tmp_path / "far" / "result.json", tmp_path / "link.json"
+    target.parent.mkdir()
+    target.write_text("old")
+    target.chmod(0o640)
+    link.symlink_to(target)
+    files.write_text(link, "new")
+    assert link.is_symlink() and target.read_text() == "new"
+    assert stat.S_IMODE(target.stat().st_mode) == 0o640
+    target.unlink()  # a link to a file that does not exist yet
+    files.write_text(link, "again")
+    assert link.is_symlink() and target.read_text() == "again"
+    folder = tmp_path / "folder"
+    folder.mkdir(mode=0o750)
+    with files.atomic(folder) as temporary:
+        temporary.mkdir()
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o750
+    assert names(tmp_path) == ["far", "folder", "link.json"]
+
+
+def test_pipes_and_descriptors_are_written_to_and_not_replaced(tmp_path):
+    pipe, link, read = tmp_path / "pipe.json", tmp_path / "link.json", []
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    for path in (pipe, link):
+        reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
+        reader.start()
+        files.write_json(path, {"a": 1})
+        reader.join()
+        assert stat.S_ISFIFO(pipe.stat().st_mode) and link.is_symlink()
+    assert [json.loads(text) for text in read] == [{"a": 1}] * 2
+    # As /dev/stdout of a command whose output goes to a file.
+    with open(tmp_path / "log", "w") as log:
+        log.write("before\n")
+        log.flush()
+        path = f"/proc/self/fd/{log.fileno()}"
+        assert files.is_stream(path)
+        files.write_text(path, "result\n")
+        log.write("after\n")
+    assert (tmp_path / "log").read_text() == "before\nresult\nafter\n"
+    assert names(tmp_path) == ["link.json", "log", "pipe.json"]
+    assert not files.is_stream(tmp_path / "log") and not files.is_stream(tmp_path)
+    assert not files.is_stream(tmp_path / "missing")
+
+
+def test_numbers_that_are_not_finite_are_null(tmp_path):
+    nan, inf = float("nan"), float("inf")
+    value = {"a": nan, "b": [inf, -inf, 1.5], "c": (True, None, "NaN", 3)}
+    files.write_json(tmp_path / "x.json", value)
+    text = (tmp_path / "x.json").read_text()
+
+    def refuse(word):
+        raise AssertionError(word)
+
+    assert json.loads(text, parse_constant=refuse) == {
+        "a": None,
+        "b": [None, None, 1.5],
+        "c": [True, None, "NaN", 3],
+    }
+
+
+def test_paths_below_the_home(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ada")
+    assert files.expand("~/runs") == "/home/ada/runs"
+    assert files.expand("folder:~/photos") == "folder:/home/ada/photos"
+    assert files.expand("runs/~") == "runs/~" and files.expand("cifar10") == "cifar10"
+
+
+HOLD = """
+import sys, time
+from inres_tf import files
+with files.lock(sys.argv[1]):
+    print("locked", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_folder_has_one_process_until_that_ends(tmp_path):
+    folder = tmp_path / "new" / "run"
+    command = [sys.executable, "-c", HOLD, str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as process:
+        try:
+            assert process.stdout.readline() == b"locked\n"
+            with (
+                pytest.raises(UserError, match=rf"in use by process {process.pid} on"),
+                files.lock(folder),
+            ):
+                pass
+        finally:
+            process.send_signal(signal.SIGKILL)
+    assert names(folder)  # what the killed process left does not block
+    with files.lock(folder):
+        (folder / "result").write_text("")
+    assert names(folder) == ["result"]
+
+
+def test_a_folder_in_which_nothing_was_written_is_removed(tmp_path):
+    with pytest.raises(RuntimeError), files.lock(tmp_path / "run"):
+        raise RuntimeError
+    assert not (tmp_path / "run").exists()

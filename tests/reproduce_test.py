@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import re
 
@@ -163,3 +164,40 @@ def test_an_interruption_is_raised_with_its_checkpoint(tmp_path, monkeypatch):
     with pytest.raises(Stopped, match="preempted: a checkpoint is saved"):
         run(tmp_path / "main")
     assert not (tmp_path / "main" / "report.html").exists()
+
+
+def test_an_evaluation_is_only_reused_for_the_same_model_and_images(
+    trained, digits, tmp_path, monkeypatch, capsys
+):
+    evaluated = []
+    original = evaluation.evaluate_model
+
+    def spy(*args, **kwargs):
+        evaluated.append(args)
+        return original(*args, progress=False, **kwargs)
+
+    monkeypatch.setattr(evaluation, "evaluate_model", spy)
+    config = EvaluationConfig(attacks=(), corruptions=(), check_examples=2)
+    few = dataclasses.replace(digits, test=digits.test.take(slice(40)))
+
+    def accuracy(dataset=few, count=1):
+        evaluated.clear()
+        reproduce._evaluate(tmp_path, dataset, config, None)
+        assert len(evaluated) == count
+        result = json.loads((tmp_path / "evaluation.json").read_text())
+        return result["clean"]["accuracy"], capsys.readouterr().out
+
+    trained.save(tmp_path / "model.keras")
+    first, out = accuracy()
+    assert first > 0.8 and out == ""
+    assert accuracy(count=0) == (first, "")
+    zoo.InResNet8(input_shape=digits.shape).save(tmp_path / "model.keras")
+    second, out = accuracy()
+    assert second < 0.5 and "replaced: the model changed" in out
+    path = tmp_path / "evaluation.json"
+    assert accuracy(count=0)[0] == second
+    others = dataclasses.replace(digits, test=digits.test.take(slice(40, 80)))
+    assert "the test images changed" in accuracy(others)[1]
+    # Of an older version, which did not say what it was made from.
+    path.write_text(json.dumps({"settings": {}, "clean": {"accuracy": 0.123}}))
+    assert accuracy(others)[0] != 0.123

@@ -150,7 +150,9 @@ def calibration(result: CorruptedCalibration) -> Figure:
     bins = len(result.clean.count)
     middles = (np.arange(bins) + 0.5) / bins
     axes[0].bar(middles, result.clean.accuracy_by_bin, 1 / bins, edgecolor="white")
-    axes[0].set_title(f"clean: ECE {100 * result.clean.ece:.1f}%", fontsize=9)
+    ece, bad = result.clean.ece, result.clean.non_finite
+    shown = f"{100 * ece:.1f}%" if not bad else f"undefined, {bad} outputs not finite"
+    axes[0].set_title(f"clean: ECE {shown}", fontsize=9)
     for ax in axes[:2] if names else axes:
         ax.plot([0, 1], [0, 1], "--", color="black", linewidth=0.8)
         ax.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.01))

@@ -4,6 +4,7 @@ import base64
 import functools
 import html
 import io
+import math
 import os
 import pathlib
 from collections.abc import Callable
@@ -189,10 +190,14 @@ def page(
 
 
 def _rates(comparison) -> dict[str, dict[str, float]]:
-    """λ by layer of each model's first run."""
-    return {
+    """λ by layer of each model's first run; nan where it is not finite."""
+    rates = {
         model: runs[0].result.get("lambda", {})
         for model, runs in comparison.models.items()
+    }
+    return {
+        model: {k: math.nan if v is None else v for k, v in by_layer.items()}
+        for model, by_layer in rates.items()
     }
 
 

@@ -320,5 +320,6 @@ def _check_shown(result) -> None:
     for check in result.get("checks", []):
         check["name"], check["raised"], check["message"]
     for rate in result.get("lambda", {}).values():
-        rate + 0.0
+        if rate is not None:  # a number that is not finite
+            rate + 0.0
     result.get("versions", {}).items()

@@ -92,3 +92,19 @@ def test_calibration_under_corruptions(trained, digits):
 def test_invalid_settings_are_rejected(trained, few, options, message):
     with pytest.raises(ValueError, match=message):
         analysis.corrupted_calibration(trained, *few, **options)
+
+
+def test_calibration_of_numbers_that_are_not_finite_is_undefined():
+    labels = np.arange(100) % 10
+    logits = np.full((100, 10), np.nan)
+    result = analysis.calibration(logits, labels)
+    assert result.accuracy == 0 and result.non_finite == 100
+    assert result.count.sum() == 0
+    undefined = ("confidence", "ece", "mce", "brier", "nll")
+    assert all(np.isnan(getattr(result, name)) for name in undefined)
+    # One image is enough, and is misclassified whatever its other logits say.
+    logits = np.eye(10)[labels] * 9
+    logits[3, 3], logits[4, 0] = np.inf, -np.inf
+    result = analysis.calibration(logits, labels)
+    assert result.accuracy == 0.98 and result.non_finite == 2
+    assert result.count.sum() == 98 and np.isnan(result.ece)

@@ -68,3 +68,22 @@ def test_the_first_test_images_are_used(digits, tmp_path):
         np.testing.assert_allclose(arrays["l1"], first.l1, rtol=1e-5)
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"gradients.npz", "gradients.png", "analysis.json"}
+
+
+def test_a_diverged_network_is_wrong_and_says_so(digits, tmp_path):
+    model = zoo.InResNet8(input_shape=digits.shape)
+    model.set_weights([np.full_like(w, np.nan) for w in model.get_weights()])
+    config = AnalysisConfig(
+        num_examples=4, grid=3, corruptions=("fog",), steps=1, iterations=2
+    )
+    summary = analysis.analyze(model, digits, config, tmp_path, progress=False)
+    text = (tmp_path / "analysis.json").read_text()
+    assert "NaN" not in text and json.loads(text)["lambda"]
+    rows = summary["analyses"]["calibration"]
+    assert rows["clean"]["accuracy"] == rows["fog 5"]["accuracy"] == 0
+    assert rows["clean"]["ece"] is rows["clean"]["nll"] is None
+    assert summary["analyses"]["landscape"]["clean"]["accuracy"] == 0
+    outputs, lyapunov = summary["checks"]
+    assert outputs["raised"] and "4 (clean), 4 (fog 1)" in outputs["message"]
+    assert lyapunov["name"] == "lyapunov" and lyapunov["raised"]
+    assert "are not finite" in analysis.table(summary)

@@ -289,3 +289,21 @@ def test_without_attacks_only_the_model_is_checked(trained, few):
     _, result = run(trained, few, attacks=())
     names = {finding["name"] for finding in result["checks"]}
     assert "probabilities" in names and "step_size" not in names
+
+
+def test_weights_that_stay_nan_have_not_changed():
+    weights = [np.array([np.nan, 1.0]), np.arange(3)]
+    (same,) = checks.of_weights(weights, [array.copy() for array in weights])
+    assert not same["raised"] and same["value"] == 0
+    (other,) = checks.of_weights(weights, [np.array([np.nan, 2.0]), weights[1]])
+    assert other["raised"] and other["value"] == 1
+
+
+def test_outputs_of_every_set_and_weights_must_be_finite():
+    good = checks.of_outputs({"clean": 0, "fog 1": 0}, 9, [np.ones(2)])
+    assert not good["raised"] and good["value"] == 0
+    bad = checks.of_outputs({"clean": 2, "fog 1": 0, "pgd linf 8": 1}, 9)
+    assert bad["raised"] and bad["value"] == 2
+    assert "2 (clean), 1 (pgd linf 8) of 9 images are not finite" in bad["message"]
+    weights = checks.of_outputs({"clean": 0}, 9, [np.ones(2), np.array([np.inf])])
+    assert weights["raised"] and "1 of the model's 2 weights" in weights["message"]

@@ -195,3 +195,26 @@ def test_a_model_of_other_classes_than_the_dataset_is_refused(digits):
     model = zoo.ResNet8(input_shape=digits.shape, classes=100)
     with pytest.raises(UserError, match="has 100 classes, but dataset digits has 10"):
         evaluate_model(model, digits, EvaluationConfig(), progress=False)
+
+
+def test_numbers_that_are_not_finite_are_wrong_null_and_reported(digits):
+    """Also where only images beyond those of the checks have such outputs."""
+    inputs = keras.Input(digits.shape)
+    x = keras.layers.Flatten()(inputs)
+    total = keras.ops.sum(x, axis=1, keepdims=True)
+    scores = keras.layers.Dense(10, name="scores")(x)
+    few = digits.test.take(slice(40))
+    limit = float(np.sort(few.images.reshape(40, -1).sum(1, dtype=float))[-3])
+    few = few.take(np.argsort(few.images.reshape(40, -1).sum(1, dtype=float)))
+    broken = keras.ops.where(total > limit - 1, float("nan"), scores)
+    model = keras.Model(inputs, broken)
+    config = EvaluationConfig(
+        attacks=(), corruptions=("contrast",), check_examples=5, batch_size=16
+    )
+    result = evaluate(model, few, config, progress=False)
+    right = results.unpack(result["correct"]["clean"], 40)
+    assert not right[-3:].any()
+    found = {check["name"]: check for check in result["checks"]}
+    assert found["outputs"]["raised"] and found["outputs"]["value"] == 3
+    assert "3 (clean)" in found["outputs"]["message"]
+    assert not found["weights_changed"]["raised"] and "randomness" in found

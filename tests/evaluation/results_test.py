@@ -184,6 +184,8 @@ def test_partial_results_are_only_reused_by_the_same_evaluation(
     assert partial(fresh).read() == {}
     assert partial(surrogate=fresh).read() == {}
     assert partial(dataset=fewer).read() == {}
+    renamed = dataclasses.replace(digits, class_names=tuple("abcdefghij"))
+    assert partial(dataset=renamed).read() == {}
     partial(corruption_source=folder).write({"clean": {}})
     assert partial(corruption_source=folder).read() == {"clean": {}}
     (tmp_path / "fog.npy").write_bytes(b"")
@@ -202,3 +204,26 @@ def test_packed_radii_are_never_larger():
     np.testing.assert_allclose(found, radii, rtol=2e-7)
     with pytest.raises(ValueError, match="expected 7 radii"):
         results.unpack_radii(results.pack_radii(radii), 7)
+
+
+def test_the_files_of_an_evaluation_belong_to_its_origin(
+    trained, digits, tmp_path, monkeypatch
+):
+    (tmp_path / "mine.py").write_text("def attack(model, images, labels, eps): 1")
+    (tmp_path / "base.json").write_text("{}")
+    monkeypatch.syspath_prepend(tmp_path)
+    config = EvaluationConfig(
+        attacks=("mine:attack",), baseline=str(tmp_path / "base.json")
+    )
+
+    def origin():
+        return results.origin(trained, None, digits, config)
+
+    before = origin()
+    assert results.changed(json.loads(json.dumps(before)), origin()) == []
+    for name in ("mine.py", "base.json"):
+        (tmp_path / name).write_text("{ }")
+        words = ["the files that its settings name"]
+        assert results.changed(before, origin()) == words
+        before = origin()
+    assert results.changed({}, before)[:2] == ["its settings", "the model"]

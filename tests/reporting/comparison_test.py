@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -142,7 +144,10 @@ def test_unequal_numbers_of_seeds_are_not_tested(
 @pytest.mark.parametrize(
     ("changes", "difference"),
     [
-        ({"dataset": "mnist"}, "dataset (digits and mnist)"),
+        (
+            {"dataset": "mnist", "fingerprint": "f" * 16},
+            "dataset (digits and mnist)",
+        ),
         ({"protocol": "paper"}, "protocol (standard and paper)"),
         (
             {"fingerprint": "f" * 16},
@@ -271,3 +276,25 @@ def test_raised_checks_are_listed(make_result, write_run, tmp_path):
     write_run(tmp_path / "a", make_result("a", checks=checks), seed=4)
     (compared,) = comparison.compare(measurements.read_measurements([tmp_path]))
     assert compared.raised == ["a, seed 4: zero_gradients: zero"]
+
+
+def test_the_same_images_are_compared_whatever_their_path(
+    compare_results, make_result, make_old_result, write_run, tmp_path
+):
+    paths = ("folder:photos", "folder:/data/photos", "folder:photos/")
+    results = [make_result(name, dataset=path) for name, path in zip("abc", paths)]
+    (compared,) = compare_results(*results)
+    assert list(compared.models) == ["a", "b", "c"]
+    assert all(d.p is not None for d in compared.differences if d.column.group != "mCE")
+    # Without fingerprints there is only the name.
+    with pytest.raises(UserError, match="they differ in dataset"):
+        compare_results(make_old_result("a"), make_old_result("b", dataset="mnist"))
+    # Trainings on the same images are seeds of one model.
+    for seed, path in enumerate(paths[:2]):
+        folder = write_run(tmp_path / f"s{seed}", make_result("a"), seed, dataset=path)
+        config = json.loads((folder / "config.json").read_text())
+        config["images"] = {"training": {"fingerprint": "0" * 16}}
+        (folder / "config.json").write_text(json.dumps(config))
+    runs = measurements.read_measurements([tmp_path / "s0", tmp_path / "s1"])
+    (compared,) = comparison.compare(runs)
+    assert [run.seed for run in compared.models["a"]] == [0, 1]

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import PIL.Image
 import pytest
 
-from inres_tf.reporting import html
+from inres_tf.reporting import comparison, html, measurements
 from inres_tf.reporting.statistics import wilson
 
 
@@ -138,3 +138,13 @@ def test_certified_accuracy_is_drawn_with_the_attack(compare_results, certified_
     assert list(dashed.get_ydata()) == pytest.approx([90, 70])
     text = html.markdown("T", {}, [compared])
     assert "| certified 36 " in text and "certified 96" not in text
+
+
+def test_rates_that_are_not_finite_are_shown(make_result, write_run, tmp_path):
+    rates = {"one": None, "two": 0.0}
+    run = write_run(tmp_path / "a", make_result("a", **{"lambda": rates}))
+    (compared,) = comparison.compare(measurements.read_measurements([run]))
+    facts = html.facts_of([compared])
+    assert facts["damped blocks with λ = 0"] == "a 1 of 2"
+    html.write(tmp_path, "x", "title", facts, [compared])
+    assert (tmp_path / "lambda_by_depth.png").is_file()

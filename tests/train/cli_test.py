@@ -1,8 +1,11 @@
 """All binaries: their help, and one line for every mistake."""
 
 import json
+import os
 import pathlib
 import re
+import stat
+import threading
 
 import PIL.Image
 import pytest
@@ -247,3 +250,47 @@ def test_start_up_messages_of_tensorflow_are_hidden(process):
     out, err = run.communicate(timeout=600)
     assert run.returncode == 1 and out == ""
     assert err.count("\n") == 1 and err.startswith("train.evaluate: /nonexistent does")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("train", "--dataset=folder:~/none", "--output_dir=~/new"),
+        ("train", "--dataset=cifar100", "--data_dir=~/none", "--output_dir=~/new"),
+        ("evaluate", "--checkpoint=~/none"),
+        ("evaluate", "--model=resnet8", "--weights=~/none"),
+        ("export", "--checkpoint=~/none", "--output=~/new"),
+        ("analyze", "--checkpoint=~/none", "--output_dir=~/new"),
+        ("verify", "--checkpoint=~/none"),
+        ("verify", "--checkpoint=x", "--results=~/none"),
+        ("plot", "~/none"),
+        ("compare", "~/none", "--output_dir=~/new"),
+        ("compare", "name=~/none", "--output_dir=~/new"),
+        ("reproduce", "--dataset=folder:~/none", "--output_dir=~/new"),
+    ],
+)
+def test_a_tilde_is_the_home(arguments, binary, tmp_path, monkeypatch):
+    home = tmp_path / "ada"
+    home.mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(home))
+    code, _, err = binary(*arguments)
+    assert code == 1 and f"{home}/none" in err and "~" not in err
+    assert [path.name for path in tmp_path.iterdir()] == ["ada"]
+
+
+def test_a_result_can_go_into_a_pipe(binary, saved, tmp_path):
+    pipe, read = tmp_path / "result.json", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: read.append(json.loads(pipe.read_text())))
+    reader.start()
+    quick = ["--attacks=none", "--corruptions=none", "--num_examples=9"]
+    code, _, err = binary(
+        "evaluate", f"--checkpoint={saved}", f"--output={pipe}", *quick
+    )
+    if code:
+        pipe.open("w").close()
+    reader.join()
+    assert (code, err) == (0, "") and read[0]["num_examples"] == 9
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert {path.name for path in tmp_path.iterdir()} == {"saved", "result.json"}

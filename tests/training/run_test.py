@@ -7,14 +7,15 @@ import signal
 
 import keras
 import numpy as np
+import PIL.Image
 import pytest
 import tensorflow as tf
 
 import zoo
-from inres_tf import layers
+from inres_tf import class_names, files, layers
 from inres_tf.distribution.classifier import Classifier
 from inres_tf.errors import Stopped, UserError
-from inres_tf.training import checkpoints, metrics_log, run
+from inres_tf.training import checkpoints, metrics_log, run, run_folder
 from inres_tf.training.config import TrainConfig
 from inres_tf.training.run import TrainingPipeline
 from inres_tf.training.schedules import learning_rate
@@ -325,3 +326,67 @@ def test_nothing_is_written_for_invalid_settings(changes, message, tmp_path):
     with pytest.raises(UserError, match=message):
         run.train(config, build(config.model))
     assert not (tmp_path / "run").exists()
+
+
+def write_digits(folder, part, number, names):
+    """Writes the first images of each class into a folder of its own."""
+    for label, name in enumerate(names):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for i, image in enumerate(part.images[part.labels == label][:number]):
+            PIL.Image.fromarray(image[..., 0]).save(folder / name / f"{i}.png")
+
+
+def test_a_run_is_resumed_on_its_own_images_only(tmp_path, digits, capsys, monkeypatch):
+    photos, folder = tmp_path / "photos", tmp_path / "run"
+    for split, part in (("train", digits.train), ("test", digits.test)):
+        write_digits(photos / split, part, 4, ("one", "two"))
+    monkeypatch.chdir(tmp_path)
+
+    def train(dataset=f"folder:{photos}", **changes):
+        settings = {"model": "plain8", "epochs": 1, "batch_size": 4} | changes
+        return run.train(
+            make_config(folder, dataset=dataset, **settings), build("plain8")
+        )
+
+    model = train().model
+    assert model.class_names == ("one", "two")
+    assert class_names.read(folder / "model.keras") == ("one", "two")
+    (newest,) = checkpoints.list_checkpoints(folder / "checkpoints")
+    assert class_names.read(newest / "model.keras") == ("one", "two")
+    config = json.loads((folder / "config.json").read_text())
+    assert config["class_names"] == ["one", "two"]
+    assert config["images"]["training"]["number"] == 8
+    assert len(train("folder:photos/").history) == 1  # the same under another path
+
+    # Only an unfinished run needs the same validation images.
+    write_digits(photos / "test", digits.test, 5, ("one",))
+    capsys.readouterr()
+    assert len(train().history) == 1
+    assert "are of other images" in capsys.readouterr().err
+    (folder / "model.keras").rename(tmp_path / "model.keras")
+    with pytest.raises(UserError, match=r"validation images of the run .* 8 .* 9 "):
+        train()
+    (tmp_path / "model.keras").rename(folder / "model.keras")
+    write_digits(photos / "train", digits.train, 5, ("one",))
+    with pytest.raises(UserError, match=r"training images of the run .* 8 .* 9 "):
+        train()
+    for split in ("train", "test"):
+        (photos / split / "two").rename(photos / split / "2")
+    with pytest.raises(UserError, match="differ: one, two and 2, one"):
+        train()
+
+
+def test_epochs_of_a_resumed_run_keep_their_number_of_steps():
+    """Also of runs whose config.json does not tell which images they are of."""
+    history = [{"epoch": 1, "step": 10}, {"epoch": 2, "step": 20}]
+    run_folder.check_steps([], 7)
+    run_folder.check_steps(history, 10)
+    with pytest.raises(UserError, match="took 10 steps in each epoch, .* now give 7"):
+        run_folder.check_steps(history, 7)
+
+
+def test_a_folder_in_use_is_refused(tmp_path):
+    with files.lock(tmp_path / "run"):
+        with pytest.raises(UserError, match="run is in use by process"):
+            run.train(make_config(tmp_path / "run"), build())
+        assert [p.name for p in (tmp_path / "run").iterdir()] == [".lock"]

@@ -1,0 +1,99 @@
+import keras
+import numpy as np
+import pytest
+
+import zoo
+from inres_tf import class_names, evaluation, serving, training
+from inres_tf.errors import UserError
+
+DIGITS = tuple(map(str, range(10)))
+TURNED = DIGITS[::-1]
+
+
+@pytest.fixture
+def named(trained, tmp_path):
+    """Function that saves the trained network with names of its classes."""
+
+    def save(names):
+        model = keras.models.clone_model(trained)
+        model.set_weights(trained.get_weights())
+        class_names.assign(model, names)
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.keras"
+        class_names.save(model, path)
+        return path
+
+    return save
+
+
+def test_files_carry_the_names(named, trained, digits):
+    path = named(DIGITS)
+    assert class_names.read(path) == DIGITS
+    model = training.checkpoints.load_model(path)
+    assert class_names.of(model) == model.class_names == DIGITS
+    images = digits.test.images[:5]
+    expected = trained.predict(images, verbose=0)
+    for loaded in (model, keras.models.load_model(path)):
+        np.testing.assert_array_equal(loaded.predict(images, verbose=0), expected)
+    trained.save(path)
+    assert class_names.read(path) is None
+    assert class_names.of(training.checkpoints.load_model(path)) is None
+    assert class_names.read(path.with_name("missing")) is None
+
+
+def test_messages_have_both_lists():
+    class_names.check(None, ("a", "b"), "the model", "the folder")
+    class_names.check(("a", "b"), ["a", "b"], "the model", "the folder")
+    with pytest.raises(UserError, match="of the folder differ: a, b and a, c; give"):
+        class_names.check(("a", "b"), ("a", "c"), "the model", "the folder")
+    with pytest.raises(UserError, match="differ in their order: a, b and b, a; give"):
+        class_names.check(("a", "b"), ("b", "a"), "the model", "the folder")
+    many = [f"n{i}" for i in range(1000)]
+    with pytest.raises(UserError, match="differ: n7 and x; give"):
+        class_names.check(many, [*many[:7], "x", *many[8:]], "it", "this")
+
+
+def test_evaluations_refuse_other_classes(named, digits):
+    config = evaluation.EvaluationConfig(
+        attacks=(), corruptions=(), num_examples=20, check_examples=2
+    )
+    right, wrong = (
+        training.checkpoints.load_model(named(names)) for names in (DIGITS, TURNED)
+    )
+    result = evaluation.evaluate_model(right, digits, config, progress=False)
+    assert tuple(result["class_names"]) == DIGITS
+    message = "in their order: 9, 8, 7, .* and 0, 1, 2, "
+    with pytest.raises(UserError, match=message):
+        evaluation.evaluate_model(wrong, digits, config, progress=False)
+    with pytest.raises(UserError, match=message):
+        evaluation.evaluate_model(
+            right, digits, config, progress=False, surrogate=wrong
+        )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("evaluate", "--checkpoint={}"),
+        ("evaluate", "--model=in_resnet8", "--weights={}"),
+        ("analyze", "--checkpoint={}", "--output_dir=out"),
+        ("verify", "--checkpoint={}"),
+    ],
+)
+def test_programs_refuse_other_classes(command, named, binary, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = named(TURNED)
+    if command[0] == "verify":  # which reads networks with certificates only
+        model = zoo.get_model("cpl_tiny", input_shape=(8, 8, 1))
+        class_names.assign(model, TURNED)
+        class_names.save(model, path)
+    code, out, err = binary(*(argument.format(path) for argument in command))
+    assert (code, out) == (1, "") and "the class names of" in err
+    assert err.count("\n") == 1 and "9, 8, 7" in err and "0, 1, 2" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_exports_carry_the_names(named, tmp_path):
+    model = training.checkpoints.load_model(named(TURNED))
+    path = serving.export(model, tmp_path / "exported")
+    text = (path / "assets.extra" / "class_names.json").read_text()
+    assert text.split('"')[1::2] == list(TURNED)
