@@ -87,26 +87,27 @@ def reproduce(
     jobs = [(model, seed) for model in config.models for seed in config.seeds]
     finished: list[pathlib.Path] = []
     histories: dict[str, list[dict]] = {}
-    for number, (name, seed) in enumerate(jobs, start=1):
-        print(f"[{number}/{len(jobs)}] {name}, seed {seed}", flush=True)
-        run = folder / f"{name}-seed{seed}"
-        keras.backend.clear_session()
-        run_config = dataclasses.replace(
-            train_config, model=name, seed=seed, output_dir=str(run), resume=True
-        )
-        result = training.train(run_config, build_model(name))
-        training.run_folder.write_config(folder, flags, config.seeds[0])
-        training.stopped(result)
-        with strategy.scope():
-            _evaluate(run, dataset, evaluation_config, train_config.data_dir)
-        finished.append(run)
-        histories.setdefault(name, result.history)
-    runs = reporting.read_measurements(finished)
-    (comparison,) = reporting.compare(runs)
-    facts = _facts(dataset, comparison, config, train_config, evaluation_config)
-    if command:
-        facts["command"] = command
-    return _write(folder, dataset, comparison, histories, facts)
+    with files.lock(folder):
+        for number, (name, seed) in enumerate(jobs, start=1):
+            print(f"[{number}/{len(jobs)}] {name}, seed {seed}", flush=True)
+            run = folder / f"{name}-seed{seed}"
+            keras.backend.clear_session()
+            run_config = dataclasses.replace(
+                train_config, model=name, seed=seed, output_dir=str(run), resume=True
+            )
+            result = training.train(run_config, build_model(name))
+            training.run_folder.write_config(folder, flags, config.seeds[0])
+            training.stopped(result)
+            with strategy.scope():
+                _evaluate(run, dataset, evaluation_config, train_config.data_dir)
+            finished.append(run)
+            histories.setdefault(name, result.history)
+        runs = reporting.read_measurements(finished)
+        (comparison,) = reporting.compare(runs)
+        facts = _facts(dataset, comparison, config, train_config, evaluation_config)
+        if command:
+            facts["command"] = command
+        return _write(folder, dataset, comparison, histories, facts)
 
 
 def _evaluate(run, dataset, config, data_dir) -> None:

@@ -281,7 +281,7 @@ def clopper_pearson(successes: npt.ArrayLike, trials: int, alpha: float) -> np.n
 
 
 def _noisy_predictions(model, shape):
-    """Compiles the predictions of noisy images, -1 where a logit is NaN.
+    """Compiles the predictions of noisy images, -1 where a logit is not finite.
 
     The noise is a function of the seed, the image's id and the number of its copy.
     """
@@ -292,7 +292,8 @@ def _noisy_predictions(model, shape):
         noisy = images + sigma * counter_rng.normal(keys, shape)
         values = tf.cast(logits(noisy, training=False), tf.float32)
         classes = tf.argmax(values, -1, tf.int32)
-        return tf.where(tf.reduce_any(tf.math.is_nan(values), -1), -1, classes)
+        finite = tf.reduce_all(tf.math.is_finite(values), -1)
+        return tf.where(finite, classes, -1)
 
     integers = tf.TensorSpec((None,), tf.int64)
     scalars = [tf.TensorSpec(()), tf.TensorSpec((), tf.int64)]

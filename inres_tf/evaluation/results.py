@@ -331,7 +331,7 @@ class PartialResult:
         try:
             content = json.loads(self.path.read_text(encoding="utf-8"))
             return {} if changed(content["key"], self.key) else content["result"]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return {}
 
     def write(self, result: dict[str, Any]) -> None:
