@@ -95,6 +95,8 @@ def test_content_is_flushed_to_disk_before_it_gets_its_name(
     number = events.index("rename")
     assert written.stat().st_ino in events[:number]
     assert tmp_path.stat().st_ino in events[number:]
+
+
 @pytest.mark.parametrize("module", [files, digests, class_names])
 def test_examples_of_the_ground_floor_run(module, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
