@@ -23,6 +23,11 @@ _BATCH_NORM = {
 # projections, and the bottleneck's first projection in networks of basic blocks. Damped
 # networks also hold a scalar for each undamped block.
 _UNUSED = re.compile(r"bn1\.|downsample(1|22|32)\.|.*\.num_batches_tracked$")
+# Where checkpoints with more than a state dict hold it, and what wrappers such as
+# DataParallel, torch.compile and AveragedModel add to it.
+_HOLDERS = ("state_dict", "model_state_dict", "model", "net")
+_WRAPPERS = ("module", "_orig_mod")
+_COUNTERS = ("n_averaged",)
 
 
 def load_official_state(model: keras.Model, state: Mapping[str, npt.ArrayLike]) -> None:
@@ -32,13 +37,15 @@ def load_official_state(model: keras.Model, state: Mapping[str, npt.ArrayLike]) 
         model: a network of the zoo for small images, with its top and of the same
             depth, classes and damping as the official one.
         state: mapping from the official names (`"blocks.0.conv1.weight"`, `"ks.1"`,
-            ...) to arrays. Convolutions are (out, in, height, width). A prefix
-            `"module."`, as `torch.nn.DataParallel` adds it, is removed.
+            ...) to arrays. Convolutions are (out, in, height, width). What
+            `torch.nn.DataParallel`, `torch.compile` and averaged models add to it is
+            removed; it may also be the value of `"state_dict"`, `"model_state_dict"`,
+            `"model"` or `"net"` in a checkpoint with more than it.
 
     Raises:
         ValueError: if the official code has no network like `model`, or entries are
-            missing, unknown or of the wrong shape. The message names them all, and the
-            model is not modified.
+            missing, unknown, repeated or of the wrong shape. The message names them
+            all, and the model is not modified.
 
     Example:
         >>> model = zoo.InResNet20()
@@ -46,7 +53,7 @@ def load_official_state(model: keras.Model, state: Mapping[str, npt.ArrayLike]) 
         ...     "in_resnet20.pt")  # doctest: +SKIP
         >>> inres_tf.convert.load_official_state(model, state)  # doctest: +SKIP
     """
-    arrays = {k.removeprefix("module."): np.asarray(v) for k, v in state.items()}
+    arrays = {name: np.asarray(value) for name, value in _unwrapped(state).items()}
     targets = _targets(model)
     missing = sorted(set(targets) - set(arrays))
     unused: set[str] = set()
@@ -86,7 +93,8 @@ def read_official_checkpoint(path: str | os.PathLike[str]) -> dict[str, np.ndarr
     """Reads a state dict from a PyTorch file without running code in it.
 
     Args:
-        path: a file written by `torch.save(network.state_dict(), path)`.
+        path: a file written by `torch.save(network.state_dict(), path)`, or a
+            checkpoint with more than that; see `load_official_state`.
 
     Returns:
         Dict from the official names to NumPy arrays.
@@ -119,8 +127,8 @@ def read_official_checkpoint(path: str | os.PathLike[str]) -> dict[str, np.ndarr
             "official train.py, and you trust it, load it in PyTorch and save it with "
             "torch.save(network.state_dict(), ...)."
         ) from error
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
+    if isinstance(state, dict):
+        state = _unwrapped(state)
     if not isinstance(state, dict) or not all(
         isinstance(name, str) and isinstance(value, torch.Tensor)
         for name, value in state.items()
@@ -134,6 +142,29 @@ def read_official_checkpoint(path: str | os.PathLike[str]) -> dict[str, np.ndarr
         name: (tensor.float() if tensor.is_floating_point() else tensor).numpy()
         for name, tensor in state.items()
     }
+
+
+def _unwrapped(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a state dict under the official names, out of what it is wrapped in."""
+    inner = [k for k in _HOLDERS if isinstance(state.get(k), Mapping)]
+    if len(inner) > 1:
+        raise ValueError(
+            f"The official state is ambiguous: {' and '.join(inner)} both hold a state "
+            "dict. Pass one of them."
+        )
+    if inner:
+        return _unwrapped(state[inner[0]])
+    result: dict[str, Any] = {}
+    for name, value in state.items():
+        plain = name
+        if isinstance(name, str):
+            plain = ".".join(p for p in name.split(".") if p not in _WRAPPERS)
+        if plain in _COUNTERS:
+            continue
+        if plain in result:
+            raise ValueError(f"The official state holds {plain} twice, as {name} too.")
+        result[plain] = value
+    return result
 
 
 def _targets(model) -> dict[str, Any]:

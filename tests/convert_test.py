@@ -125,12 +125,48 @@ def test_noise_does_not_affect_the_weights():
     assert_close(model(arrays["input_nhwc"]), arrays["logits_eval"])
 
 
-def test_data_parallel_prefix_is_removed():
-    arrays = golden("resnet20")
-    state = {f"module.{k}": v for k, v in state_of(arrays).items()}
-    model = network("resnet20")
-    convert.load_official_state(model, state)
-    assert_close(model(arrays["input_nhwc"], training=False), arrays["logits_eval"])
+WRAPPINGS = {
+    "DataParallel": lambda state: {f"module.{k}": v for k, v in state.items()},
+    "torch.compile": lambda state: {f"_orig_mod.{k}": v for k, v in state.items()},
+    "both": lambda state: {f"module._orig_mod.{k}": v for k, v in state.items()},
+    "both, the other way": lambda state: {
+        f"_orig_mod.module.{k}": v for k, v in state.items()
+    },
+    "compiled blocks": lambda state: {
+        k.replace("blocks.0.", "blocks.0._orig_mod."): v for k, v in state.items()
+    },
+    "AveragedModel": lambda state: {
+        "n_averaged": np.array(3),
+        **{f"module.{k}": v for k, v in state.items()},
+    },
+    **{
+        name: lambda state, name=name: {name: state, "epoch": 3, "acc": np.array(0.9)}
+        for name in ("net", "model", "state_dict", "model_state_dict")
+    },
+    "model by name": lambda state: {"model": "resnet20", "state_dict": state},
+    "all": lambda state: {
+        "net": {f"module._orig_mod.{k}": v for k, v in state.items()}
+    },
+}
+
+
+@pytest.mark.parametrize("wrapping", WRAPPINGS)
+def test_wrapped_states(wrapping):
+    state = state_of(golden("resnet20"))
+    model, expected = network("resnet20"), network("resnet20")
+    convert.load_official_state(expected, state)
+    convert.load_official_state(model, WRAPPINGS[wrapping](state))
+    for value, same in zip(model.get_weights(), expected.get_weights()):
+        np.testing.assert_array_equal(value, same)
+
+
+def test_ambiguous_states_are_refused():
+    state, model = state_of(golden("resnet20")), network("resnet20")
+    with pytest.raises(ValueError, match="ambiguous: model and net both hold"):
+        convert.load_official_state(model, {"net": state, "model": state})
+    twice = state | {"module.bn.weight": state["bn.weight"]}
+    with pytest.raises(ValueError, match="bn.weight twice, as module.bn.weight too"):
+        convert.load_official_state(model, twice)
 
 
 def test_pytorch_file(tmp_path):
@@ -142,6 +178,10 @@ def test_pytorch_file(tmp_path):
     assert read.keys() == state.keys()
     for key, value in state.items():
         np.testing.assert_array_equal(read[key], value)
+
+    averaged = torch.optim.swa_utils.AveragedModel(torch.nn.Linear(1, 1))
+    torch.save({"net": averaged.state_dict(), "acc": 0.9}, path)
+    assert convert.read_official_checkpoint(path).keys() == {"weight", "bias"}
 
     half = {"w": torch.nn.Parameter(torch.ones(2, dtype=torch.bfloat16))}
     torch.save(half, path)

@@ -132,9 +132,9 @@ class EvaluationConfig(Config):
     )
     protocol: str = config_field(
         "standard",
-        "paper: as in the official scripts, each corrupted set is normalised with its "
-        "own mean and standard deviation, and PGD is projected around its random "
-        "start, so that perturbations reach 2 eps.",
+        "paper: as in the official scripts, the five sets of a corruption together are "
+        "normalised with their own mean and standard deviation, and PGD is projected "
+        "around its random start, so that perturbations reach 2 eps.",
         choices=PROTOCOLS,
     )
     num_examples: int = config_field(

@@ -266,25 +266,32 @@ class _Evaluation:
     def _corruption(self, name: str) -> _Corrupted:
         """Evaluates the model under one corruption at all severities."""
         correct, accuracies, same_labels = {}, {}, True
+        normalized: Callable[[np.ndarray], np.ndarray] | None = None
         for severity in bar(SEVERITIES, name, "set", disable=not self.progress):
             key = results.corruption_key(name, severity)
             answers = self._earlier_answers(key)
             if answers is None:
-                data = self._corrupted_set(name, severity)
+                data = self._corrupted_set(name, severity).take(slice(len(self.data)))
                 same_labels &= np.array_equal(data.labels, self.data.labels)
-                pixels = data.images
-                if self.config.protocol == "paper":
-                    pixels = paper_protocol.normalized_by_own_statistics(
-                        self.model, pixels
-                    )
-                answers = self._correct(key, pixels, data.labels)
+                normalized = normalized or self._normalization(name)
+                answers = self._correct(key, normalized(data.images), data.labels)
             correct[key] = answers
             accuracies[str(severity)] = float(answers.mean())
         accuracies["mean"] = float(np.mean(list(accuracies.values())))
         return _Corrupted(accuracies, correct, same_labels)
 
+    def _normalization(self, name: str) -> Callable[[np.ndarray], np.ndarray]:
+        """Returns what the protocol does with the pixels of a corruption's sets."""
+        if self.config.protocol != "paper":
+            return lambda pixels: pixels
+        sets = [self._corrupted_set(name, severity).images for severity in SEVERITIES]
+        mean, std = paper_protocol.statistics(sets)
+        return lambda pixels: paper_protocol.normalized_by(
+            self.model, pixels, mean, std
+        )
+
     def _corrupted_set(self, name: str, severity: int) -> Images:
-        """Generates or reads as many corrupted images as are evaluated."""
+        """Generates corrupted images of those that are evaluated, or reads a set."""
         source, number = self.config.corruption_source, len(self.data)
         if source == GENERATED:
             pixels = corruptions.corrupt(
@@ -298,7 +305,7 @@ class _Evaluation:
                 f"{source} has {len(data)} images of {name}, but {number} are "
                 f"evaluated; give --num_examples={len(data)}"
             )
-        return data.take(slice(number))
+        return data
 
     def _attack(
         self,

@@ -1,5 +1,6 @@
 from . import continuous as continuous
 from . import damping as damping
+from . import float_inputs as float_inputs
 from . import graph as graph
 from . import lipschitz as lipschitz
 from . import logits as logits
@@ -9,6 +10,7 @@ from . import residuals as residuals
 from . import solver_swap as solver_swap
 from .continuous import as_neural_ode as as_neural_ode
 from .damping import damp as damp
+from .float_inputs import with_float_inputs as with_float_inputs
 from .lipschitz import LipschitzBound as LipschitzBound
 from .lipschitz import lipschitz_bound as lipschitz_bound
 from .logits import check_classifier as check_classifier

@@ -1,6 +1,15 @@
 """Copies of models in another precision."""
 
+import weakref
+from typing import Any
+
 import keras
+import tensorflow as tf
+
+# The float32 copies of each model, one for each strategy.
+_copies: weakref.WeakKeyDictionary[keras.Model, dict[Any, keras.Model]] = (
+    weakref.WeakKeyDictionary()
+)
 
 
 def in_float32(model: keras.Model) -> keras.Model:
@@ -12,7 +21,8 @@ def in_float32(model: keras.Model) -> keras.Model:
         model: functional or Sequential Keras model.
 
     Returns:
-        The model itself if it computes in float32, and otherwise a float32 copy.
+        The model itself if it computes in float32, and otherwise a float32 copy: under
+        one strategy always the same one, which each call gives the current weights.
 
     Example:
         >>> import keras
@@ -28,7 +38,13 @@ def in_float32(model: keras.Model) -> keras.Model:
         if not isinstance(layer, (keras.Model, keras.layers.InputLayer))
     ):
         return model
-    return _copy(model, "float32")
+    copies = _copies.setdefault(model, {})
+    strategy = tf.distribute.get_strategy()
+    if strategy in copies:
+        copies[strategy].set_weights(model.get_weights())
+    else:
+        copies[strategy] = _copy(model, "float32")
+    return copies[strategy]
 
 
 def in_float64(model: keras.Model) -> keras.Model:

@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Iterable
 from typing import Any
 
+import h5py
 import keras
 import tensorflow as tf
 
@@ -219,7 +220,8 @@ def load_model(path: pathlib.Path) -> keras.Model:
     """Loads a `.keras` file, after verifying that it is undamaged.
 
     Args:
-        path: the file.
+        path: the file. A model in Keras' older HDF5 format, `.h5`, is read as well, but
+            not compiled.
 
     Returns:
         The model, with its `class_names` if the file has them.
@@ -228,6 +230,8 @@ def load_model(path: pathlib.Path) -> keras.Model:
         UserError: if the file is damaged or not a Keras model.
     """
     try:
+        if h5py.is_hdf5(path):
+            return _load_hdf5(path)
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
         if damaged:
@@ -244,3 +248,18 @@ def load_model(path: pathlib.Path) -> keras.Model:
         raise UserError(
             f"checkpoint {path} is damaged or not a Keras model: {reason[0]}"
         ) from error
+
+
+def _load_hdf5(path):
+    with h5py.File(path, "r") as file:
+        has_model = "model_config" in file.attrs
+    if not has_model:
+        raise UserError(
+            f"{path} holds weights without a model; give --model and --weights"
+        )
+    if path.suffix not in (".h5", ".hdf5"):
+        raise UserError(
+            f"{path} is a model in Keras' older HDF5 format; rename it to "
+            f"{path.stem}.h5"
+        )
+    return keras.models.load_model(path, compile=False)

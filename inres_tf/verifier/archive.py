@@ -105,6 +105,11 @@ def read(path: str | os.PathLike[str]) -> tuple[tuple[int, ...], list[SavedLayer
             form a chain.
     """
     try:
+        if h5py.is_hdf5(path):
+            raise UserError(
+                f"{path} is in Keras' older HDF5 format; load the model in Keras and "
+                "save it as a .keras file"
+            )
         with zipfile.ZipFile(path) as archive:
             model = json.loads(archive.read("config.json"))
             weights = io.BytesIO(archive.read("model.weights.h5"))

@@ -6,7 +6,8 @@ import pytest
 
 import zoo
 from inres_tf import attacks
-from inres_tf.attacks import AttackError
+from inres_tf.attacks import AttackError, engine
+from inres_tf.distribution import classifier
 from inres_tf.models import precision
 
 
@@ -69,6 +70,33 @@ def test_nested_low_precision_models_are_attacked_in_float32():
     assert precision.in_float32(copy) is copy
     for a, b in zip(model.get_weights(), copy.get_weights()):
         np.testing.assert_array_equal(a, b)
+
+
+def test_low_precision_models_are_compiled_once(few):
+    inputs = keras.Input((8, 8, 1))
+    x = keras.layers.Flatten(dtype="mixed_bfloat16")(inputs)
+    half = keras.Model(inputs, keras.layers.Dense(10, dtype="mixed_bfloat16")(x))
+    attacks.pgd(half, few.images, few.labels, 8, steps=2, early_stop=True)
+    before = engine._compile.cache_info().misses
+    for _ in range(2):
+        attacks.pgd(half, few.images, few.labels, 8, steps=2, early_stop=True)
+    assert engine._compile.cache_info().misses == before
+
+
+def test_integer_inputs_are_attacked_through_floats(trained, few):
+    """An input layer of integers cuts the gradients and truncates the examples."""
+    pixels = keras.Input((8, 8, 1), dtype="uint8")
+    model = keras.models.clone_model(trained, input_tensors=pixels)
+    model.set_weights(trained.get_weights())
+    assert model.input.dtype == "uint8"
+    expected = attacks.pgd(trained, few.images, few.labels, 16, steps=4)
+    found = attacks.pgd(model, few.images, few.labels, 16, steps=4)
+    np.testing.assert_array_equal(found, expected)
+    logits = [
+        classifier.compiled_classifier(one, 16).logits(found)
+        for one in (model, trained)
+    ]
+    np.testing.assert_allclose(*logits, rtol=1e-5, atol=1e-5)
 
 
 def test_batch_norm_is_in_inference_mode(trained, few):

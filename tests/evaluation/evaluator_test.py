@@ -101,17 +101,57 @@ def test_batch_size_does_not_matter(trained, few):
     assert run(6) == run(41)
 
 
-def test_paper_protocol_normalises_each_set_with_its_own_statistics(trained, few):
-    config = EvaluationConfig(attacks=(), corruptions=("shot_noise",), protocol="paper")
-    result = evaluate(trained, few, config, progress=False)
+@pytest.fixture
+def official_accuracies(trained, few):
+    """Function of five sets that normalises them as the official script does."""
     raw = zoo.InResNet8(input_shape=(8, 8, 1), include_preprocessing=False)
     raw.set_weights(
         [v.numpy() for v in trained.weights if "normalization/" not in v.path]
     )
-    noisy = corruptions.corrupt(few.images, "shot_noise", 4) / 255
-    normalised = (noisy - noisy.mean((0, 1, 2))) / noisy.std((0, 1, 2))
-    correct = raw.predict(normalised, verbose=0).argmax(-1) == few.labels
-    assert result["corruptions"]["shot_noise"]["4"] == correct.mean()
+
+    def accuracies(sets):
+        values = np.stack(sets) / 255  # (5, number, height, width, channels)
+        values = (values - values.mean((0, 1, 2, 3))) / values.std((0, 1, 2, 3))
+        count = len(few)
+        return [
+            (raw.predict(x[:count], verbose=0).argmax(-1) == few.labels).mean()
+            for x in values
+        ]
+
+    return accuracies
+
+
+def test_paper_protocol_normalises_all_severities_together(
+    trained, few, official_accuracies
+):
+    config = EvaluationConfig(attacks=(), corruptions=("noise",), protocol="paper")
+    result = evaluate(trained, few, config, progress=False)
+    for name in GROUPS["noise"]:
+        sets = [corruptions.corrupt(few.images, name, s) for s in range(1, 6)]
+        found = [result["corruptions"][name][str(s)] for s in range(1, 6)]
+        assert found == official_accuracies(sets), name
+
+
+def test_paper_protocol_normalises_by_a_whole_file(
+    trained, digits, few, official_accuracies, tmp_path
+):
+    """Even if only the first of its images are evaluated."""
+    images = digits.test.images[:100]
+    sets = [corruptions.corrupt(images, "shot_noise", s) for s in range(1, 6)]
+    # The images that are not evaluated are so bright that they matter.
+    sets = [np.concatenate([x[:41], np.full_like(x[41:], 255)]) for x in sets]
+    np.save(tmp_path / "shot_noise.npy", np.concatenate(sets))
+    np.save(tmp_path / "labels.npy", digits.test.labels[:100])
+    config = EvaluationConfig(
+        attacks=(),
+        corruptions=("shot_noise",),
+        protocol="paper",
+        corruption_source=f"folder:{tmp_path}",
+    )
+    result = evaluate(trained, few, config, progress=False)
+    found = [result["corruptions"]["shot_noise"][str(s)] for s in range(1, 6)]
+    assert found == official_accuracies(sets)
+    assert found != official_accuracies([x[:41] for x in sets])
 
 
 def test_paper_protocol_attacks_around_the_random_start(trained, few, monkeypatch):

@@ -17,6 +17,11 @@ def classifier(*top, width=5):
     return keras.Model(inputs, x)
 
 
+class OwnSoftmax(L.Layer):
+    def call(self, x):
+        return keras.ops.softmax(x)
+
+
 @pytest.mark.parametrize(
     "top",
     [
@@ -24,8 +29,25 @@ def classifier(*top, width=5):
         [L.Dense(3), L.Softmax()],
         [L.Dense(3), L.Activation("softmax")],
         [keras.Sequential([L.Dense(3), L.Softmax()])],
+        [L.Dense(3), keras.ops.softmax],
+        [L.Dense(3, activation=keras.ops.softmax)],
+        [L.Dense(3, activation=tf.nn.softmax)],
+        [L.Dense(3, activation=L.Softmax())],
+        [L.Dense(3), L.Lambda(tf.nn.softmax)],
+        [L.Dense(3), OwnSoftmax()],
+        [L.Dense(3, activation="softmax"), L.Dropout(0.5)],
+        [L.Dense(3, activation="softmax"), L.Activation("linear", dtype="float32")],
+        [L.Dense(3, activation="softmax"), lambda x: keras.ops.cast(x, "float32")],
+        [L.Dense(3), L.Reshape((3, 1)), L.Softmax(axis=1), L.Flatten()],
+        [L.Reshape((1, 1, 5)), L.Conv2D(3, 1, activation="softmax"), L.Reshape((3,))],
+        [
+            L.Reshape((1, 1, 5)),
+            L.Conv2D(3, 1, activation="softmax"),
+            L.GlobalAveragePooling2D(),
+        ],
+        [L.Dense(3), L.Reshape((1, 3)), keras.ops.softmax, lambda x: x[:, 0]],
+        [keras.Sequential([L.Dense(3), L.Softmax(), L.Dropout(0.1)]), L.Flatten()],
     ],
-    ids=["dense", "softmax layer", "activation layer", "nested"],
 )
 def test_softmax_is_removed(top, rng):
     model = classifier(*top)
@@ -35,9 +57,28 @@ def test_softmax_is_removed(top, rng):
     np.testing.assert_allclose(tf.nn.softmax(logits), model(x), rtol=1e-5, atol=1e-7)
 
 
+def test_the_logarithm_of_a_softmax_is_removed(rng):
+    model = classifier(L.Dense(3, activation="log_softmax"))
+    x = rng.normal(size=(7, 6)).astype(np.float32)
+    logits = logits_fn(model)(tf.constant(x))
+    np.testing.assert_allclose(tf.nn.log_softmax(logits), model(x), rtol=1e-5)
+
+
+def test_what_follows_a_softmax_is_kept_in_training():
+    model = classifier(L.Dense(400, activation="softmax"), L.Dropout(0.5))
+    logits = np.asarray(logits_fn(model)(tf.ones((1, 6)), training=True))
+    assert 0.3 < (logits == 0).mean() < 0.7
+
+
 def test_linear_outputs_are_the_logits(rng):
     x = rng.normal(size=(7, 6)).astype(np.float32)
-    for top in ([L.Dense(3)], [L.Dense(3), L.Activation("linear")]):
+    for top in (
+        [L.Dense(3)],
+        [L.Dense(3), L.Activation("linear")],
+        [L.Dense(3), L.Dropout(0.1)],
+        [L.Dense(6), L.Reshape((2, 3)), lambda x: x[:, 0]],
+        [L.Reshape((5, 1, 1)), L.Conv2D(3, 1), L.GlobalAveragePooling2D()],
+    ):
         model = classifier(*top)
         np.testing.assert_array_equal(logits_fn(model)(tf.constant(x)), model(x))
 
@@ -101,7 +142,25 @@ class Subclassed(keras.Model):
         (Subclassed(), "not a functional"),
         (lambda x: x, "not a functional"),
         (classifier(L.Dense(3, activation="sigmoid")), "activation 'sigmoid'"),
-        (classifier(L.Dense(3), L.Dropout(0.1)), "Dropout"),
+        (classifier(L.Dense(3, "sigmoid"), L.Dropout(0.1)), "activation 'sigmoid'"),
+        (classifier(L.Dense(3, lambda x: tf.nn.softmax(x / 2))), "'<lambda>'"),
+        (
+            classifier(L.Dense(3, "softmax"), lambda x: keras.ops.clip(x, 1e-7, 1)),
+            "Clip",
+        ),
+        (classifier(L.Dense(6), L.Reshape((2, 3)), L.Softmax(), L.Flatten()), "Softm"),
+        (
+            classifier(
+                L.Reshape((5, 1, 1)),
+                L.Conv2D(3, 1, activation="softmax"),
+                L.GlobalAveragePooling2D(),
+            ),
+            "Conv2D .* with activation 'softmax'",
+        ),
+        (
+            classifier(L.Dense(4, "softmax"), lambda x: x[:, :3]),
+            "it changes the probabilities of Dense",
+        ),
         (keras.Model(i := keras.Input((2,)), [i, i]), "2 outputs"),
     ],
 )

@@ -1,6 +1,10 @@
+import gc
+import weakref
+
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import zoo
 from inres_tf.models import in_float32
@@ -28,3 +32,29 @@ def test_lower_precision_is_copied_to_float32(policy, rng):
     assert {layer.compute_dtype for layer in copy.layers} == {"float32"}
     pixels = rng.integers(0, 256, (2, 8, 8, 1)).astype(np.uint8)
     np.testing.assert_array_equal(copy(pixels), full(pixels))
+
+
+def test_the_copy_is_made_once_and_has_the_current_weights():
+    half = model_in("mixed_bfloat16")
+    copy = in_float32(half)
+    half.get_layer("predictions").bias.assign(range(10))
+    assert in_float32(half) is copy
+    bias = copy.get_layer("predictions").bias.numpy()
+    np.testing.assert_array_equal(bias, range(10))
+
+
+def test_each_strategy_has_its_own_copy():
+    half = model_in("mixed_bfloat16")
+    copy = in_float32(half)
+    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+        mirrored = in_float32(half)
+    assert mirrored is not copy and in_float32(half) is copy
+
+
+def test_the_copy_does_not_keep_the_model():
+    half = model_in("mixed_bfloat16")
+    in_float32(half)
+    reference = weakref.ref(half)
+    del half
+    gc.collect()
+    assert reference() is None

@@ -81,6 +81,21 @@ def test_damaged_files_are_rejected(tmp_path):
         checkpoints.load_model(path)
 
 
+@pytest.mark.filterwarnings("ignore")  # Keras advises against the format
+def test_the_older_format_of_keras_is_read(tmp_path):
+    model = small_model()
+    model.save(tmp_path / "old.h5")
+    loaded = checkpoints.load_model(checkpoints.find_model(tmp_path / "old.h5"))
+    for value, expected in zip(loaded.get_weights(), model.get_weights()):
+        np.testing.assert_array_equal(value, expected)
+    (tmp_path / "old.keras").write_bytes((tmp_path / "old.h5").read_bytes())
+    with pytest.raises(UserError, match="older HDF5 format; rename it to old.h5"):
+        checkpoints.load_model(tmp_path / "old.keras")
+    model.save_weights(tmp_path / "old.weights.h5")
+    with pytest.raises(UserError, match="weights without a model; give --model and"):
+        checkpoints.load_model(tmp_path / "old.weights.h5")
+
+
 def test_damaged_states_are_rejected(tmp_path):
     path = checkpoints.save(tmp_path, small_model(), {}, 1)
     (path / "state.json").write_text("[]")

@@ -131,6 +131,14 @@ def test_damaged_files(damage, saved_chain):
         archive.read(path)
 
 
+@pytest.mark.filterwarnings("ignore")  # Keras advises against the format
+def test_the_older_format_of_keras_is_named(saved_chain, tmp_path):
+    model, _ = saved_chain
+    model.save(tmp_path / "old.h5")
+    with pytest.raises(UserError, match="older HDF5 format; load the model in Keras"):
+        archive.read(tmp_path / "old.h5")
+
+
 def residual(x):
     return layers.Add(name="sum")([x, layers.Dense(2)(x)])
 
