@@ -9,8 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from inres_tf import labels as label_checks
+from inres_tf.attacks import losses
 from inres_tf.attacks.registry import ATTACKS
-from inres_tf.attacks.versions import MEMBERS, VERSIONS, check_version
+from inres_tf.attacks.versions import (
+    MEMBERS,
+    VERSIONS,
+    check_version,
+    least_classes,
+    passes_of,
+)
 from inres_tf.distribution.classifier import compiled_classifier
 from inres_tf.models.precision import in_float32
 
@@ -46,7 +53,8 @@ def autoattack(
         eps: radius of the ball, in 1/255 of the pixel range: at most 255 for `"linf"`.
         version: `"standard"` (APGD-CE, targeted APGD-DLR, targeted FAB, Square),
             `"plus"` (also the untargeted ones, with five restarts), `"rand"` (APGD with
-            20 gradients per step, for randomised networks) or `"custom"`.
+            20 gradients per step, for randomised networks, whose examples are judged by
+            the majority of 20 passes) or `"custom"`.
         members: members of a custom version, keys of
             `inres_tf.attacks.versions.MEMBERS`.
         steps: number of steps of every member except Square.
@@ -55,6 +63,7 @@ def autoattack(
         seed: seed of the random numbers.
         early_stop: whether an image leaves as soon as it is misclassified, even before
             the first step; if not, every member attacks every image with all its steps.
+            With `"rand"`, an image leaves only between two members.
         batch_size: number of images attacked at a time.
         ids: indices of the images in their dataset, from which their random numbers
             are derived; 0, 1, ... by default.
@@ -64,11 +73,12 @@ def autoattack(
 
     Returns:
         Adversarial pixels, float32, of the shape of `images`: the example of the first
-        member by which an image is misclassified, or else that of the last member.
+        member by which an image is misclassified, or else that of the last member. With
+        `"rand"`, the example that is misclassified in the most passes.
 
     Raises:
-        ValueError: if the logits cannot be found, a version or member is unknown, or an
-            argument is out of range.
+        ValueError: if the logits cannot be found, a version or member is unknown or
+            needs more classes than the model has, or an argument is out of range.
         AttackError: if an example lies outside its ball or the pixel range, or a loss
             or gradient is non-finite. Images with NaN logits count as misclassified.
 
@@ -97,12 +107,19 @@ def autoattack(
         Diverse Parameter-free Attacks, ICML 2020, section 6; settings as published.
     """
     check_version(version, members)
+    classes, needed = losses.classes_of(model), least_classes(version, members)
+    if classes < needed:
+        raise ValueError(
+            f"version {version!r} of AutoAttack needs {needed} classes and the model "
+            f"has {classes}; use version='custom' with members apgd_ce, fab and square"
+        )
     chosen = VERSIONS.get(version) or {name: {} for name in members}
+    passes = passes_of(version)
     images = np.asarray(images)
-    labels = label_checks.checked(labels, len(images), model.output_shape[-1])
+    labels = label_checks.checked(labels, len(images), classes)
     adversarial = images.astype(np.float32)
     ids = np.arange(len(images)) if ids is None else np.asarray(ids)
-    correct = np.ones(len(images), bool)
+    correct, shares = np.ones(len(images), bool), np.ones(len(images))
     model = in_float32(model)  # one copy, compiled once, for all members
     for name, extra in chosen.items():
         attack, settings = MEMBERS[name]
@@ -122,10 +139,16 @@ def autoattack(
             **settings | budget | extra,
         )
         classifier = compiled_classifier(model, batch_size)
-        still_correct = classifier.correct(examples, labels[attacked])
-        replaced = correct[attacked]
+        new, old = (
+            classifier.shares(examples, labels[attacked], passes),
+            shares[attacked],
+        )
+        replaced = (new <= old) & (old > 0)
         adversarial[attacked[replaced]] = examples[replaced]
-        correct[attacked] &= still_correct
+        shares[attacked[replaced]] = new[replaced]
+        correct = shares > 0.5
+        if passes > 1:  # by passes that did not select the examples
+            correct = classifier.correct(adversarial, labels, passes)
         if report:
             report(name, correct.copy())
     return adversarial

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 # As published: the largest weight of the clean image, the factor by which steps
 # overshoot the hyperplane, and that by which misclassified images move back.
 _MAX_CLEAN_WEIGHT, _OVERSHOOT, _BACKWARD = 0.1, 1.05, 0.9
+# Tells its random starts from those of other attacks.
+_STREAM = -1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +49,8 @@ class FAB(IterativeAttack):
         clean = state["clean"]
         logits = model_fn(clean)
         misclassified = is_misclassified(logits, state["labels"])
-        keys = counter_rng.key(params.seed, state["ids"], params.restart)
+        own = params.rank, _STREAM
+        keys = counter_rng.key(params.seed, state["ids"], params.restart, *own)
         direction = geometry.random_direction(keys, clean.shape[1:], self.order)
         start = geometry.clip_pixels(clean + params.eps / 2 * direction)
         start = tf.where(params.restart > 0, start, clean)

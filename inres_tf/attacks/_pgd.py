@@ -33,14 +33,16 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class GradientAscent(IterativeAttack):
-    """Projected gradient ascent on the cross-entropy.
+    """Projected gradient ascent on a loss.
 
     Attributes:
+        loss: name of the loss in `inres_tf.attacks.losses`.
         random: whether it starts at a random point of the ball.
         center: what it projects around: the `"image"` or the random `"start"`.
         momentum: the decay of MIM's momentum; None for steps along the gradient.
     """
 
+    loss: str = "cross_entropy"
     random: bool = False
     center: str = "image"
     momentum: float | None = None
@@ -67,7 +69,7 @@ class GradientAscent(IterativeAttack):
     ) -> State:
         """Records the current images, and takes a step from there."""
         logits, loss, gradient = value_and_gradient(
-            model_fn, state["images"], state["labels"]
+            model_fn, state["images"], state["labels"], self._loss_fn
         )
         state = self._record(state, logits, loss)
         if self.momentum is not None:
@@ -89,8 +91,11 @@ class GradientAscent(IterativeAttack):
     def finish(self, model_fn: ModelFn, state: State, params: RunParams) -> State:
         """Records the images after the last step."""
         logits = model_fn(state["images"])
-        loss = losses.cross_entropy(logits, state["labels"])
+        loss = self._loss_fn(logits, state["labels"])
         return self._record(state, logits, loss)
+
+    def _loss_fn(self, logits, labels):
+        return getattr(losses, self.loss)(logits, labels)
 
     def _record(self, state, logits, loss):
         """The state with the current images as the adversarial ones."""
@@ -284,7 +289,7 @@ def ifgsm(
     eps: float,
     *,
     steps: int = 20,
-    step_size: float = 1.0,
+    step_size: float | None = None,
     norm: str = "linf",
     seed: int = 0,
     early_stop: bool = False,
@@ -300,8 +305,8 @@ def ifgsm(
         labels: true classes, integers, (number,).
         eps: radius of the ball, in 1/255 of the pixel range: at most 255 for `"linf"`.
         steps: number of steps.
-        step_size: size of a step, in 1/255 of the pixel range. The default is that of
-            the In-ResNet paper for `"linf"`; 2.5 eps / steps is usual for `"l2"`.
+        step_size: size of a step, in 1/255 of the pixel range; None for 1, as in the
+            In-ResNet paper, or 2.5 eps / steps for `"l2"`.
         norm: `"linf"` or `"l2"`.
         seed: unused, since nothing is random.
         early_stop: whether an image leaves the batch as soon as it is misclassified,
@@ -355,8 +360,9 @@ def pgd(
     eps: float,
     *,
     steps: int = 20,
-    step_size: float = 1.0,
+    step_size: float | None = None,
     restarts: int = 1,
+    loss: str = "cross_entropy",
     norm: str = "linf",
     center: str = "image",
     seed: int = 0,
@@ -373,10 +379,12 @@ def pgd(
         labels: true classes, integers, (number,).
         eps: radius of the ball, in 1/255 of the pixel range: at most 255 for `"linf"`.
         steps: number of steps.
-        step_size: size of a step, in 1/255 of the pixel range. The default is that of
-            the In-ResNet paper for `"linf"`; 2.5 eps / steps is usual for `"l2"`.
+        step_size: size of a step, in 1/255 of the pixel range; None for 1, as in the
+            In-ResNet paper, or 2.5 eps / steps for `"l2"`.
         restarts: number of random starts. Of several examples of an image, a
             misclassified one is returned, and among these the one of highest loss.
+        loss: the loss to maximise: `"cross_entropy"`, or `"margin"`, the largest other
+            logit minus the true one, which has gradients where the former vanishes.
         norm: `"linf"` or `"l2"`.
         center: what the steps are projected around: the `"image"`, or the random
             `"start"`, as in the official script of In-ResNet, so that perturbations
@@ -412,16 +420,21 @@ def pgd(
         Madry et al.: Towards Deep Learning Models Resistant to Adversarial Attacks,
         ICLR 2018.
     """
-    if center not in ("image", "start"):
-        raise ValueError(
-            f"`center` must be 'image' or 'start'. Received: center={center!r}"
-        )
+    for name, value, valid in (
+        ("center", center, ("image", "start")),
+        ("loss", loss, ("cross_entropy", "margin")),
+    ):
+        if value not in valid:
+            raise ValueError(
+                f"`{name}` must be {' or '.join(map(repr, valid))}. Received: "
+                f"{name}={value!r}"
+            )
     return run_attack(
         model,
         images,
         labels,
         eps,
-        GradientAscent(norm_order(norm), random=True, center=center),
+        GradientAscent(norm_order(norm), loss, random=True, center=center),
         restart_runs(restarts, last_step=steps),
         step_size=step_size,
         seed=seed,
@@ -439,7 +452,7 @@ def mim(
     eps: float,
     *,
     steps: int = 20,
-    step_size: float = 1.0,
+    step_size: float | None = None,
     decay: float = 1.0,
     norm: str = "linf",
     seed: int = 0,
@@ -456,8 +469,8 @@ def mim(
         labels: true classes, integers, (number,).
         eps: radius of the ball, in 1/255 of the pixel range: at most 255 for `"linf"`.
         steps: number of steps.
-        step_size: size of a step, in 1/255 of the pixel range. The default is that of
-            the In-ResNet paper for `"linf"`; 2.5 eps / steps is usual for `"l2"`.
+        step_size: size of a step, in 1/255 of the pixel range; None for 1, as in the
+            In-ResNet paper, or 2.5 eps / steps for `"l2"`.
         decay: decay of the momentum, in [0, 1].
         norm: `"linf"` or `"l2"`.
         seed: unused, since nothing is random.

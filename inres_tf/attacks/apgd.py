@@ -65,7 +65,9 @@ class AutoPGD(IterativeAttack):
     Attributes:
         loss: the loss to maximise: `"ce"`, `"dlr"` or `"dlr_targeted"`.
         steps: number of steps, on which the checkpoints depend.
-        samples: number of gradients averaged at every point, for randomised networks.
+        samples: number of losses and gradients averaged at every point. If there are
+            several, for randomised networks, the example is the point of highest loss,
+            and misclassified if at least half of the passes are wrong.
     """
 
     loss: str = "ce"
@@ -75,19 +77,21 @@ class AutoPGD(IterativeAttack):
     def initialize(self, model_fn: ModelFn, state: State, params: RunParams) -> State:
         """Starts at a random point on the surface of the ball."""
         clean = state["clean"]
-        keys = counter_rng.key(params.seed, state["ids"], params.restart)
+        # Each loss and target starts at points of its own.
+        own = params.rank, list(_LOSSES).index(self.loss)
+        keys = counter_rng.key(params.seed, state["ids"], params.restart, *own)
         direction = geometry.random_direction(keys, clean.shape[1:], self.order)
         start = geometry.clip_pixels(clean + params.eps * direction)
         state |= {"images": start, "before": start, "target": state["labels"]}
         if self.loss == "dlr_targeted":
             target = losses.target(model_fn(clean), state["labels"], params.rank)
             state |= {"target": target}
-        logits, loss, gradient = self._evaluate(model_fn, state)
+        loss, gradient, misclassified = self._evaluate(model_fn, state)
         step_size = tf.fill(tf.shape(loss), 2 * params.eps)
         zeros = tf.zeros_like(loss)
         return state | {
             "adversarial": start,
-            "misclassified": is_misclassified(logits, state["labels"]),
+            "misclassified": misclassified,
             "score": loss,
             "gradient": gradient,
             "best": start,
@@ -112,26 +116,32 @@ class AutoPGD(IterativeAttack):
         moved = images + weight * (moved - images) + (1 - weight) * (images - before)
         moved = geometry.project(moved, state["clean"], params.eps, self.order)
         state |= {"images": moved, "before": images}
-        logits, loss, gradient = self._evaluate(model_fn, state)
-        misclassified = is_misclassified(logits, state["labels"])
+        loss, gradient, misclassified = self._evaluate(model_fn, state)
         better = loss > state["score"]
         increased = tf.cast(loss > state["loss"], tf.float32)
         state |= {
             "gradient": gradient,
             "best": _where(better, moved, state["best"]),
             "best_gradient": _where(better, gradient, state["best_gradient"]),
-            "score": tf.where(better, loss, state["score"]),
+            "score": tf.where(better | tf.math.is_nan(loss), loss, state["score"]),
             "loss": loss,
             "increases": state["increases"] + increased,
         }
-        adversarial = _where(
-            state["misclassified"], state["adversarial"], state["best"]
-        )
-        state |= {
-            "adversarial": _where(misclassified, moved, adversarial),
-            "misclassified": state["misclassified"] | misclassified,
+        return self._check(self._record(state, better, misclassified), number + 1)
+
+    def _record(self, state, better, misclassified):
+        """The state with the example that is the current images, the best, or stays."""
+        before = state["misclassified"]
+        if self.samples > 1:  # a single wrong pass proves little
+            return state | {
+                "adversarial": state["best"],
+                "misclassified": tf.where(better, misclassified, before),
+            }
+        adversarial = _where(before, state["adversarial"], state["best"])
+        return state | {
+            "adversarial": _where(misclassified, state["images"], adversarial),
+            "misclassified": before | misclassified,
         }
-        return self._check(state, number + 1)
 
     def _direction(self, gradient):
         """Direction of norm 1, even for the tiny gradients of confident networks."""
@@ -160,17 +170,25 @@ class AutoPGD(IterativeAttack):
         }
 
     def _evaluate(self, model_fn, state):
-        """Logits, loss and mean gradient at the current images."""
+        """Loss and gradient at the current images, and whether they succeed."""
 
         def loss_fn(logits, labels):
             return _LOSSES[self.loss](logits, labels, state["target"])
 
-        arguments = (model_fn, state["images"], state["labels"], loss_fn)
+        labels = state["labels"]
+        arguments = (model_fn, state["images"], labels, loss_fn)
         logits, loss, gradient = value_and_gradient(*arguments)
+        misclassified = is_misclassified(logits, labels)
+        if self.samples == 1:
+            return loss, gradient, misclassified
+        wrong = tf.cast(misclassified, tf.float32)
         for _ in tf.range(self.samples - 1):
-            logits, loss, sample = value_and_gradient(*arguments)
-            gradient += sample
-        return logits, loss, gradient / self.samples
+            logits, more_loss, more_gradient = value_and_gradient(*arguments)
+            loss += more_loss
+            gradient += more_gradient
+            wrong += tf.cast(is_misclassified(logits, labels), tf.float32)
+        number = float(self.samples)
+        return loss / number, gradient / number, wrong >= number / 2
 
 
 def _where(condition, images, others):
@@ -203,8 +221,10 @@ def apgd_ce(
         eps: radius of the ball, in 1/255 of the pixel range: at most 255 for `"linf"`.
         steps: number of steps.
         restarts: number of random starts.
-        samples: number of gradients averaged at every point (expectation over
-            transformation), for randomised networks; 20 in AutoAttack's `"rand"`.
+        samples: number of losses and gradients averaged at every point (expectation
+            over transformation), for randomised networks; 20 in AutoAttack's `"rand"`.
+            With several, no image leaves early, and the point of highest loss is
+            returned: judge it by several passes too.
         norm: `"linf"` or `"l2"`.
         seed: seed of the random starts.
         early_stop: whether an image leaves the batch as soon as it is misclassified,
@@ -247,7 +267,7 @@ def apgd_ce(
         AutoPGD(norm_order(norm), "ce", int(steps), _positive(samples)),
         restart_runs(restarts, last_step=steps),
         seed=seed,
-        early_stop=early_stop,
+        early_stop=early_stop and samples == 1,
         batch_size=batch_size,
         ids=ids,
         progress=progress,
@@ -283,8 +303,10 @@ def apgd_dlr(
         restarts: number of random starts for each target.
         targets: number of target classes, at most all but the true one: those with the
             largest logits of the clean image. 0 for the untargeted attack.
-        samples: number of gradients averaged at every point (expectation over
-            transformation), for randomised networks; 20 in AutoAttack's `"rand"`.
+        samples: number of losses and gradients averaged at every point (expectation
+            over transformation), for randomised networks; 20 in AutoAttack's `"rand"`.
+            With several, no image leaves early, and the point of highest loss is
+            returned: judge it by several passes too.
         norm: `"linf"` or `"l2"`.
         seed: seed of the random starts.
         early_stop: whether an image leaves the batch as soon as it is misclassified,
@@ -339,7 +361,7 @@ def apgd_dlr(
         AutoPGD(norm_order(norm), loss, int(steps), _positive(samples)),
         runs,
         seed=seed,
-        early_stop=early_stop,
+        early_stop=early_stop and samples == 1,
         batch_size=batch_size,
         ids=ids,
         progress=progress,

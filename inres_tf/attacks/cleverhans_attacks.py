@@ -20,7 +20,7 @@ from cleverhans.tf2.attacks.projected_gradient_descent import (
 
 from inres_tf.attacks import losses
 from inres_tf.attacks.engine import check_scalars, checked_images
-from inres_tf.attacks.norms import norm_order
+from inres_tf.attacks.norms import default_step_size, norm_order
 from inres_tf.models.logits import logits_fn
 from inres_tf.models.precision import in_float32
 from inres_tf.progress import bar
@@ -99,7 +99,7 @@ def cleverhans_pgd(
     eps: float,
     *,
     steps: int = 20,
-    step_size: float = 1.0,
+    step_size: float | None = None,
     norm: str = "linf",
     seed: int = 0,
     batch_size: int = 256,
@@ -114,7 +114,8 @@ def cleverhans_pgd(
         labels: true classes, integers, (number,).
         eps: radius of the ball, in 1/255 of the pixel range.
         steps: number of steps.
-        step_size: size of a step, in 1/255 of the pixel range.
+        step_size: size of a step, in 1/255 of the pixel range; None for 1, or 2.5 eps /
+            steps for `"l2"`.
         norm: `"linf"` or `"l2"`.
         seed: seed of the random starts.
         batch_size: number of images attacked at a time.
@@ -137,7 +138,10 @@ def cleverhans_pgd(
         >>> adversarial.shape
         (4, 8, 8, 1)
     """
-    order, eps, step_size = norm_order(norm), float(eps), float(step_size)
+    order, eps = norm_order(norm), float(eps)
+    if step_size is None:
+        step_size = default_step_size(norm, eps, steps)
+    step_size = float(step_size)
     check_scalars(order, eps, steps, step_size)
 
     def attack(model_fn, images, labels):
@@ -165,7 +169,7 @@ def cleverhans_mim(
     eps: float,
     *,
     steps: int = 20,
-    step_size: float = 1.0,
+    step_size: float | None = None,
     norm: str = "linf",
     seed: int = 0,
     batch_size: int = 256,
@@ -180,7 +184,8 @@ def cleverhans_mim(
         labels: true classes, integers, (number,).
         eps: radius of the ball, in 1/255 of the pixel range.
         steps: number of steps.
-        step_size: size of a step, in 1/255 of the pixel range.
+        step_size: size of a step, in 1/255 of the pixel range; None for 1, or 2.5 eps /
+            steps for `"l2"`.
         norm: `"linf"` or `"l2"`.
         seed: unused, since nothing is random.
         batch_size: number of images attacked at a time.
@@ -203,7 +208,10 @@ def cleverhans_mim(
         >>> adversarial.shape
         (4, 8, 8, 1)
     """
-    order, eps, step_size = norm_order(norm), float(eps), float(step_size)
+    order, eps = norm_order(norm), float(eps)
+    if step_size is None:
+        step_size = default_step_size(norm, eps, steps)
+    step_size = float(step_size)
     check_scalars(order, eps, steps, step_size)
 
     def attack(model_fn, images, labels):

@@ -44,7 +44,7 @@ class CarliniWagner(IterativeAttack):
     """
 
     steps: int = 100
-    learning_rate: float = 0.1
+    learning_rate: float = 0.01
     weight: float = 1.0
     confidence: float = 0.0
 
@@ -97,7 +97,7 @@ class CarliniWagner(IterativeAttack):
         """The state with those images as the adversarial ones that are closer."""
         margin = losses.margin(logits, state["labels"])
         misclassified = is_misclassified(logits, state["labels"])
-        succeeded = misclassified & (margin >= self.confidence)
+        succeeded = misclassified & ~(margin < self.confidence)  # or NaN
         norm = geometry.size(images - state["clean"], 2)
         smaller = succeeded & (norm < state["smallest_norm"])
         smallest_norm = tf.where(smaller, norm, state["smallest_norm"])
@@ -143,7 +143,7 @@ def cw_l2(
     *,
     steps: int = 100,
     searches: int = 9,
-    learning_rate: float = 0.1,
+    learning_rate: float = 0.01,
     weight: float = 1.0,
     confidence: float = 0.0,
     seed: int = 0,
@@ -195,8 +195,7 @@ def cw_l2(
 
     Reference:
         Carlini, Wagner: Towards Evaluating the Robustness of Neural Networks, IEEE S&P
-        2017, section VI. The learning rate is larger than theirs, since the total of
-        900 steps is much smaller.
+        2017, section VI, with the learning rate of their code.
     """
     del seed
     for name, number in (("steps", steps), ("searches", searches)):

@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from inres_tf import labels as label_checks
 from inres_tf.attacks import losses
+from inres_tf.attacks.norms import default_step_size
 from inres_tf.distribution.classifier import compiled_classifier
 from inres_tf.distribution.per_example import compile_per_example
 from inres_tf.errors import UserError
@@ -121,7 +122,8 @@ class IterativeAttack:
     ) -> State:
         """Returns the state after step `number`.
 
-        With early stopping, misclassified images have left the state.
+        Misclassified images have left the state with early stopping, and if their score
+        was NaN.
         """
         raise NotImplementedError
 
@@ -142,7 +144,7 @@ def run_attack(
     attack: IterativeAttack,
     runs: Sequence[AttackRun],
     *,
-    step_size: float = 1.0,
+    step_size: float | None = None,
     seed: int = 0,
     early_stop: bool = False,
     batch_size: int = 256,
@@ -159,7 +161,8 @@ def run_attack(
         attack: the attack.
         runs: its runs, in this order. Of several examples of an image, a misclassified
             one is kept, and among these the one with the highest score.
-        step_size: step size of attacks that have one, in 1/255 of the pixel range.
+        step_size: step size of attacks that have one, in 1/255 of the pixel range; None
+            for `norms.default_step_size`.
         seed: seed of every random number.
         early_stop: whether an image leaves the batch as soon as it is misclassified.
             Images that are misclassified from the start are returned unchanged.
@@ -177,6 +180,8 @@ def run_attack(
             or gradient is non-finite (`NotANumberError`).
     """
     steps = max(run.last_step for run in runs)
+    if step_size is None:
+        step_size = default_step_size(attack.order, eps, max(steps, 1))
     check_scalars(attack.order, eps, steps, step_size)
     classes = losses.classes_of(model)
     images, labels = checked_images(images, labels, batch_size, classes)
@@ -333,7 +338,9 @@ class _BatchLoop:
         return _record(records, index, state)
 
     def _remaining(self, index, state):
-        stays = ~(state["misclassified"] & self.early_stop)
+        # From NaN logits, there is no way on, and they count as misclassified.
+        leaves = self.early_stop | tf.math.is_nan(state["score"])
+        stays = ~(state["misclassified"] & leaves)
         state = {name: tf.boolean_mask(value, stays) for name, value in state.items()}
         return tf.boolean_mask(index, stays), state
 

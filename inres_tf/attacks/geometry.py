@@ -26,9 +26,10 @@ def unit(difference: tf.Tensor, order: float) -> tf.Tensor:
     return difference / per_image(tf.maximum(size(difference, order), 1e-15))
 
 
-# cleverhans' bound of norms that are divided by. The L2 steps below are cleverhans'
-# too, rewritten to give the same bits in a graph, where TensorFlow replaces a division
-# by a square root, as in cleverhans, by a product with the inverse square root.
+# The L2 steps below give the bits of cleverhans' in a graph, where TensorFlow replaces
+# a division by a square root, as in cleverhans, by a product with the inverse square
+# root. But cleverhans' bound of norms that are divided by, 1e-6, is meant for pixels in
+# [0, 1]: with gradients of confident networks, it shortens the steps.
 _SMALLEST = 1e-6
 
 
@@ -37,8 +38,7 @@ def steepest(gradient: tf.Tensor, length: tf.Tensor, order: float) -> tf.Tensor:
 
     Args:
         gradient: gradient of the loss, (batch, height, width, channels).
-        length: norm of the steps, in pixels. L2 gradients of norm below 1e-6 lead to
-            shorter ones.
+        length: norm of the steps, in pixels.
         order: order of the norm, `np.inf` or 2.
 
     Returns:
@@ -46,7 +46,7 @@ def steepest(gradient: tf.Tensor, length: tf.Tensor, order: float) -> tf.Tensor:
     """
     if order == np.inf:
         return optimize_linear(gradient, length, order)
-    return length * (gradient / per_image(tf.maximum(size(gradient, order), _SMALLEST)))
+    return length * unit(gradient, order)
 
 
 def project(

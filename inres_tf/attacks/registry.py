@@ -170,7 +170,7 @@ def _mim(options, eps):
 
 
 def _cw_l2(options, eps):
-    own = {"steps": 100, "searches": 9, "learning_rate": 0.1, "weight": 1.0}
+    own = {"steps": 100, "searches": 9, "learning_rate": 0.01, "weight": 1.0}
     return own | {"confidence": 0.0, "early_stop": options.early_stop}
 
 

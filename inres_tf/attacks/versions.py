@@ -57,6 +57,19 @@ def check_version(version: str, members: Sequence[str] = ()) -> None:
             )
 
 
+def passes_of(version: str) -> int:
+    """Returns by how many passes of the network a version judges its examples.
+
+    An image counts as correct if more than half of them are. They are as many as the
+    gradients that are averaged at every point: 20 for `"rand"`, and otherwise 1.
+
+    Args:
+        version: a key of `VERSIONS`, or `"custom"`.
+    """
+    settings = VERSIONS.get(version, {}).values()
+    return max((extra.get("samples", 1) for extra in settings), default=1)
+
+
 def least_classes(version: str, members: Sequence[str] = ()) -> int:
     """Returns the number of classes that a version of AutoAttack needs.
 

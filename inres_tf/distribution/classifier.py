@@ -63,21 +63,42 @@ class Classifier:
         logits = [self._predict(batch.astype(np.float32)) for batch in batches]
         return np.concatenate([np.empty((0, self.classes), np.float32), *logits])
 
-    def correct(self, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    def correct(
+        self, images: np.ndarray, labels: np.ndarray, passes: int = 1
+    ) -> np.ndarray:
         """Returns whether each image is classified correctly.
 
         Args:
             images: pixels in [0, 255], (number, height, width, channels).
             labels: integer class of each image, (number,).
+            passes: number of passes, for random networks: more than half of them must
+                be correct.
 
         Returns:
-            Booleans, (number,): False where a logit is not finite.
+            Booleans, (number,). A pass in which a logit is not finite is not correct.
+
+        Raises:
+            inres_tf.labels.LabelError: if the labels are not classes of the model.
+        """
+        return self.shares(images, labels, passes) > 0.5
+
+    def shares(self, images: np.ndarray, labels: np.ndarray, passes: int) -> np.ndarray:
+        """Returns the share of passes in which each image is classified correctly.
+
+        Args:
+            images: pixels in [0, 255], (number, height, width, channels).
+            labels: integer class of each image, (number,).
+            passes: number of passes.
+
+        Returns:
+            Shares in [0, 1], (number,).
 
         Raises:
             inres_tf.labels.LabelError: if the labels are not classes of the model.
         """
         labels = label_checks.checked(labels, len(images), self.classes)
-        return is_correct(self.logits(images), labels)
+        passed = [is_correct(self.logits(images), labels) for _ in range(passes)]
+        return np.mean(passed, axis=0)
 
     def metrics(self, data: Images, prefix: str = "") -> dict[str, float]:
         """Computes the mean cross-entropy and the accuracy.

@@ -4,7 +4,7 @@ import dataclasses
 
 from inres_tf import corruptions
 from inres_tf.attacks import registry
-from inres_tf.attacks.norms import NORMS
+from inres_tf.attacks.norms import NORMS, default_step_size
 from inres_tf.attacks.versions import MEMBERS, VERSIONS
 from inres_tf.config import Config, config_field
 from inres_tf.corruptions.generate import CORRUPTIONS, GROUPS
@@ -212,7 +212,7 @@ class EvaluationConfig(Config):
         """Returns the step size in a ball of radius `eps`, in 1/255 too."""
         if self.step_size:
             return self.step_size
-        return 1.0 if self.norm == "linf" else 2.5 * eps / self.steps
+        return default_step_size(self.norm, eps, self.steps)
 
     @property
     def version(self) -> str:

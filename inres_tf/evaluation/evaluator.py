@@ -15,6 +15,7 @@ import numpy as np
 
 from inres_tf import class_names, corruptions, environment
 from inres_tf.attacks import registry
+from inres_tf.attacks.versions import passes_of
 from inres_tf.corruptions import cifar10_c
 from inres_tf.corruptions.generate import SEVERITIES
 from inres_tf.data.images import Dataset, Images
@@ -336,8 +337,12 @@ class _Evaluation:
         def report(member, answers):
             by_member[member].append(answers)
 
+        passes = 1
         if "version" in settings:  # AutoAttack, which reports after each member
             settings = settings | {"report": report}
+            passes = passes_of(settings["version"])
+        if passes > 1:
+            row["passes"] = passes
         target = self.model if surrogate is None else surrogate
         answers, samples = self._adversarial_answers(
             functools.partial(attack, target, **settings), row, clean
@@ -346,6 +351,9 @@ class _Evaluation:
         correct = {}
         if by_member:
             after = {name: np.concatenate(parts) for name, parts in by_member.items()}
+            # The passes of a random network differ: those of the end count.
+            after = {name: earlier | answers for name, earlier in after.items()}
+            after[[*after][-1]] = answers
             row["after"] = {name: float(a.mean()) for name, a in after.items()}
             correct[results.by_gradients_key(row)] = results.robust_to_gradients(after)
         return _Attacked(row, samples, correct | {results.attack_key(row): answers})
@@ -382,9 +390,12 @@ class _Evaluation:
             )
             if ":" in row["name"]:
                 adversarial = check_examples(row, adversarial, part.images)
-            logits = self.classifier.logits(adversarial)
+            logits, passes = self.classifier.logits(adversarial), row.get("passes", 1)
             non_finite += int((~np.isfinite(logits).all(-1)).sum())
-            answers.append(is_correct(logits, part.labels))
+            judged = is_correct(logits, part.labels)
+            if passes > 1:
+                judged = self.classifier.correct(adversarial, part.labels, passes)
+            answers.append(judged)
             unattacked = clean[start : start + len(part)]
             fooled = np.flatnonzero(unattacked & ~answers[-1])
             encoded = adversarial_examples.encode_examples(
