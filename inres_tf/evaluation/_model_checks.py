@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tensorflow as tf
 
-from inres_tf.attacks import geometry, losses
+from inres_tf.attacks import counter_rng, geometry, losses
 from inres_tf.attacks._pgd import value_and_gradient
 from inres_tf.data.images import Images
 from inres_tf.distribution.classifier import Classifier, compiled_classifier
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 ROUNDING = 1e-5
 # Step of the finite differences: an L2 norm, in 1/255 of the pixel range.
 _DIFFERENCE = 0.5
+# Random directions of signs for each image, the step of their finite differences, in
+# 1/255 of the pixel range, and the smallest r² that counts as agreement.
+_DIRECTIONS, _STEP, _AGREEMENT = 8, 0.1, 0.9
 
 
 def of_model(model: keras.Model, data: Images, batch_size: int = 250) -> list[Finding]:
@@ -35,7 +38,8 @@ def of_model(model: keras.Model, data: Images, batch_size: int = 250) -> list[Fi
 
     Returns:
         Findings `outputs`, `probabilities`, `randomness`, `batch_dependence`,
-        `zero_gradients` and `misleading_gradients`; only `outputs` if it is raised.
+        `zero_gradients`, `misleading_gradients` and `random_directions`; only `outputs`
+        if it is raised.
     """
     classifier = compiled_classifier(model, batch_size)
     images = data.images.astype(np.float32)
@@ -56,7 +60,7 @@ def of_model(model: keras.Model, data: Images, batch_size: int = 250) -> list[Fi
         _probabilities(logits),
         _randomness(randomness),
         _batch_dependence(model, images[:16], _scale(logits), randomness),
-        *_gradients(model, images, data.labels, batch_size),
+        *_gradients(model, images, data.labels, batch_size, randomness),
     ]
 
 
@@ -117,14 +121,15 @@ def _batch_dependence(model, images, scale, randomness):
     )
 
 
-def _gradients(model, images, labels, batch_size):
-    """Checks whether the gradients are non-zero, finite and correct."""
+def _gradients(model, images, labels, batch_size, randomness):
+    """Checks whether the gradients are non-zero, finite, correct and complete."""
     probe = _gradient_probe(model, tf.distribute.get_strategy())
     labels = labels.astype(np.int64)
     starts = range(0, len(images), batch_size)
     batches = (slice(start, start + batch_size) for start in starts)
-    zeros, slopes, measured = np.concatenate(
-        [probe(images[batch], labels[batch]) for batch in batches]
+    ids = np.arange(len(images))
+    zeros, slopes, measured, determined = np.concatenate(
+        [probe(images[batch], labels[batch], ids[batch]) for batch in batches]
     ).T
     zero_images, zero_entries = int((zeros == 1).sum()), float(zeros.mean())
     non_finite = int((~np.isfinite(slopes)).sum())
@@ -152,15 +157,30 @@ def _gradients(model, images, labels, batch_size):
         "gradient predicts (median): gradients are approximate, shattered or replaced; "
         "rely on --attacks=square or spsa instead",
     )
-    return [missing, misleading]
+    usable &= np.isfinite(determined)
+    # Between two passes of a random network, more than the gradient changes.
+    agreement = None
+    if usable.any() and randomness <= ROUNDING:
+        agreement = float(np.median(determined[usable]))
+    incomplete = finding(
+        "random_directions",
+        agreement is not None and agreement < _AGREEMENT,
+        agreement,
+        "in random directions, gradients explain only "
+        f"{max(agreement or 0.0, 0.0):.0%} of the changes of the margin (median r²): a "
+        "part of the network, or of an ensemble, has no gradient or another one; rely "
+        "on --attacks=square or spsa instead",
+    )
+    return [missing, misleading, incomplete]
 
 
 @functools.lru_cache(maxsize=4)
 def _gradient_probe(model, strategy):
-    """Compiles a function of images and labels that returns three values per image.
+    """Compiles a function of images, labels and indices, of four values per image.
 
-    The share of zeros in the gradient of the cross-entropy, the slope of the margin
-    along its own gradient, and the same by finite differences.
+    The share of zeros in the gradient of the cross-entropy; the slope of the margin
+    along its own gradient, and the same by finite differences; and r² of the slopes in
+    random directions for their finite differences, which is NaN without a gradient.
     """
     del strategy  # the one in scope, for which `compile_per_example` compiles
     logits = logits_fn(model)
@@ -168,7 +188,21 @@ def _gradient_probe(model, strategy):
     def model_fn(images):
         return tf.cast(logits(images, training=False), tf.float32)
 
-    def probe(images, labels):
+    def determination(images, labels, ids, gradient):
+        norm = geometry.size(gradient, 2)
+        unexplained = total = tf.zeros_like(norm)
+        for number in tf.range(_DIRECTIONS):
+            keys = counter_rng.key(0, ids, number)
+            signs = counter_rng.signs(keys, images.shape[1:])
+            predicted = tf.reduce_sum(gradient * signs, axis=(1, 2, 3)) / norm
+            above = losses.margin(model_fn(images + _STEP * signs), labels)
+            below = losses.margin(model_fn(images - _STEP * signs), labels)
+            measured = (above - below) / (2 * _STEP * norm)
+            unexplained += (measured - predicted) ** 2
+            total += measured**2
+        return 1 - unexplained / total
+
+    def probe(images, labels, ids):
         _, _, of_loss = value_and_gradient(model_fn, images, labels)
         _, _, of_margin = value_and_gradient(model_fn, images, labels, losses.margin)
         slope = geometry.size(of_margin, 2)
@@ -176,7 +210,10 @@ def _gradient_probe(model, strategy):
         above = losses.margin(model_fn(images + step), labels)
         below = losses.margin(model_fn(images - step), labels)
         zeros = tf.reduce_mean(tf.cast(of_loss == 0, tf.float32), axis=(1, 2, 3))
-        return tf.stack([zeros, slope, (above - below) / (2 * _DIFFERENCE)], axis=1)
+        along = (above - below) / (2 * _DIFFERENCE)
+        determined = determination(images, labels, ids, of_margin)
+        return tf.stack([zeros, slope, along, determined], axis=1)
 
     images = tf.TensorSpec((None, *model.input_shape[1:]))
-    return compile_per_example(probe, [images, tf.TensorSpec((None,), tf.int64)])
+    integers = tf.TensorSpec((None,), tf.int64)
+    return compile_per_example(probe, [images, integers, integers])

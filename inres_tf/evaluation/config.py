@@ -64,8 +64,9 @@ class EvaluationConfig(Config):
     )
     early_stop: bool = config_field(
         True,
-        "Stop attacking an image as soon as it is misclassified: faster, and the "
-        "accuracy is never higher. --protocol=paper takes all steps.",
+        "Stop attacking an image as soon as it is misclassified: faster, and for "
+        "deterministic networks the accuracy is never higher. --protocol=paper and "
+        "--autoattack=rand take all steps.",
     )
     apgd_steps: int = config_field(
         100,

@@ -102,23 +102,40 @@ def broken(logits):
     return model
 
 
-@pytest.mark.parametrize("name", ["fgsm", "cw_l2", "spsa", "apgd_ce", "fab", "square"])
+@pytest.mark.parametrize(
+    "name",
+    ["fgsm", "pgd", "mim", "cw_l2", "spsa", "apgd_ce", "apgd_dlr", "fab", "square"],
+)
 def test_nan_logits_count_as_misclassified(name):
     model = broken(logits=True)
-    images = np.full((4, 2, 2, 1), 101.0)
-    labels = np.arange(4)  # the argmax of NaN is class 0
+    images = np.full((5, 2, 2, 1), 101.0)
+    labels = np.append(np.arange(4), 0)  # the argmax of NaN is class 0
+    images[4] = 90.0  # far from NaN
+    images[4, 0, 0] += 5
     attack, settings = getattr(attacks, name), SHORT[name]
     correct = classifier.compiled_classifier(model, 4).correct
-    assert not correct(images, labels).any()
-    adversarial = attack(model, images, labels, 2.0, early_stop=True, **settings)
-    np.testing.assert_array_equal(adversarial, images)
-    # Without early stopping, there is either an image to return or an error.
-    try:
-        adversarial = attack(model, images, labels, 2.0, early_stop=False, **settings)
-    except AttackError as error:
-        assert "non-finite" in str(error)
-    else:
-        assert not correct(adversarial, labels).any()
+    assert correct(images, labels).tolist() == [False] * 4 + [True]
+    adversarial = attack(model, images, labels, 0.5, early_stop=True, **settings)
+    np.testing.assert_array_equal(adversarial[:4], images[:4])
+    # Without early stopping, they do not end the attack of the others.
+    adversarial = attack(model, images, labels, 0.5, early_stop=False, **settings)
+    assert not correct(adversarial[:4], labels[:4]).any()
+    attacks.check(adversarial, images, 0.5, 2 if name == "cw_l2" else np.inf)
+    alone = attack(model, images[4:], labels[4:], 0.5, ids=[4], **settings)
+    np.testing.assert_allclose(adversarial[4:], alone, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["pgd", "mim", "apgd_ce", "fab", "square"])
+def test_nan_logits_within_the_ball_are_found(name):
+    """On the way to a less likely class, all values become larger than 100."""
+    model = broken(logits=True)
+    images, labels = np.full((1, 2, 2, 1), 98.0), np.array([0])
+    images[0, 0, 0] += 3
+    attack, settings = getattr(attacks, name), SHORT[name] | {"early_stop": False}
+    assert model(images).numpy().argmax() == 0
+    adversarial = attack(model, images, labels, 6.0, **settings)
+    correct = classifier.compiled_classifier(model, 4).correct
+    assert not correct(adversarial, labels).any()
 
 
 @pytest.mark.parametrize("name", ["fgsm", "mim", "cw_l2", "apgd_ce", "fab"])

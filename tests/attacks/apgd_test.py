@@ -155,7 +155,7 @@ def test_iterates_match_the_algorithm(loss, norm, steps, case, dense):
     model = network.in_keras(dense)
     apgd = AutoPGD(order, loss, steps)
     rank = 1 if "targeted" in loss else 0
-    params = RunParams(eps, 1.0, tf.constant(4, tf.int64), 0, rank, 0, steps)
+    params = RunParams(eps, 1.0, tf.constant(5, tf.int64), 0, rank, 0, steps)
     state = apgd.initialize(model, state_of(clean, labels), params)
     start = state["images"].numpy()
     targets = np.argsort(-network.logits(clean), 1)[:, 1]

@@ -9,6 +9,9 @@ import pytest
 
 from inres_tf import attacks
 from inres_tf.attacks.versions import MEMBERS, VERSIONS
+from inres_tf.data import Images
+from inres_tf.distribution.classifier import compiled_classifier
+from inres_tf.evaluation import EvaluationConfig, evaluate
 
 # The published members and their settings.
 ONCE = {"restarts": 1, "steps": 100}
@@ -218,3 +221,75 @@ def test_standard_version_needs_four_classes(dense):
     members = ("apgd_ce", "apgd_dlr_untargeted", "fab", "square")
     settings = {"version": "custom", "members": members, "steps": 2, "queries": 2}
     assert attacks.autoattack(model, *data, 8, **settings).shape == data[0].shape
+
+
+@pytest.mark.parametrize("version", ["standard", "plus", "rand"])
+def test_too_few_classes_are_refused_before_any_query(version, dense):
+    classes = {"standard": 3, "plus": 3, "rand": 2}[version]
+    layer = np.ones((4, classes)), np.zeros(classes)
+    model = dense((2, 2, 1), layer, spy=True)
+    with pytest.raises(ValueError, match=f"version '{version}' of AutoAttack needs"):
+        attacks.autoattack(model, np.zeros((2, 2, 2, 1)), [0, 1], 8, version=version)
+    assert not model.get_layer("spy").rows
+
+
+class Noise(keras.layers.Layer):
+    """Adds noise, at inference too."""
+
+    def call(self, images):
+        return images + 40 * keras.random.normal(keras.ops.shape(images))
+
+
+@pytest.fixture(scope="module")
+def random_network(model):
+    inputs = keras.Input((3, 3, 3))
+    return keras.Model(inputs, model(Noise()(inputs)))
+
+
+def test_random_networks_are_attacked_by_all_steps(model, data, dense):
+    """No image leaves after one lucky pass, such as the one before the first step."""
+    images, labels = data
+    hidden, output = (layer.get_weights() for layer in model.layers[1:])
+    spied = dense((3, 3, 3), hidden, output, spy=True)
+    settings = {"steps": 3, "samples": 4, "early_stop": True}
+    found = attacks.apgd_ce(spied, images, labels, 8, **settings)
+    assert sum(spied.get_layer("spy").rows) == len(images) * 4 * (1 + 3)
+    # Those that were misclassified are attacked too.
+    assert (found[:3] != images[:3]).any(axis=(1, 2, 3)).all()
+
+
+def test_random_networks_are_judged_by_the_majority_of_passes(random_network, data):
+    images, labels = data
+    reports = []
+    adversarial = attacks.autoattack(
+        random_network,
+        images,
+        labels,
+        12,
+        version="rand",
+        steps=10,
+        report=lambda name, correct: reports.append((name, correct.mean())),
+    )
+    classifier = compiled_classifier(random_network, 30)
+    shares = classifier.shares(adversarial, labels, 60)
+    assert [name for name, _ in reports] == ["apgd_ce", "apgd_dlr_untargeted"]
+    assert 0.05 < shares.mean() < 0.95
+    assert reports[-1][1] == pytest.approx((shares > 0.5).mean(), abs=0.1)
+    assert reports[-1][1] == pytest.approx(shares.mean(), abs=0.15)
+
+
+def test_evaluations_report_one_figure_of_random_networks(random_network, data):
+    config = EvaluationConfig(
+        attacks=("autoattack",),
+        autoattack=("rand",),
+        eps=(12.0,),
+        apgd_steps=4,
+        corruptions=(),
+        check_examples=2,
+    )
+    images = Images(data[0].astype(np.uint8), data[1])
+    result = evaluate(random_network, images, config, progress=False)
+    (row,) = result["attacks"]
+    assert row["passes"] == 20
+    assert row["accuracy"] == row["after"]["apgd_dlr_untargeted"]
+    assert row["accuracy"] <= row["after"]["apgd_ce"]

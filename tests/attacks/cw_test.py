@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from inres_tf import attacks
+from inres_tf.attacks import ATTACKS
+from inres_tf.evaluation import EvaluationConfig
 
 
 def test_the_closest_example_of_a_linear_network_is_found(dense, rng):
@@ -36,6 +38,23 @@ def test_the_closest_example_of_a_linear_network_is_found(dense, rng):
     logits = model(confident).numpy()
     true_logits = logits[np.arange(10), labels]
     assert (logits.max(1) - true_logits >= 0.5 - 1e-4).all()
+
+
+def test_the_default_learning_rate_finds_closer_examples(dense, rng):
+    """Than ten times as much, with which nine times 100 steps end too early."""
+    weights = rng.normal(size=(12, 4)) / 20
+    model = dense((2, 2, 3), (weights, np.zeros(4)))
+    images = rng.uniform(60, 195, (20, 2, 2, 3)).astype(np.float32)
+    labels = model(images).numpy().argmax(1)
+    beyond = attacks.cw_l2(model, images, labels, 500.0)
+    images += 0.9 * (beyond - images)  # close to the boundary
+
+    def distance(**settings):
+        found = attacks.cw_l2(model, images, labels, 500.0, **settings)
+        return np.linalg.norm((found - images).reshape(20, -1), axis=1).mean()
+
+    assert distance() < distance(learning_rate=0.1)
+    assert ATTACKS["cw_l2"].settings(EvaluationConfig(), 8.0)["learning_rate"] == 0.01
 
 
 @pytest.mark.parametrize(

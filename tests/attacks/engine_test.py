@@ -3,10 +3,11 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import zoo
 from inres_tf import attacks
-from inres_tf.attacks import AttackError, engine
+from inres_tf.attacks import AttackError, _fab, _pgd, apgd, engine
 from inres_tf.distribution import classifier
 from inres_tf.models import precision
 
@@ -175,3 +176,37 @@ def test_every_result_is_checked(monkeypatch, trained, few):
     settings |= {"norm": "l2", "center": "start"}
     attacks.pgd(trained, few.images, few.labels, 8.0, **settings)
     assert calls == [(20, 16, 2), (17, 16, 2)]
+
+
+def test_every_attack_and_target_starts_at_a_point_of_its_own():
+    images, labels = np.full((2, 4, 4, 1), 128, np.float32), np.zeros(2, np.int64)
+    state = {
+        "clean": tf.constant(images),
+        "adversarial": tf.constant(images),
+        "labels": tf.constant(labels),
+        "ids": tf.range(2, dtype=tf.int64),
+        "misclassified": tf.zeros(2, bool),
+        "score": tf.zeros(2),
+    }
+
+    def model_fn(images):
+        flat = tf.reshape(images, (-1, 16))
+        return flat[:, :5] / 255
+
+    starts = []
+    for attack in (
+        apgd.AutoPGD(loss="ce"),
+        apgd.AutoPGD(loss="dlr"),
+        apgd.AutoPGD(loss="dlr_targeted"),
+        _fab.FAB(),
+        _pgd.GradientAscent(random=True),
+    ):
+        for rank in (0, 1, 2):
+            for restart in (1, 2):
+                seed = tf.constant(3, tf.int64)
+                params = engine.RunParams(8.0, 1.0, seed, restart, rank, 0, 1)
+                found = attack.initialize(model_fn, state, params)["images"].numpy()
+                assert not np.array_equal(found[0], found[1])
+                starts.append(np.sign(found - images).tobytes())
+    # PGD has no targets.
+    assert len(set(starts)) == 4 * 3 * 2 + 2

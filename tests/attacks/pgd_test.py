@@ -119,6 +119,31 @@ def test_examples_are_in_the_ball_and_misclassified(name, norm, trained, few):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("name", ["fgsm", "ifgsm", "pgd", "mim"])
+def test_l2_steps_do_not_shrink_with_the_gradient(name, dense, rng):
+    """That of confident networks is tiny, in units of pixels in [0, 255] above all."""
+    weights = rng.normal(size=(4, 2)) * 1e-9
+    model = dense((2, 2, 1), (weights, np.zeros(2)))
+    images, labels = np.full((1, 2, 2, 1), 128.0), np.array([0])
+    found = getattr(attacks, name)(model, images, labels, 20.0, norm="l2")
+    slope = (weights[:, 1] - weights[:, 0]).reshape(2, 2, 1)
+    change = found[0] - images[0]
+    assert np.linalg.norm(change) == pytest.approx(20, abs=0.1)
+    cosine = (change * slope).sum() / np.linalg.norm(change) / np.linalg.norm(slope)
+    assert cosine > 0.98
+
+
+def test_the_margin_has_a_gradient_where_the_cross_entropy_has_none(dense):
+    weights = np.array([[1.0, -1.0], [-2.0, 0.5], [0.3, 0.1], [-0.2, 0.4]])
+    model = dense((2, 2, 1), (weights, [900.0, 0.0]))
+    images, labels = np.full((1, 2, 2, 1), 128.0), np.array([0])
+    found = attacks.pgd(model, images, labels, 5, loss="margin")
+    signs = np.sign(weights[:, 1] - weights[:, 0]).reshape(2, 2, 1)
+    np.testing.assert_allclose(found[0], 128 + 5 * signs, atol=1e-4)
+    with pytest.raises(ValueError, match="'cross_entropy' or 'margin'. Received: loss"):
+        attacks.pgd(model, images, labels, 5, loss="hinge")
+
+
 def test_many_steps_are_stronger_than_one(trained, few):
     one = attacks.fgsm(trained, few.images, few.labels, 32)
     many = attacks.ifgsm(trained, few.images, few.labels, 32, step_size=4)

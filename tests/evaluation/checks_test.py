@@ -33,6 +33,13 @@ class Masked(keras.layers.Layer):
         return ops.stop_gradient(inputs * (1 - kept)) + inputs * kept
 
 
+class Hidden(keras.layers.Layer):
+    """The identity, without a gradient."""
+
+    def call(self, inputs):
+        return ops.stop_gradient(inputs)
+
+
 class Noisy(keras.layers.Layer):
     """Adds noise, in evaluation mode too."""
 
@@ -58,6 +65,15 @@ def after(layer, model):
     return keras.Model(inputs, model(layer(inputs)))
 
 
+def logits_of(model):
+    """The logits of a model that ends in a dense layer with a softmax, symbolically."""
+    last = model.layers[-1]
+    head = keras.layers.Dense(last.units)
+    logits = head(last.input)
+    head.set_weights(last.get_weights())
+    return logits
+
+
 def raised(findings):
     assert all(bool(f["message"]) == f["raised"] for f in findings)
     return {finding["name"] for finding in findings if finding["raised"]}
@@ -73,21 +89,25 @@ def test_a_plain_network_raises_nothing(trained, few):
         "batch_dependence",
         "zero_gradients",
         "misleading_gradients",
+        "random_directions",
     }
-    assert findings[-1]["name"] == "misleading_gradients"
-    assert findings[-1]["value"] == pytest.approx(1, abs=0.1)
+    *_, misleading, random = findings
+    assert misleading["name"] == "misleading_gradients"
+    assert misleading["value"] == pytest.approx(1, abs=0.1)
+    assert random["name"] == "random_directions" and 0.98 < random["value"] <= 1
 
 
 def test_probabilities_taken_for_logits(trained, few):
     """The softmax is not the last layer."""
-    outputs = keras.layers.Activation("linear")(trained.output)
-    model = keras.Model(trained.input, outputs)
+    copied = keras.layers.Dense(10, use_bias=False, kernel_initializer="identity")
+    model = keras.Model(trained.input, copied(trained.output))
     assert "probabilities" in raised(checks.of_model(model, few))
 
 
 def test_randomness(trained, few):
     names = raised(checks.of_model(after(Noisy(), trained), few))
-    assert "randomness" in names and "batch_dependence" not in names
+    assert "randomness" in names
+    assert not {"batch_dependence", "random_directions"} & names
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -107,10 +127,10 @@ def test_batch_norm_in_training_mode(few, training):
 
 
 def test_zero_and_masked_gradients(trained, few):
-    *_, zero, _ = checks.of_model(after(Rounded(), trained), few)
+    *_, zero, _, _ = checks.of_model(after(Rounded(), trained), few)
     assert zero["name"] == "zero_gradients"
     assert zero["raised"] and zero["value"]["images"] == 1
-    *_, masked, _ = checks.of_model(after(Masked(), trained), few)
+    *_, masked, _, _ = checks.of_model(after(Masked(), trained), few)
     assert masked["raised"] and masked["value"]["images"] == 0
     # 13 of 64 values have a gradient.
     assert masked["value"]["entries"] == pytest.approx(51 / 64, abs=0.01)
@@ -118,8 +138,41 @@ def test_zero_and_masked_gradients(trained, few):
 
 def test_misleading_gradients(trained, few):
     findings = checks.of_model(after(Replaced(), trained), few)
-    assert raised(findings) == {"misleading_gradients"}
-    assert findings[-1]["value"] == pytest.approx(10, rel=0.1)
+    assert raised(findings) == {"misleading_gradients", "random_directions"}
+    assert findings[-2]["value"] == pytest.approx(10, rel=0.1)
+
+
+def test_random_directions(digits, few):
+    """Half of an ensemble has no gradient, which no other check finds."""
+
+    def member(seed):
+        keras.utils.set_random_seed(seed)
+        layers = [
+            keras.layers.Rescaling(1 / 255),
+            keras.layers.Flatten(),
+            keras.layers.Dense(64, "relu"),
+            keras.layers.Dense(10),
+        ]
+        model = keras.Sequential([keras.Input((8, 8, 1)), *layers])
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile("adam", loss)
+        model.fit(digits.train.images, digits.train.labels, epochs=8, verbose=0)
+        return model
+
+    first, second = member(0), member(1)
+    inputs = keras.Input((8, 8, 1))
+
+    def ensemble(hides):
+        hidden = Hidden()(second(inputs)) if hides else second(inputs)
+        scores = keras.layers.Average()([first(inputs), hidden])
+        identity = keras.layers.Dense(10, kernel_initializer="identity")
+        return keras.Model(inputs, identity(scores))
+
+    honest = checks.of_model(ensemble(False), few)
+    assert raised(honest) == set() and honest[-1]["value"] > 0.98
+    hiding = checks.of_model(ensemble(True), few)
+    assert raised(hiding) == {"random_directions"}
+    assert 0.4 < hiding[-1]["value"] < 0.9
 
 
 def run(model, data, **settings):
@@ -149,6 +202,15 @@ def test_masked_gradients_are_detected_by_attacks_too(trained, few):
     """With rounding, PGD fails, and random search and huge balls reveal it."""
     names, _ = run(after(Rounded(), trained), few, eps=(40.0,), steps=20, step_size=4.0)
     assert {"zero_gradients", "black_box", "huge_eps"} <= names
+
+
+def test_saturated_logits_are_not_masked_gradients(trained, few):
+    """Their cross-entropy has no gradient in float32, but their margin has."""
+    scaled = keras.initializers.Identity(1000.0)
+    top = keras.layers.Dense(10, use_bias=False, kernel_initializer=scaled)
+    model = keras.Model(trained.input, top(logits_of(trained)))
+    names, _ = run(model, few, attacks=("fgsm",))
+    assert "zero_gradients" in names and "huge_eps" not in names
 
 
 def test_masked_gradients_are_detected_within_autoattack(trained, few):
