@@ -10,18 +10,24 @@ import json
 import os
 import zipfile
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from inres_tf.errors import UserError
 
 if TYPE_CHECKING:
     import keras
 
-    from inres_tf.data.images import Dataset
-
 _MEMBER = "class_names.json"
 # Of more classes, messages list only those that differ.
 _LISTED = 30
+
+
+class _Dataset(Protocol):
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def class_names(self) -> Sequence[str]: ...
 
 
 def of(model: keras.Model) -> tuple[str, ...] | None:
@@ -116,7 +122,7 @@ def check(
     )
 
 
-def check_dataset(model: keras.Model, dataset: Dataset) -> None:
+def check_dataset(model: keras.Model, dataset: _Dataset) -> None:
     """Checks that a dataset has the classes of a model, in the same order.
 
     Raises:
