@@ -40,7 +40,8 @@ def complete(tmp_path_factory):
     class Copy(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
             if epoch == 2:
-                shutil.copytree(folder / "run", early)
+                ignore = shutil.ignore_patterns(".lock")
+                shutil.copytree(folder / "run", early, ignore=ignore)
 
     result = run.train(make_config(folder / "run"), build, [Copy()])
     return result, early
