@@ -169,10 +169,10 @@ def test_random_directions(digits, few):
         return keras.Model(inputs, identity(scores))
 
     honest = checks.of_model(ensemble(False), few)
-    assert raised(honest) == set() and honest[-1]["value"] > 0.98
+    assert raised(honest) == set() and honest[-1]["value"] > 0.99
     hiding = checks.of_model(ensemble(True), few)
     assert raised(hiding) == {"random_directions"}
-    assert 0.4 < hiding[-1]["value"] < 0.9
+    assert 0.4 < hiding[-1]["value"] < 0.8
 
 
 def run(model, data, **settings):
@@ -188,7 +188,7 @@ def test_a_sound_evaluation_raises_nothing(trained, few):
     )
     assert names == set()
     names = [finding["name"] for finding in result["checks"]]
-    assert len(names) == len(set(names)) == 16
+    assert len(names) == len(set(names)) == 17
 
 
 def test_steps_that_are_too_small(trained, few):
