@@ -357,9 +357,9 @@ def _any_batch_size(value):
 
 
 def is_misclassified(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """Whether each image is misclassified, or has NaN logits: booleans, (batch,)."""
-    nan = tf.reduce_any(tf.math.is_nan(logits), axis=-1)
-    return (tf.argmax(logits, axis=-1) != labels) | nan
+    """Whether images are misclassified, or logits not finite: booleans, (batch,)."""
+    finite = tf.reduce_all(tf.math.is_finite(logits), axis=-1)
+    return (tf.argmax(logits, axis=-1) != labels) | ~finite
 
 
 def check_scalars(order: float, eps: float, steps: int, step_size: float) -> None:
