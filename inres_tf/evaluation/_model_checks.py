@@ -25,7 +25,7 @@ ROUNDING = 1e-5
 _DIFFERENCE = 0.5
 # Random directions of signs for each image, the step of their finite differences, in
 # 1/255 of the pixel range, and the smallest r² that counts as agreement.
-_DIRECTIONS, _STEP, _AGREEMENT = 8, 0.1, 0.9
+_DIRECTIONS, _STEP, _AGREEMENT = 8, 0.1, 0.95
 
 
 def of_model(model: keras.Model, data: Images, batch_size: int = 250) -> list[Finding]:
