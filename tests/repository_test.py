@@ -238,6 +238,12 @@ def test_examples_in_the_readme_run(tmp_path, monkeypatch):
         exec(compile(block, "README.md", "exec"), {})
 
 
+def test_tables_of_shipped_weights_are_the_output_of_the_command():
+    """`python -m train.list --shipped` prints the tables of docs/weights.md."""
+    tables = importlib.import_module("train.list").shipped(zoo.list_models())
+    assert tables in (ROOT / "docs" / "weights.md").read_text()
+
+
 def test_table_of_the_zoo_is_the_output_of_the_command():
     """`python -m train.list` prints the table of docs/zoo.md."""
     table = importlib.import_module("train.list").table(zoo.list_models())

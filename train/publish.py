@@ -84,7 +84,7 @@ def main() -> None:
         "dataset": {"name": config["flags"]["dataset"], "note": values.dataset_note},
         "licence": values.licence,
         "training": _training(config, values.training_command),
-        "summary": [row for result in results for row in summary(result)],
+        "summary": _unique(row for result in results for row in summary(result)),
         "raised_checks": sorted(
             {
                 check["name"]
@@ -101,6 +101,15 @@ def main() -> None:
     path = folder / f"{name}-{values.weights}.json"
     files.write_text(path, json.dumps(card, indent=1) + "\n")
     print(f"{len(content):,} bytes -> {folder / file}\ncard -> {path}")
+
+
+def _unique(rows) -> list[dict[str, Any]]:
+    """Rows without repetitions: several results hold the clean accuracy."""
+    found: list[dict[str, Any]] = []
+    for row in rows:
+        if row not in found:
+            found.append(row)
+    return found
 
 
 def _config(run) -> dict[str, Any]:

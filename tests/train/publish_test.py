@@ -33,12 +33,14 @@ def test_publish(binary, run, tmp_path, monkeypatch, digits, trained, half):
     result = tmp_path / "result.json"
     assert binary("evaluate", f"--checkpoint={run}", f"--output={result}", *EVALUATE,
                   *FEW)[0] == 0  # fmt: skip
+    copy = tmp_path / "copy.json"
+    copy.write_text(result.read_text())
     folder = tmp_path / "shelf"
     code, out, err = binary(
         "publish",
         f"--checkpoint={run}",
         "--weights=digits",
-        f"--results={result}",
+        f"--results={result},{copy}",
         f"--output_dir={folder}",
         f"--half={half}",
     )
@@ -50,6 +52,7 @@ def test_publish(binary, run, tmp_path, monkeypatch, digits, trained, half):
     assert card["training"]["command"] == f"{command} --label_smoothing=0.0"
     evaluated = json.loads(result.read_text())
     rows = {row["column"]: row for row in card["summary"]}
+    assert len(rows) == len(card["summary"])
     assert rows["clean"]["accuracy"] == evaluated["clean"]["accuracy"]
     assert rows["pgd 8"]["accuracy"] == evaluated["attacks"][0]["accuracy"]
     assert "samples" in evaluated and "samples" not in card["evaluations"][0]
