@@ -127,6 +127,27 @@ def test_without_early_stop_members_attack_every_image(calls, model, data):
     assert not any(arguments["early_stop"] for _, arguments in calls)
 
 
+def test_later_members_do_not_undo_what_earlier_ones_achieved(model, data, monkeypatch):
+    """Without early stopping, the last member attacks all images, in vain."""
+    _, labels = data
+
+    def succeed(model, images, labels, eps, **settings):
+        return np.zeros_like(images)
+
+    def fail(model, images, labels, eps, **settings):
+        return images
+
+    replace_attack(monkeypatch, "apgd_ce", succeed)
+    replace_attack(monkeypatch, "square", fail)
+    settings = {"version": "custom", "members": ("apgd_ce", "square")}
+    adversarial = attacks.autoattack(model, *data, 255, early_stop=False, **settings)
+    black = model(np.zeros((1, 3, 3, 3))).numpy().argmax()
+    fooled = labels != black
+    assert fooled[3:].any()
+    found = model(adversarial).numpy().argmax(-1)
+    assert (found[fooled] != labels[fooled]).all()
+
+
 def test_result_is_that_of_its_members_in_sequence(model, data):
     images, labels = data
     eps, budget = 36.0, {"steps": 6}
@@ -236,11 +257,16 @@ def test_too_few_classes_are_refused_before_any_query(version, dense):
 class Noise(keras.layers.Layer):
     """Adds noise, at inference too."""
 
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.seed = keras.random.SeedGenerator(1)
+
     def call(self, images):
-        return images + 40 * keras.random.normal(keras.ops.shape(images))
+        noise = keras.random.normal(keras.ops.shape(images), seed=self.seed)
+        return images + 40 * noise
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def random_network(model):
     inputs = keras.Input((3, 3, 3))
     return keras.Model(inputs, model(Noise()(inputs)))

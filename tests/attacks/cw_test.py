@@ -57,6 +57,25 @@ def test_the_default_learning_rate_finds_closer_examples(dense, rng):
     assert ATTACKS["cw_l2"].settings(EvaluationConfig(), 8.0)["learning_rate"] == 0.01
 
 
+def test_the_weight_grows_tenfold(dense):
+    """In three searches from 0.001 to 0.1, but not from 0.001 to 0.004.
+
+    The margin falls by 8 per unit of the pixel range and is 1.6, so that the closest
+    example is 0.2 away and needs a weight above 2 · 0.2 / 8 = 0.05.
+    """
+    model = dense((1, 1, 1), (np.array([[8.0, 0.0]]) / 255, np.array([-1.6, 0.0])))
+    images = np.full((1, 1, 1, 1), 102.0, np.float32)
+    labels = np.array([0])
+    assert model(images).numpy()[0, 0] == pytest.approx(1.6, abs=1e-3)
+
+    def found(searches):
+        settings = {"weight": 0.001, "searches": searches, "steps": 400}
+        example = attacks.cw_l2(model, images, labels, 255.0, **settings)
+        return model(example).numpy().argmax() == 1
+
+    assert found(3) and not found(2)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -5,8 +5,15 @@ import numpy as np
 import pytest
 from keras import ops
 
+from inres_tf import attacks
 from inres_tf.errors import UserError
-from inres_tf.evaluation import EvaluationConfig, checks, evaluate, results
+from inres_tf.evaluation import (
+    EvaluationConfig,
+    _attack_checks,
+    checks,
+    evaluate,
+    results,
+)
 from inres_tf.reporting import tables
 
 
@@ -264,6 +271,33 @@ def test_non_finite_gradients(trained, few):
     assert "zero_gradients" in names and result["attacks"]
     with pytest.raises(UserError, match="non-finite"):
         run(model, few)
+
+
+def test_attacks_that_fail_do_not_count_as_success(trained, few):
+    """PGD in a huge ball meets non-finite gradients, and so fools no image."""
+    model = after(Singular(), trained)
+    config = EvaluationConfig(attacks=(), eps=(40.0,))
+    fooled = _attack_checks.is_fooled(
+        model, few, config, attacks.pgd, 40.0, np.arange(5), steps=2, step_size=8.0
+    )
+    assert not fooled.any()
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 128.0), ("l2", 128.0 * 8)])
+def test_checks_by_attacks(trained, few, monkeypatch, norm, eps):
+    """The huge ball holds the same grey image in either norm; starts are new ones."""
+    calls = []
+
+    def pgd(model, images, labels, eps, **settings):
+        calls.append((eps, settings))
+        return images.astype(np.float32)
+
+    monkeypatch.setattr(_attack_checks.attacks, "pgd", pgd)
+    run(trained, few, attacks=("fgsm",), norm=norm, eps=(4.0,), seed=7)
+    huge = [settings for radius, settings in calls if radius == pytest.approx(eps)]
+    assert len(huge) == 1
+    (restarts,) = [settings for _, settings in calls if settings.get("restarts") == 5]
+    assert restarts["seed"] != 7
 
 
 def test_a_network_that_has_diverged(trained, few):

@@ -257,3 +257,97 @@ def test_numbers_that_are_not_finite_are_wrong_null_and_reported(digits):
     assert found["outputs"]["raised"] and found["outputs"]["value"] == 3
     assert "3 (clean)" in found["outputs"]["message"]
     assert not found["weights_changed"]["raised"] and "randomness" in found
+
+
+def answers_by_hand(model, data, name, eps, **settings):
+    """Which images an attack that is called by hand leaves correct."""
+    attacked = getattr(attacks, name)(model, data.images, data.labels, eps, **settings)
+    return model.predict(attacked, verbose=0).argmax(-1) == data.labels
+
+
+def answers(result, key):
+    return results.unpack(result["correct"][key], result["num_examples"])
+
+
+def test_attacks_in_the_l2_norm_equal_those_called_by_hand(trained, few):
+    eps, steps = 127.5, 4
+    config = EvaluationConfig(
+        attacks=("pgd", "square"),
+        eps=(eps,),
+        norm="l2",
+        steps=steps,
+        queries=60,
+        restarts=2,
+        corruptions=(),
+        seed=3,
+    )
+    result = evaluate(trained, few, config, progress=False)
+    shared = {"norm": "l2", "restarts": 2, "seed": 3}
+    by_pgd = answers_by_hand(
+        trained, few, "pgd", eps, steps=steps, step_size=2.5 * eps / steps, **shared
+    )
+    np.testing.assert_array_equal(answers(result, "pgd l2 127.5"), by_pgd)
+    by_square = answers_by_hand(trained, few, "square", eps, queries=60, **shared)
+    np.testing.assert_array_equal(answers(result, "square l2 127.5"), by_square)
+    assert 0 < by_pgd.sum() < len(few)
+
+
+def test_restarts_reach_pgd(trained, few):
+    """The best of several random starts is at least as strong as each of them."""
+    settings = {"attacks": ("pgd",), "eps": (24.0,), "steps": 1, "step_size": 1.0}
+
+    def survivors(restarts):
+        config = EvaluationConfig(corruptions=(), restarts=restarts, **settings)
+        result = evaluate(trained, few, config, progress=False)
+        return answers(result, "pgd linf 24")
+
+    one, many = survivors(1), survivors(20)
+    by_hand = answers_by_hand(
+        trained, few, "pgd", 24.0, steps=1, step_size=1.0, restarts=20
+    )
+    np.testing.assert_array_equal(many, by_hand)
+    assert many.sum() < one.sum()
+
+
+def test_examples_are_transferred_from_the_surrogate(trained, few, dense, rng):
+    surrogate = dense((8, 8, 1), (rng.normal(size=(64, 10)) / 99, np.zeros(10)))
+    config = EvaluationConfig(
+        attacks=("pgd",), eps=(48.0,), steps=3, step_size=16.0, corruptions=()
+    )
+    result = evaluate(trained, few, config, progress=False, surrogate=surrogate)
+    examples = attacks.pgd(
+        surrogate,
+        few.images,
+        few.labels,
+        48.0,
+        steps=3,
+        step_size=16.0,
+        early_stop=False,
+    )
+    expected = trained.predict(examples, verbose=0).argmax(-1) == few.labels
+    transferred = answers(result, "transfer linf 48")
+    np.testing.assert_array_equal(transferred, expected)
+    assert (transferred != answers(result, "pgd linf 48")).any()
+
+
+def test_random_starts_of_a_large_set_do_not_repeat(trained, few, monkeypatch):
+    """Sets that do not fit into memory are attacked in parts."""
+    config = EvaluationConfig(
+        attacks=("pgd",), eps=(24.0,), steps=1, step_size=1.0, corruptions=()
+    )
+    config = dataclasses.replace(config, batch_size=8)
+    whole = evaluate(trained, few, config, progress=False)
+    monkeypatch.setattr("inres_tf.evaluation._parts._BYTES_PER_CALL", 1)
+    in_parts = evaluate(trained, few, config, progress=False)
+    assert in_parts["correct"] == whole["correct"]
+
+
+def test_samples_were_correct_before_the_attack(trained, few):
+    config = EvaluationConfig(
+        attacks=("fgsm",), eps=(64.0,), corruptions=(), samples=len(few)
+    )
+    result = evaluate(trained, few, config, progress=False)
+    clean, attacked = answers(result, "clean"), answers(result, "fgsm linf 64")
+    indices = [sample["index"] for sample in result["samples"]]
+    assert indices == np.flatnonzero(clean & ~attacked).tolist()
+    assert not clean.all()

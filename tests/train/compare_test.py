@@ -29,6 +29,18 @@ def test_compare(result_of, binary, tmp_path, monkeypatch):
     assert difference["model"] == "a" and round(difference["points"], 9) == -0.1
 
 
+def test_results_on_different_images_need_a_flag(
+    result_of, binary, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    result_of(tmp_path / "one", dataset="digits")
+    result_of(tmp_path / "two", dataset="cifar10")
+    code, _, err = binary("compare", "one", "two")
+    assert code == 1 and "--allow_different" in err
+    code, out, _ = binary("compare", "one", "two", "--allow_different")
+    assert code == 0 and "digits" in out and "cifar10" in out
+
+
 def test_a_process_prints_no_notices_of_tensorflow(process, result_of, tmp_path):
     result_of(tmp_path / "one")
     run = process("train.compare", tmp_path / "one", f"--output_dir={tmp_path}/out")

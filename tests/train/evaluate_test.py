@@ -5,6 +5,8 @@ import keras
 
 import zoo
 from inres_tf import corruptions
+from inres_tf.errors import UserError
+from inres_tf.evaluation import evaluator
 
 
 def test_model_with_weights(binary, trained, tmp_path):
@@ -50,6 +52,28 @@ def test_resumes_after_ctrl_c(binary, saved, tmp_path, monkeypatch):
     result = json.loads(output.read_text())
     assert list(result["corruptions"]) == ["contrast", "fog"]
     assert {path.name for path in tmp_path.iterdir()} == {"saved", "result.json"}
+
+
+def test_corrupted_sets_are_read_from_the_data_folder(
+    binary, saved, tmp_path, monkeypatch
+):
+    folders = []
+
+    def load(source, name, severity, data_dir):
+        folders.append((source, data_dir))
+        raise UserError("stop")
+
+    monkeypatch.setattr(evaluator.cifar10_c, "load", load)
+    code, _, err = binary(
+        "evaluate",
+        f"--checkpoint={saved}",
+        f"--data_dir={tmp_path}",
+        "--corruption_source=cifar10_corrupted",
+        "--corruptions=fog",
+        "--attacks=none",
+    )
+    assert (code, err) == (1, "train.evaluate: stop\n")
+    assert folders == [("cifar10_corrupted", str(tmp_path))]
 
 
 def test_terminal_without_greek_letters(process, saved, tmp_path):
