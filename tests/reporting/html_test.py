@@ -113,7 +113,8 @@ def test_drawings_show_the_cells(compare_results, make_result):
 
 
 def test_comparisons_are_written_separately(compare_results, make_result, tmp_path):
-    results = make_result("a"), make_result("b", dataset="mnist")
+    other = make_result("b", dataset="mnist", fingerprint="other")
+    results = make_result("a"), other
     parts = compare_results(*results, allow_different=True)
     path = html.write(tmp_path / "out", "tables", "T", {}, parts)
     names = {p.name for p in (tmp_path / "out").iterdir()}

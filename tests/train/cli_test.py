@@ -21,8 +21,9 @@ FLAGS = {
     "evaluate": ("checkpoint", "protocol", "output"),
     "export": ("checkpoint", "overwrite"),
     "convert": ("official_checkpoint", "output"),
-    "list": ("models", "json"),
+    "list": ("models", "json", "shipped"),
     "plot": ("output",),
+    "publish": ("checkpoint", "weights", "results", "half"),
     "compare": ("baseline", "output_dir", "title", "allow_different"),
     "reproduce": ("models", "seeds", "eps", "weight_decay"),
     "verify": ("checkpoint", "results", "radii", "verbose"),
@@ -226,10 +227,10 @@ def test_mistakes_are_reported_in_one_line_and_write_nothing(
 
 
 def test_errors_of_the_file_system_are_one_line(binary, tmp_path, monkeypatch):
-    def write_text(path, text):
+    def write_json(path, value):
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr("inres_tf.training.run_folder.write_text", write_text)
+    monkeypatch.setattr("inres_tf.training.run_folder.write_json", write_json)
     out = tmp_path / "run"
     code, _, err = binary("train", "--model=plain8", f"--output_dir={out}")
     assert code == 1
