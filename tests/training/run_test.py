@@ -308,7 +308,7 @@ def test_folder_without_config_is_rejected(tmp_path):
     ("changes", "message"),
     [
         ({"dataset": "cifar100", "data_dir": "missing"}, "not in --data_dir"),
-        ({"batch_size": 10**6}, "batch size 1000000"),
+        ({"batch_size": 10**6}, "--batch_size must be .*; got 1000000"),
         ({"strategy": "mirrored", "batch_size": 33}, "not a multiple of the 2 devices"),
         ({"accumulate_steps": 3}, "--accumulate_steps must divide the 128 .*; got 3"),
         (
