@@ -41,12 +41,12 @@ def test_resumes_after_ctrl_c(binary, saved, tmp_path, monkeypatch):
     code, out, err = binary("evaluate", *arguments)
     partial = f"{output}.partial"
     assert (code, out) == (130, "")
-    assert err == (
-        f"train.evaluate: interrupted; the same command resumes from {partial}\n"
+    # On a busy machine, lines about the progress precede it.
+    assert err.splitlines()[-1] == (
+        f"train.evaluate: interrupted; the same command resumes from {partial}"
     )
     assert not output.exists()
-    code, out, err = binary("evaluate", *arguments)
-    assert (code, err) == (0, "")
+    assert binary("evaluate", *arguments)[0] == 0
     # The finished corruption is not repeated.
     assert corrupted == ["contrast"] * 5 + ["fog"] * 6
     result = json.loads(output.read_text())
