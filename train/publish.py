@@ -31,7 +31,7 @@ _LEFT_OUT = ("data_dir", "output_dir", "verbose", "resume", "checkpoint_every")
 
 def define_flags() -> None:
     """Defines the flags of this binary."""
-    flags.DEFINE_string("checkpoint", None, "Folder of the run, with its config.json.")
+    cli.DEFINE_path("checkpoint", None, "Folder of the run, with its config.json.")
     flags.DEFINE_string("weights", None, "Name of the weights, such as cifar10.")
     flags.DEFINE_list(
         "results", [], "Files of train.evaluate --output for this checkpoint."
@@ -46,7 +46,7 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "training_command", "", "Command of the training; from config.json by default."
     )
-    flags.DEFINE_string("output_dir", str(cards.FOLDER), "Folder of the cards.")
+    cli.DEFINE_path("output_dir", str(cards.FOLDER), "Folder of the cards.")
 
 
 def main() -> None:
@@ -61,6 +61,12 @@ def main() -> None:
     trained = models.from_checkpoint(run)
     assert trained is not None  # for type checkers: there is a path
     name, shape = config["flags"]["model"], trained.input_shape[1:]
+    for result in results:
+        if result.result["model"] != name:
+            raise UserError(
+                f"{result.file} is a result of {result.result['model']}, but "
+                f"--checkpoint={run} is a run of {name}"
+            )
     classes = results[0].result["class_names"]
     model = models.builder(name)(shape, len(classes))
     model.set_weights(trained.get_weights())
@@ -99,7 +105,7 @@ def main() -> None:
         ],
     }
     path = folder / f"{name}-{values.weights}.json"
-    files.write_text(path, json.dumps(card, indent=1) + "\n")
+    files.write_json(path, card)
     print(f"{len(content):,} bytes -> {folder / file}\ncard -> {path}")
 
 

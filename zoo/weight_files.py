@@ -57,7 +57,7 @@ def check_fit(
 
     Args:
         model_name: name of the model in the zoo.
-        weights: the constructor's argument: what is no name of shipped weights, fits.
+        weights: the constructor's argument; only names of shipped weights are checked.
         model: the network.
         options: arguments of its constructor.
 

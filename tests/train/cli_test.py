@@ -265,6 +265,7 @@ def test_start_up_messages_of_tensorflow_are_hidden(process):
         ("verify", "--checkpoint=~/none"),
         ("verify", "--checkpoint=x", "--results=~/none"),
         ("plot", "~/none"),
+        ("publish", "--checkpoint=~/none", "--weights=a", "--results=~/none"),
         ("compare", "~/none", "--output_dir=~/new"),
         ("compare", "name=~/none", "--output_dir=~/new"),
         ("reproduce", "--dataset=folder:~/none", "--output_dir=~/new"),

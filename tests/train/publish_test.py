@@ -57,9 +57,11 @@ def test_publish(binary, run, tmp_path, monkeypatch, digits, trained, half):
     assert rows["pgd 8"]["accuracy"] == evaluated["attacks"][0]["accuracy"]
     assert "samples" in evaluated and "samples" not in card["evaluations"][0]
 
+    assert card["fixed_size"] is False
     code, out, _ = binary("verify", package="zoo")
-    assert code == 0 and "| agrees" in out
-    wrong = card["evaluations"][0]
+    assert code == 0 and out.count("| agrees") == 1  # the results are of one accuracy
+    wrong = card["evaluations"].pop()
+    card["evaluations"] = [wrong]
     wrong["clean"]["accuracy"] -= 0.5
     code, out, _ = binary("verify", "--weights=digits", package="zoo")
     assert code == 1 and "| differs" in out
@@ -90,6 +92,13 @@ def test_mistakes(binary, run, tmp_path):
             1,
             f"train.publish: --{missing} is missing; see --help\n",
         )
+    other = {"model": "resnet8", "dataset": "digits", "num_examples": 4, "checks": []}
+    other |= {"protocol": "standard", "clean": {"accuracy": 1.0}, "class_names": []}
+    (tmp_path / "other.json").write_text(json.dumps(other))
+    flags = [f"--{k}={v}" for k, v in given.items() if k != "results"]
+    flags += [f"--results={tmp_path / 'other.json'}", f"--output_dir={folder}"]
+    code, _, err = binary("publish", *flags)
+    assert code == 1 and "other.json is a result of resnet8, but --checkpoint=" in err
     (run / "config.json").unlink()
     flags = [f"--{k}={v}" for k, v in given.items()]
     code, _, err = binary("publish", *flags, f"--output_dir={folder}")
