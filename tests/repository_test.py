@@ -130,8 +130,9 @@ def test_every_test_file_is_collected_and_in_build():
 def test_every_package_is_distributed_with_its_types():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     assert project["packages"]["find"]["include"] == ["inres_tf*", "zoo*", "train*"]
-    weights = ["weights/*.json", "weights/*.weights.h5"]
-    assert project["package-data"]["*"] == ["*.pyi", "py.typed", *weights]
+    data = project["package-data"]["*"]
+    files = ["weights/*.json", "weights/*.weights.h5", "templates/*.html"]
+    assert data == ["*.pyi", "py.typed", *files]
     for folder in {p.parent for p in SOURCES}:
         assert (folder / "__init__.py").exists()
     for package in ("inres_tf", "zoo", "train"):

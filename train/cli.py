@@ -5,11 +5,12 @@ import errno
 import io
 import os
 import pathlib
+import shlex
 import sys
 import tempfile
 import types
 import typing
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 from absl import app, flags, logging
@@ -88,6 +89,42 @@ def read_flags(config_class: type[_ConfigT], **values: Any) -> _ConfigT:
             value = _items(field, value)
         values[field.name] = value
     return config_class(**values)
+
+
+def command(
+    binary: str,
+    values: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    leave_out: Collection[str] = (),
+) -> str:
+    """Returns the command line that sets flags to some values.
+
+    Args:
+        binary: name of the binary, such as `train`.
+        values: values of flags by name; None and empty lists are left out.
+        defaults: values that need no flag, by name.
+        leave_out: names of flags to leave out.
+    """
+    parts = ["python", "-m", f"train.{binary}"]
+    for name, value in values.items():
+        if name in leave_out or value in (None, []) or value == defaults.get(name):
+            continue
+        if isinstance(value, bool):
+            parts.append(f"--{name}" if value else f"--no{name}")
+            continue
+        if isinstance(value, list | tuple):
+            value = ",".join(map(str, value)) or "none"
+        parts.append(f"--{name}={value}")
+    return shlex.join(parts)
+
+
+def defaults_of(*config_classes: type[Config]) -> dict[str, Any]:
+    """Returns the defaults of the fields of dataclasses of settings, by name."""
+    return {
+        field.name: field.default
+        for config_class in config_classes
+        for field in dataclasses.fields(config_class)
+    }
 
 
 def define_model_flags() -> None:

@@ -6,6 +6,11 @@ A RUN is a file of train.evaluate --output, the folder of a run, or a folder wit
 below it, such as that of train.reproduce. NAME=RUN shows it under another name. Runs of
 the same name that were trained with different seeds share a row, with mean and standard
 deviation. Results on different images or of different protocols are not compared.
+
+python -m train.compare --cards [RUN ...]
+
+prints the leaderboard of the shipped weights, from their cards, with your runs in it,
+and writes leaderboard.md and leaderboard.html, a page to sort and filter.
 """
 
 import pathlib
@@ -16,7 +21,9 @@ from absl import flags
 
 from inres_tf import files, reporting
 from inres_tf.errors import UserError
+from inres_tf.training.config import TrainConfig
 from train import cli
+from zoo import cards
 
 
 def define_flags() -> None:
@@ -40,16 +47,28 @@ def define_flags() -> None:
         False,
         "Accept different images or protocols, with one table for each.",
     )
+    flags.DEFINE_bool(
+        "cards", False, "Print the leaderboard of the shipped weights instead."
+    )
 
 
 def main(arguments: list[str]) -> None:
     """Compares the results."""
-    if not arguments:
-        raise UserError(
-            "name at least one RUN: a file of train.evaluate --output or a run's folder"
-        )
     folder = pathlib.Path(flags.FLAGS.output_dir)
+    if not arguments and not flags.FLAGS.cards:
+        raise UserError(
+            "name at least one RUN: a file of train.evaluate --output or a run's "
+            "folder; or compare the shipped weights with --cards"
+        )
     runs = reporting.read_measurements(arguments)
+    if flags.FLAGS.cards:
+        cli.check_writable(folder / "leaderboard.html")
+        own = [_entry(run) for run in runs]
+        rows = reporting.leaderboard.rank([*_shipped(), *own])
+        page = reporting.leaderboard.write(folder, rows)
+        print((folder / "leaderboard.md").read_text(encoding="utf-8"))
+        print(f"page: {page}")
+        return
     comparisons = reporting.compare(
         runs, flags.FLAGS.baseline, flags.FLAGS.allow_different
     )
@@ -66,6 +85,28 @@ def main(arguments: list[str]) -> None:
     files.write_json(folder / "comparison.json", numbers)
     print((folder / "comparison.md").read_text(encoding="utf-8"))
     print(f"report: {report}")
+
+
+def _shipped() -> list[reporting.leaderboard.Entry]:
+    """Returns the entries of the shipped weights."""
+    return [
+        reporting.leaderboard.Entry(
+            f"{model} ({weights})",
+            reporting.measurements.measure(result, cards.FOLDER / card["file"]),
+            card["training"]["command"],
+        )
+        for (model, weights), card in cards.shipped_cards().items()
+        for result in card["evaluations"]
+    ]
+
+
+def _entry(run: reporting.EvaluatedRun) -> reporting.leaderboard.Entry:
+    """Returns the entry of a run of the user."""
+    if run.flags is None:
+        return reporting.leaderboard.Entry(run.name, run)
+    values = {**run.flags, "seed": run.seed}
+    training = cli.command("train", values, cli.defaults_of(TrainConfig))
+    return reporting.leaderboard.Entry(f"{run.name}, seed {run.seed}", run, training)
 
 
 if __name__ == "__main__":

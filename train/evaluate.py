@@ -12,6 +12,7 @@ certificate is an error.
 """
 
 import dataclasses
+import pathlib
 
 from absl import flags
 
@@ -21,6 +22,8 @@ from inres_tf.distribution.config import StrategyConfig, worker_info
 from inres_tf.errors import Stopped
 from inres_tf.evaluation.config import EvaluationConfig
 from train import cli, models
+
+_MODEL_FLAGS = ("checkpoint", "model", "weights", "solver", "transfer_from")
 
 
 def define_flags() -> None:
@@ -81,6 +84,7 @@ def main() -> None:
                 ) from error
     if not worker.chief:
         return
+    result["command"] = _command(data_config, config)
     if output:
         files.write_json(output, result)
     if partial:
@@ -88,6 +92,21 @@ def main() -> None:
     print(reporting.tables.evaluation(result))
     if output:
         print(f"\n-> {output}")
+
+
+def _command(data_config, config) -> str:
+    """The command of an evaluation without paths, which names in capitals replace."""
+    values = {name: flags.FLAGS[name].value for name in _MODEL_FLAGS}
+    values |= {**vars(data_config), **vars(config)}
+    for name in ("checkpoint", "transfer_from", "baseline"):
+        values[name] = values[name] and name.upper()
+    if pathlib.Path(values["weights"] or "").suffix:
+        values["weights"] = "FILE"
+    for name in ("dataset", "corruption_source"):
+        if values[name].startswith("folder:"):
+            values[name] = "folder:PATH"
+    defaults = cli.defaults_of(DataConfig, EvaluationConfig)
+    return cli.command("evaluate", values, defaults, ("data_dir", "download"))
 
 
 if __name__ == "__main__":

@@ -8,12 +8,10 @@ weights=WEIGHTS) loads, and the card MODEL-WEIGHTS.json with its checksum, how i
 trained, and the results of train.evaluate.
 """
 
-import dataclasses
 import hashlib
 import io
 import json
 import pathlib
-import shlex
 from typing import Any
 
 from absl import flags
@@ -100,13 +98,22 @@ def main() -> None:
             }
         ),
         "evaluations": [
-            {k: v for k, v in result.result.items() if k != "samples"}
-            for result in results
+            _evaluation(result.result, name, values.weights) for result in results
         ],
     }
     path = folder / f"{name}-{values.weights}.json"
     files.write_json(path, card)
     print(f"{len(content):,} bytes -> {folder / file}\ncard -> {path}")
+
+
+def _evaluation(result, name, weights) -> dict[str, Any]:
+    """A result as a card has it: without images, of the shipped weights."""
+    result = {key: value for key, value in result.items() if key != "samples"}
+    if "command" in result:
+        result["command"] = result["command"].replace(
+            "--checkpoint=CHECKPOINT", f"--model={name} --weights={weights}"
+        )
+    return result
 
 
 def _unique(rows) -> list[dict[str, Any]]:
@@ -135,32 +142,16 @@ def _training(config, command) -> dict[str, Any]:
     """How the network was trained."""
     machine = config.get("device") or config["machine"]["processor"]
     return {
-        "command": command or training_command(config["flags"]),
+        "command": command
+        or cli.command(
+            "train", config["flags"], cli.defaults_of(TrainConfig), _LEFT_OUT
+        ),
         "revision": config.get("git_revision"),
         "seed": config["seed"],
         "epochs": config["flags"]["epochs"],
         "versions": config["versions"],
         "machine": machine,
     }
-
-
-def training_command(values: dict[str, Any]) -> str:
-    """Returns the command of train.train for the flags in a run's configuration.
-
-    Args:
-        values: flags by name; those at their defaults are left out, and so are paths.
-    """
-    defaults = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
-    parts = ["python", "-m", "train.train"]
-    for name, value in values.items():
-        if name in _LEFT_OUT or value == defaults.get(name) or value == []:
-            continue
-        if isinstance(value, bool):
-            parts.append(f"--{name}" if value else f"--no{name}")
-            continue
-        text = ",".join(map(str, value)) if isinstance(value, list) else value
-        parts.append(f"--{name}={text}")
-    return shlex.join(parts)
 
 
 def save_weights(model: Any, path: pathlib.Path, half: bool) -> None:

@@ -1,5 +1,6 @@
 from . import comparison as comparison
 from . import html as html
+from . import leaderboard as leaderboard
 from . import measurements as measurements
 from . import plots as plots
 from . import statistics as statistics

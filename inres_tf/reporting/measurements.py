@@ -140,14 +140,32 @@ def _files(path) -> list[pathlib.Path]:
 
 def _read(file) -> EvaluatedRun:
     """Reads a result file and checks it."""
-    result = results.read(file)
+    return measure(results.read(file), file, *_training(file.parent))
+
+
+def measure(
+    result: dict,
+    file: pathlib.Path,
+    seed: int | None = None,
+    flags: dict | None = None,
+) -> EvaluatedRun:
+    """Returns a result with its accuracies by column.
+
+    Args:
+        result: content of a file of `train.evaluate --output`.
+        file: the file that it comes from, for error messages.
+        seed: seed of the model's training, if known.
+        flags: the other flags of its training, if known.
+
+    Raises:
+        UserError: if the result is damaged.
+    """
     try:
         accuracies, right = _measured(result)
         _check_shown(result)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         problem = f"{error} is missing" if isinstance(error, KeyError) else error
         raise UserError(f"{file} is damaged: {problem}") from error
-    seed, flags = _training(file.parent)
     return EvaluatedRun(
         str(result["model"]), file, seed, flags, result, accuracies, right
     )

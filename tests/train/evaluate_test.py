@@ -51,6 +51,12 @@ def test_resumes_after_ctrl_c(binary, saved, tmp_path, monkeypatch):
     assert corrupted == ["contrast"] * 5 + ["fog"] * 6
     result = json.loads(output.read_text())
     assert list(result["corruptions"]) == ["contrast", "fog"]
+    # Without paths, and in the order of the flags of each group.
+    assert result["command"].split() == [
+        *("python", "-m", "train.evaluate", "--checkpoint=CHECKPOINT"),
+        *("--attacks=fgsm", "--eps=16.0", "--corruptions=contrast,fog"),
+        *("--num_examples=20", "--check_examples=5", "--samples=1"),
+    ]
     assert {path.name for path in tmp_path.iterdir()} == {"saved", "result.json"}
 
 
@@ -87,7 +93,9 @@ def test_terminal_without_greek_letters(process, saved, tmp_path):
         env={**os.environ, "PYTHONIOENCODING": "ascii"},
     )
     out, err = run.communicate(timeout=600)
-    assert run.returncode == 0 and err == "" and "? = 8/255" in out
+    assert run.returncode == 0 and "? = 8/255" in out
+    # On a busy machine, lines about the progress.
+    assert [line for line in err.splitlines() if "%|" not in line] == []
     assert json.loads(result.read_text())["num_examples"] == 9
 
 

@@ -55,6 +55,11 @@ def test_publish(binary, run, tmp_path, monkeypatch, digits, trained, half):
     assert len(rows) == len(card["summary"])
     assert rows["clean"]["accuracy"] == evaluated["clean"]["accuracy"]
     assert rows["pgd 8"]["accuracy"] == evaluated["attacks"][0]["accuracy"]
+    settings = "--attacks=pgd --eps=8.0 --steps=2 --corruptions=none"
+    assert card["evaluations"][0]["command"] == (
+        f"python -m train.evaluate --model=in_resnet8 --weights=digits {settings} "
+        "--num_examples=40 --check_examples=2"
+    )
     assert "samples" in evaluated and "samples" not in card["evaluations"][0]
 
     assert card["fixed_size"] is False
