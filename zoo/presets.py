@@ -247,7 +247,8 @@ def _continuous(flow, solver=None, lipschitz=None):
             units if dense else 0,
             flow,
             solver,
-            lipschitz,
+            # With L = 1/h and λ <= 1/h, steps of length h do not expand.
+            float(stages[0][1]) if flow == "potential" else lipschitz,
             style,
             published if dense else None,
             source if dense else None,
@@ -394,7 +395,7 @@ CONTINUOUS = {
         "Damped gradient flow of a convex potential, a contracting neural ODE "
         "classifier",
         {"in": ("DampedNODE{}", "damped_node_{}")},
-        _continuous("potential", "heun", 4.0),
+        _continuous("potential", "heun"),
         f"{_MEUNIER}; {_YANG}, for the damping; {_DUPONT}.",
     ),
     "cpl": ContinuousFamily(

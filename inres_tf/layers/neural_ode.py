@@ -234,7 +234,10 @@ class NeuralODE(keras.layers.Layer):
             settings.
         t1: final time, positive.
         damping: λ: a number >= 0 that stays fixed, or `"in"`: trained, relu(1 - k) of a
-            k that starts uniform in [0.75, 0.80], as in an In-ResNet.
+            k that starts uniform in [0.75, 0.80], as in an In-ResNet. Training with a
+            fixed-step method keeps λ at most 1 / h, h the length of a step: there, the
+            weight 1 - h λ of the shortcut in an Euler step vanishes. A larger λ would
+            not damp the steps but make them overshoot.
         on_failure: what happens to a sample for which an adaptive method reaches its
             step limit: `"keep"` the last state; `"count"` also adds to the weight
             `failures`; `"raise"` an ArithmeticError where Keras runs eagerly, while a
@@ -304,10 +307,19 @@ class NeuralODE(keras.layers.Layer):
             self.k = self.add_weight(
                 shape=(),
                 initializer=keras.initializers.RandomUniform(*_K_RANGE),
+                constraint=self._limit_rate,
                 name="k",
                 dtype="float32",
                 autocast=False,
             )
+
+    def _limit_rate(self, k: Any) -> Any:
+        """Limits k, so that λ is at most 1 / h, h the length of the fixed steps."""
+        if self.solver.is_adaptive:
+            return k
+        return ops.maximum(
+            k, dampings.DAMPINGS["in"].scalar(self.solver.steps / self.t1)
+        )
 
     @property
     def rate(self) -> Any:

@@ -167,6 +167,15 @@ def test_trained_damping_has_gradients():
     assert float(layer.rate) == 0
 
 
+@pytest.mark.parametrize("method", ["heun", "dopri5"])
+def test_training_keeps_the_damping_below_the_overshoot_of_a_step(method):
+    layer = built("potential", {"method": method, "steps": 2}, damping="in")
+    # λ grows by 10.
+    keras.optimizers.SGD(10.0).apply([tf.ones(())], [layer.k])
+    limited = method == "heun"
+    assert float(layer.rate) == pytest.approx(2 if limited else 10.2, abs=0.05)
+
+
 @pytest.mark.parametrize("solver", ["rk4", {"method": "dopri5", "rtol": 1e-4}])
 def test_a_network_round_trips(solver, tmp_path):
     inputs = keras.Input(SHAPE)

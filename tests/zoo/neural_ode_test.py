@@ -116,6 +116,22 @@ def test_arguments_reach_the_flows():
     assert len(blocks) == 12 and {b.damping for b in blocks} == {"exponential"}
 
 
+def test_trained_gradient_flows_hardly_expand(rng):
+    """Whatever training does to the kernels and to λ."""
+    model = zoo.DampedNODETiny(input_shape=(28, 28, 1))
+    flows = layers_of(model, NeuralODE)
+    for flow in flows:
+        # λ grows by 10.
+        keras.optimizers.SGD(10.0).apply([keras.ops.ones(())], [flow.k])
+        for kernel in flow.dynamics.trainable_weights:
+            kernel.assign(10 * kernel)
+    pixels = rng.integers(0, 256, (1, 28, 28, 1)).astype(np.uint8)
+    for _ in range(60):
+        model(pixels, training=True)
+    # Not 1, as power iteration has not converged.
+    assert all(flow.lipschitz_bound() <= 1.3 for flow in flows)
+
+
 def test_xs_has_the_published_number_of_parameters():
     facts = zoo.describe("cpl_xs")
     ratio = facts["trainable_parameters"] / facts["published_parameters"]
