@@ -122,22 +122,6 @@ def test_the_worst_case_is_the_same_everywhere(
     assert attacked == [[2]] * 3 + [[1, 2]]
 
 
-def test_fingerprints_depend_on_every_value_and_shape():
-    images, labels = np.zeros((2, 4, 4, 1), np.uint8), np.array([1, 2])
-    changed = images.copy()
-    changed[1, 3, 3, 0] = 1
-    prints = {
-        results.fingerprint(images, labels),
-        results.fingerprint(changed, labels),
-        results.fingerprint(images, labels[::-1]),
-        results.fingerprint(images.reshape(2, 2, 8, 1), labels),
-        results.fingerprint(images.astype(np.float32), labels),
-    }
-    assert len(prints) == 5 and {len(p) for p in prints} == {16}
-    copied = results.fingerprint(np.asfortranarray(images), labels.copy())
-    assert copied == results.fingerprint(images, labels)
-
-
 def test_result_files_are_read_from_files_and_folders(result_of, tmp_path):
     folder = result_of(tmp_path / "run")
     result = results.read(folder)
