@@ -268,6 +268,7 @@ def test_train_reproduce_keeps_an_evaluation_of_the_same_only(
 
     def evaluate_model(*_, **rest):
         count.append(1)
+        assert rest == {"data_dir": str(evaluated.data_dir)}
         return {}
 
     def read_measurements(runs):

@@ -2,7 +2,9 @@
 
 Each field of each settings class is changed alone, and something that can be observed
 must change: an argument of a recorded call, the result or a file. A field without a
-changed value here fails `test_every_field_is_covered`.
+changed value here fails `test_every_field_is_covered`, and a class without fields here
+`test_every_class_is_covered`. What carries flags to these classes is in
+`tests/train/flags_test.py`.
 """
 
 import ast
@@ -12,16 +14,24 @@ import functools
 import io
 import json
 import pathlib
+import re
+import types
+from unittest import mock
 
 import keras
 import numpy as np
 import pytest
 
-from inres_tf import evaluation, layers
+from inres_tf import analysis, evaluation, layers, reproduce
+from inres_tf.analysis import AnalysisConfig, suite
 from inres_tf.attacks import registry
+from inres_tf.config import Config
 from inres_tf.data import DataConfig
+from inres_tf.errors import UserError
 from inres_tf.evaluation import EvaluationConfig, evaluator
+from inres_tf.reproduce import ReproduceConfig
 from inres_tf.training import TrainConfig, run
+from inres_tf.verifier import VerifierConfig
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -84,8 +94,41 @@ TRAINING = {
     "image_size": (10, {}),
     "output_dir": ("elsewhere", {}),
 }
+ANALYSIS = {
+    "landscape": (False, {}),
+    "lyapunov": (False, {}),
+    "lipschitz": (False, {}),
+    "gradients": (False, {}),
+    "calibration": (False, {}),
+    "continuous": (True, {}),
+    "eps": (4.0, {}),
+    "grid": (5, {}),
+    "direction": ("pgd", {}),
+    "steps": (3, {}),
+    "rates": ((2.0,), {}),
+    "iterations": (3, {}),
+    "tolerance": (0.1, {}),
+    "corruptions": (("fog",), {}),
+    "severity": (1, {}),
+    "bins": (3, {}),
+    "solvers": (("rk4",), {"continuous": True}),
+    "solver_steps": ((3,), {"continuous": True}),
+    "num_examples": (5, {}),
+    "batch_size": (7, {}),
+    "seed": (1, {}),
+}
+DATA = {
+    "dataset": ("mnist", {}),
+    "data_dir": ("elsewhere", {}),
+    "download": (True, {}),
+    "image_size": (16, {}),
+}
+REPRODUCTION = {"models": (("plain8",), {}), "seeds": ((5,), {})}
 # Fields that other tests show, by the path of the test.
 ELSEWHERE = {
+    VerifierConfig: dict.fromkeys(
+        ("num_examples", "radii"), "train/flags_test.py::test_every_flag_is_seen"
+    ),
     EvaluationConfig: {
         "corruption_source": "evaluation/suite_test.py::"
         "test_ready_made_sets_and_a_baseline",
@@ -113,7 +156,14 @@ ELSEWHERE = {
         "workers": "distribution/config_test.py::test_worker_info_from_flags",
     },
 }
-COVERED = {EvaluationConfig: EVALUATION, TrainConfig: TRAINING}
+COVERED = {
+    AnalysisConfig: ANALYSIS,
+    DataConfig: DATA,
+    EvaluationConfig: EVALUATION,
+    ReproduceConfig: REPRODUCTION,
+    TrainConfig: TRAINING,
+    VerifierConfig: {},
+}
 
 
 def exists(reference):
@@ -126,10 +176,20 @@ def exists(reference):
 @pytest.mark.parametrize("config", COVERED, ids=lambda config: config.__name__)
 def test_every_field_is_covered(config):
     names = {field.name for field in dataclasses.fields(config)}
-    covered, elsewhere = set(COVERED[config]), ELSEWHERE[config]
+    covered, elsewhere = set(COVERED[config]), ELSEWHERE.get(config, {})
     assert names == covered | set(elsewhere)
     assert not covered & set(elsewhere)
     assert [test for test in elsewhere.values() if not exists(test)] == []
+
+
+def test_every_class_is_covered():
+    """The fields of the classes that `TrainConfig` extends are its own."""
+    found = set()
+    for path in (ROOT / "inres_tf").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        found |= set(re.findall(r"^class (\w+)\(.*Config\)", text, re.M))
+    extended = TrainConfig.__mro__[1 : TrainConfig.__mro__.index(Config)]
+    assert found == {config.__name__ for config in (*COVERED, *extended)}
 
 
 @pytest.fixture(scope="module")
@@ -257,3 +317,70 @@ def test_training(field, observe_training):
     if field == "recipe":
         base = {"epochs": 1, "batch_size": 32, "verbose": 0}
     assert_seen(observe_training, base, {field: value})
+
+
+def observe_analysis(model, dataset, folder, settings):
+    """The calls of all analyses."""
+    calls = []
+
+    def analyse(name, model, images, labels, **settings):
+        calls.append([name, len(images), settings])
+        return types.SimpleNamespace(arrays=dict, summary=dict)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, item in suite.ANALYSES.items():
+            function = functools.partial(analyse, name)
+            spy = dataclasses.replace(item, function=function, figure=lambda _: None)
+            patch.setitem(suite.ANALYSES, name, spy)
+        patch.setattr(suite, "Chain", mock.Mock())
+        patch.setattr(suite, "require_limit", lambda model: None)
+        patch.setattr(suite.plotting, "save", lambda *_: None)
+        config = AnalysisConfig(**settings)
+        analysis.analyze(model, dataset, config, folder, progress=False)
+    return calls
+
+
+def observe_data(model, dataset, folder, settings):
+    """The arguments of `load`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("inres_tf.data.dataset.load", lambda *args: args)
+        return DataConfig(**settings).load()
+
+
+def observe_reproduction(model, dataset, folder, settings):
+    """Which network it trains first."""
+
+    def train(config, build):
+        raise UserError(f"{config.model}, seed {config.seed}, {build}")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("inres_tf.training.train", train)
+        patch.setattr("inres_tf.distribution.make_strategy", lambda config: None)
+        training, evaluating = TrainConfig(output_dir=str(folder)), EvaluationConfig()
+        arguments = ReproduceConfig(**settings), training, evaluating, str
+        with pytest.raises(UserError) as error:
+            reproduce.reproduce(*arguments)
+    return str(error.value)
+
+
+OBSERVE = {
+    AnalysisConfig: observe_analysis,
+    DataConfig: observe_data,
+    ReproduceConfig: observe_reproduction,
+}
+
+
+@pytest.mark.parametrize(
+    ("config", "field"),
+    [
+        pytest.param(config, field, id=f"{config.__name__}-{field}")
+        for config in OBSERVE
+        for field in COVERED[config]
+    ],
+)
+def test_other_settings(config, field, classifier, digits, tmp_path):
+    def observe(settings):
+        return OBSERVE[config](classifier, digits, tmp_path, dict(settings))
+
+    value, others = COVERED[config][field]
+    assert_seen(observe, others, {field: value})
