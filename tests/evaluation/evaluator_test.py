@@ -205,13 +205,13 @@ def test_noise_and_random_starts_depend_on_the_seed(trained, few):
 def test_a_model_that_does_not_fit_is_refused(trained, few, dense):
     config = EvaluationConfig()
     colour = Images(np.zeros((2, 4, 4, 3), np.uint8), np.zeros(2, int))
-    others = Images(few.images[:2], np.array([1, 11]))
+    others = Images(few.images[:2], np.array([1, 10]))
     twice = keras.Model(inputs := keras.Input((8, 8, 1)), [inputs, inputs])
     small = dense((8, 8, 1), (np.zeros((64, 3)), np.zeros(3)))
     three = few.take(few.labels < 3)
     for arguments, error, message in (
         ((trained, colour, config), UserError, "takes images of 8x8x1"),
-        ((trained, others, config), UserError, "dataset has at least 12"),
+        ((trained, others, config), UserError, "dataset has at least 11"),
         ((twice, few, config), ValueError, "has 2 outputs"),
         (
             (trained, few, EvaluationConfig(num_examples=50)),
