@@ -331,15 +331,24 @@ def test_examples_are_transferred_from_the_surrogate(trained, few, dense, rng):
 
 
 def test_random_starts_of_a_large_set_do_not_repeat(trained, few, monkeypatch):
-    """Sets that do not fit into memory are attacked in parts."""
-    config = EvaluationConfig(
-        attacks=("pgd",), eps=(24.0,), steps=1, step_size=1.0, corruptions=()
+    """Sets that do not fit into memory are attacked in parts, each by its own ids."""
+    parts = []
+
+    def spy(model, images, labels, eps, *, ids, **rest):
+        parts.append(ids.tolist())
+        return images.astype(np.float32)
+
+    spied = dataclasses.replace(ATTACKS["pgd"], function=spy)
+    monkeypatch.setitem(ATTACKS, "pgd", spied)
+    monkeypatch.setattr(
+        "inres_tf.evaluation.evaluator.checks.of_attacks", lambda *_: []
     )
-    config = dataclasses.replace(config, batch_size=8)
-    whole = evaluate(trained, few, config, progress=False)
     monkeypatch.setattr("inres_tf.evaluation._parts._BYTES_PER_CALL", 1)
-    in_parts = evaluate(trained, few, config, progress=False)
-    assert in_parts["correct"] == whole["correct"]
+    config = EvaluationConfig(
+        attacks=("pgd",), eps=(8.0,), corruptions=(), batch_size=8, check_examples=1
+    )
+    evaluate(trained, few, config, progress=False)
+    assert parts == [[*range(i, min(i + 8, 41))] for i in range(0, 41, 8)]
 
 
 def test_samples_were_correct_before_the_attack(trained, few):
