@@ -1,4 +1,5 @@
 import os
+import pathlib
 import shutil
 import unicodedata
 
@@ -62,8 +63,8 @@ def test_training_and_test_images_must_have_the_same_size(tmp_path):
 
 def test_images_of_different_sizes_must_be_resized(tmp_path):
     write_images(tmp_path, ["a", "b"])
-    PIL.Image.new("L", (9, 9), 50).save(tmp_path / "b" / "other.png")
-    with pytest.raises(UserError, match=r"other.png is 9x9; set --image_size"):
+    PIL.Image.new("L", (9, 7), 50).save(tmp_path / "b" / "other.png")
+    with pytest.raises(UserError, match=r"other.png is 9x7; set --image_size"):
         data.load(f"folder:{tmp_path}")
     assert data.load(f"folder:{tmp_path}", image_size=16).shape == (16, 16, 3)
 
@@ -71,6 +72,21 @@ def test_images_of_different_sizes_must_be_resized(tmp_path):
 def test_missing_folder_is_reported(tmp_path):
     with pytest.raises(UserError, match="missing is not a folder"):
         data.load(f"folder:{tmp_path / 'missing'}")
+
+
+def test_folders_that_cannot_be_read_are_reported(tmp_path, monkeypatch):
+    write_images(tmp_path, ["a", "b"])
+    listed = pathlib.Path.iterdir
+
+    def iterdir(folder):
+        if folder.name == "b":
+            raise PermissionError("Permission denied")
+        return listed(folder)
+
+    # Root may read any folder, whatever its permissions.
+    monkeypatch.setattr(pathlib.Path, "iterdir", iterdir)
+    with pytest.raises(UserError, match=r"b cannot be read: Permission denied"):
+        data.load(f"folder:{tmp_path}")
 
 
 def test_single_class_is_rejected(tmp_path):

@@ -63,6 +63,14 @@ def test_more_than_eight_bits_are_scaled(name, write, tmp_path):
     assert (found.min(), found.max()) == (0, 255)
 
 
+@pytest.mark.parametrize("name", ["grey.png", "grey.tif"])
+def test_sixteen_bits_are_rounded_to_the_nearest_level(name, tmp_path):
+    values = np.arange(2**16, dtype=np.uint16).reshape(256, 256)
+    save(values, tmp_path / name)
+    expected = np.rint(values * (255 / 65535))
+    np.testing.assert_array_equal(read(tmp_path / name)[..., 0], expected)
+
+
 def edit_tags(path, changes):
     """Changes tags of a TIFF file, little-endian, each one short."""
     content = bytearray(path.read_bytes())
@@ -100,8 +108,10 @@ def test_values_of_unknown_range_are_refused(array, message, tmp_path):
 def test_signed_integers_are_refused(tmp_path):
     save(np.zeros((8, 8), np.int32), tmp_path / "a.tif")  # has the tag of the sign
     edit_tags(tmp_path / "a.tif", {258: 16, 339: 2})
-    with pytest.raises(UserError, match="signed and 32-bit integers"):
-        read(tmp_path / "a.tif")
+    save(np.zeros((8, 8), np.uint8), tmp_path / "b.tif", tiffinfo={339: 2})
+    for name in ("a.tif", "b.tif"):
+        with pytest.raises(UserError, match="signed and 32-bit integers"):
+            read(tmp_path / name)
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
@@ -208,8 +218,9 @@ def test_half_transparent_pixels_are_mixed_with_white(tmp_path):
     np.testing.assert_allclose(read(tmp_path / "a.png")[0, 0], expected, atol=1)
 
 
-def test_opaque_images_with_alpha_are_not_called_transparent(tmp_path):
-    save(np.full((2, 2, 4), (100, 0, 200, 255), np.uint8), tmp_path / "a.png")
+@pytest.mark.parametrize("colour", [(100, 0, 200, 255), (100, 0, 200)])
+def test_opaque_images_are_not_called_transparent(colour, tmp_path):
+    save(np.full((2, 2, len(colour)), colour, np.uint8), tmp_path / "a.png")
     picture = image_files.read_image(tmp_path / "a.png")
     assert not picture.transparent and picture.pixels[0, 0].tolist() == [100, 0, 200]
 

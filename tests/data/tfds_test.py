@@ -132,6 +132,15 @@ def test_damaged_dataset_is_rejected(prepared, tmp_path):
         data.load("tiny", data_dir=tmp_path)
 
 
+def test_the_first_line_of_an_error_is_shown(prepared, monkeypatch):
+    def fail(folder):
+        raise ValueError("what happened\nadvice\nmore advice")
+
+    monkeypatch.setattr(tfds, "builder_from_directory", fail)
+    with pytest.raises(UserError, match="'tiny' could not .*1.2.0: what happened$"):
+        data.load("tiny", data_dir=prepared)
+
+
 def test_missing_dataset_is_reported_with_those_that_exist(prepared, tmp_path):
     existing = "tiny, tiny_held_out, tiny_hidden, tiny_no_train, .* tiny_varied"
     with pytest.raises(UserError, match=f"'cifar100' is not in .*there: {existing}"):

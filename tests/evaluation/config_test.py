@@ -50,6 +50,22 @@ def test_settings_out_of_range_are_refused(change, message):
         EvaluationConfig(**change)
 
 
+def test_defaults_are_those_of_the_papers():
+    """In-ResNet's attacks, AutoAttack's budgets, and Cohen et al.'s smoothing."""
+    config = EvaluationConfig()
+    assert (config.attacks, config.norm) == (("fgsm", "ifgsm", "pgd"), "linf")
+    assert config.eps == (1, 2, 4, 8) and config.certify_radii == (36, 72, 108)
+    assert (config.steps, config.step_size, config.restarts) == (20, 0, 1)
+    assert config.early_stop and config.protocol == "standard"
+    assert config.autoattack == ("standard",)
+    assert (config.apgd_steps, config.queries) == (100, 5000)
+    assert (config.certify_attack, config.smoothing_sigma) == ("pgd", 255 / 4)
+    assert (config.smoothing_samples, config.smoothing_selection) == (1000, 100)
+    assert config.smoothing_alpha == 0.001
+    assert (config.num_examples, config.check_examples, config.seed) == (0, 100, 0)
+    assert config.samples == 4
+
+
 def test_ready_made_sets_may_have_frost():
     config = EvaluationConfig(corruptions=("frost",), corruption_source="folder:here")
     assert config.corruptions == ("frost",)

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import PIL.Image
 import pytest
 
-from inres_tf.reporting import comparison, html, measurements
+from inres_tf.reporting import comparison, html, measurements, tables
 from inres_tf.reporting.statistics import wilson
 
 
@@ -62,6 +62,8 @@ def test_the_page_is_self_contained_and_escapes_names(
     shown = {"pgd L∞ 8, image 17", "label cat", "predicted <i>", "8.0"}
     assert shown <= set(page.text)
     assert "90.0 [69.9, 97.2]" in page.text
+    headings = set(tables.comparison(compared))
+    assert len(headings) > 1 and headings <= set(page.text)
     # The name contains the separator of markdown columns.
     lines = html.markdown("T", {}, [compared]).splitlines()
     table = [line for line in lines if line.startswith("|")][:4]

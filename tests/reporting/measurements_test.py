@@ -38,6 +38,14 @@ def test_the_worst_case_needs_images_that_are_correct_unattacked(
     assert accuracies["pgd 8"] == 2 / 20 and accuracies["worst 8"] == 1 / 20
 
 
+def test_accuracies_may_be_0_and_1(make_result, answers, write_run, tmp_path):
+    attacks = {("pgd", "linf", 8): answers([])}
+    result = make_result(clean=answers(range(20)), attacks=attacks)
+    (run,) = measurements.read_measurements([write_run(tmp_path / "run", result)])
+    accuracies = {column.heading: a for column, a in run.accuracies.items()}
+    assert accuracies["clean"] == 1 and accuracies["pgd 8"] == 0
+
+
 DAMAGED = {
     "not a number": ({"clean": {"accuracy": "high"}}, "not supported"),
     "too large": ({"clean": {"accuracy": 1.5}}, "accuracy 1.5 of clean"),

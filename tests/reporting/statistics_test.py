@@ -95,5 +95,5 @@ def test_mcnemar_rejects_different_shapes():
 def test_holm_by_hand():
     # 0.01·4, 0.02·3, 0.03·2, and 0.04·1, which is raised to the previous value.
     assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
-    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([0.6, 0.9]) == [1.0, 1.0]
     assert holm([0.2]) == [0.2] and holm([]) == []

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 
 from inres_tf.errors import UserError
@@ -31,3 +33,19 @@ from inres_tf.training.objectives.config import ObjectiveConfig
 def test_invalid_settings_are_rejected(settings, message):
     with pytest.raises(UserError, match=message):
         ObjectiveConfig(**settings)
+
+
+def test_defaults_are_those_of_the_papers():
+    """Of Madry et al. for CIFAR-10, of TRADES, and the noise of CIFAR-10-C."""
+    assert dataclasses.asdict(ObjectiveConfig()) == {
+        "objective": "clean",
+        "adversary_eps": 8.0,
+        "adversary_steps": 10,
+        "adversary_step_size": 2.0,
+        "trades_beta": 6.0,
+        "noise_std": 0.1 * 255,
+        "margin_offset": 1.0,
+        "margin_temperature": 1.0,
+        "margin_annealing": 0.0,
+        "label_smoothing": 0.0,
+    }
