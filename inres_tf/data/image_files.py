@@ -170,7 +170,7 @@ def _with_alpha(eight_bits, image, content):
         colours = np.asarray(image)[..., None]
     elif bits == 16:
         key = np.asarray(key) >> 8
-    else:
+    elif bits > 1:  # Pillow scales those of one bit
         key = np.asarray(key) * (255 // (2**bits - 1))
     alpha = np.where((colours == key).all(-1), 0, 255).astype(np.uint8)
     result = eight_bits.convert("RGBA")

@@ -212,6 +212,19 @@ def test_transparent_pixels_are_white_whatever_they_hide(name, write, tmp_path):
     assert pictures[0][3, 3, 1] == (34 if name == "grey4.png" else 50)
 
 
+@pytest.mark.parametrize(
+    ("depth", "colour"), [(1, 0), (1, 1), (2, 0), (2, 1), (2, 2), (2, 3)]
+)
+def test_a_value_of_few_bits_may_be_transparent(depth, colour, tmp_path):
+    row = {1: 0b01010101, 2: 0b00011011}[depth]  # counts up from 0
+    write_png(tmp_path / "a.png", np.full((8, 1), row), 0, depth, [colour])
+    picture = image_files.read_image(tmp_path / "a.png")
+    expected = np.linspace(0, 255, 2**depth)
+    expected[colour] = 255
+    assert picture.transparent
+    np.testing.assert_array_equal(picture.pixels[0, : 2**depth, 0], expected)
+
+
 def test_half_transparent_pixels_are_mixed_with_white(tmp_path):
     save(np.full((2, 2, 4), (100, 0, 200, 128), np.uint8), tmp_path / "a.png")
     expected = 255 + (np.array([100, 0, 200]) - 255) * (128 / 255)
