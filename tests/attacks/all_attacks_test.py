@@ -9,6 +9,7 @@ import pytest
 from inres_tf import attacks
 from inres_tf.attacks import ATTACKS, AttackError
 from inres_tf.distribution import classifier
+from inres_tf.evaluation import EvaluationConfig
 
 # Every attack, with few steps.
 SHORT = {
@@ -38,9 +39,37 @@ def test_signatures_are_explicit(name):
     parameters = inspect.signature(getattr(attacks, name)).parameters
     assert list(parameters)[:4] == ["model", "images", "labels", "eps"]
     assert {"seed", "batch_size", "ids", "progress"} <= set(parameters)
-    assert not any(p.kind == p.VAR_KEYWORD for p in parameters.values())
+    kinds = [p.kind for p in parameters.values()]
+    assert set(kinds[:4]) == {inspect.Parameter.POSITIONAL_OR_KEYWORD}
+    assert set(kinds[4:]) == {inspect.Parameter.KEYWORD_ONLY}
     # Evaluations pass the settings of the registry by name.
     assert ("norm" in parameters) == (ATTACKS[name].norms == ("linf", "l2"))
+
+
+def test_evaluations_attack_with_the_settings_of_the_papers():
+    def settings(name, protocol="standard"):
+        return ATTACKS[name].settings(EvaluationConfig(protocol=protocol), 8.0)
+
+    early = {"norm": "linf", "early_stop": True}
+    all_steps = {"norm": "linf", "early_stop": False}
+    steps = {"steps": 20, "step_size": 1.0}
+    assert settings("fgsm") == early and settings("fgsm", "paper") == all_steps
+    assert settings("ifgsm") == steps | early
+    assert settings("ifgsm", "paper") == steps | all_steps
+    assert settings("mim") == steps | {"decay": 1.0} | early
+    steps["restarts"] = 1
+    assert settings("pgd") == steps | {"center": "image"} | early
+    assert settings("pgd", "paper") == steps | {"center": "start"} | all_steps
+    searches = {"steps": 100, "searches": 9, "learning_rate": 0.01, "weight": 1.0}
+    assert settings("cw_l2") == searches | {"confidence": 0.0, "early_stop": True}
+    samples = {"steps": 100, "samples": 32, "learning_rate": 2.55, "delta": 2.55}
+    assert settings("spsa") == samples | early
+    steps = {"steps": 100, "restarts": 1}
+    assert settings("apgd_ce") == steps | {"samples": 1} | early
+    assert settings("apgd_dlr") == steps | {"samples": 1, "targets": 9} | early
+    assert settings("fab") == steps | {"targets": 9} | early
+    queries = {"queries": 5000, "restarts": 1, "share": 0.8, "rescale": True}
+    assert settings("square") == queries | early
 
 
 @pytest.fixture(scope="module")

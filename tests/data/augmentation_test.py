@@ -17,11 +17,15 @@ def test_augment_pads_crops_and_mirrors(rng):
     images = rng.integers(0, 256, (50, 32, 32, 3)).astype(np.uint8)
     plan = augmentation.plan_epoch(50, (32, 32, 3), "crop_flip", seed=0, epoch=0)
     pad = augmentation.crop_pad((32, 32, 3))
-    assert pad == 2
     augmented = augmentation.augment(images, plan.shift, plan.flip).numpy()
     for image, shift, flip, result in zip(images, plan.shift, plan.flip, augmented):
         expected = augment_in_numpy(image, shift, flip, pad)
         np.testing.assert_array_equal(result, expected)
+
+
+@pytest.mark.parametrize(("shape", "pad"), [((8, 8), 1), ((32, 32), 2), ((80, 48), 3)])
+def test_padding_is_a_sixteenth_of_the_shorter_side(shape, pad):
+    assert augmentation.crop_pad((*shape, 3)) == pad
 
 
 def test_plan_draws_shifts_and_flips_uniformly():

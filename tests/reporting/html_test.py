@@ -80,6 +80,12 @@ def test_raised_checks_are_below_the_table(compare_results, make_result):
         assert "zero_gradients: zero" in text and "fine" not in text
 
 
+@pytest.mark.parametrize(("rows", "long"), [(30, False), (31, True)])
+def test_tables_of_more_than_30_rows_are_marked_as_long(rows, long):
+    page = html._table(["header"], [["cell"]] * rows)
+    assert page.count("<td>cell</td>") == rows and ("scroll long" in page) == long
+
+
 def test_facts_name_the_models_where_they_differ(compare_results, make_result):
     results = make_result("a"), make_result("b", processor="brain")
     facts = html.facts_of(compare_results(*results))

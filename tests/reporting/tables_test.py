@@ -100,6 +100,22 @@ def test_certificates_are_columns_of_their_own(compare_results, certified_result
     assert "certified 0" not in tested
 
 
+def rows_of(text):
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+
+
+def test_certificates_are_shown_beside_the_attack_if_there_is_one(certified_result):
+    result = certified_result()
+    result["certificates"]["attacked"]["72"] = 0.15
+    rows = rows_of(tables.evaluation(result))
+    assert ["L2 radius", "certified", "under pgd"] in rows
+    assert ["36/255", "60.0", "70.0"] in rows and ["72/255", "10.0", "15.0"] in rows
+    result["certificates"] |= {"attacked": {}, "attacks": []}
+    rows = rows_of(tables.evaluation(result))
+    assert ["L2 radius", "certified"] in rows and ["36/255", "60.0"] in rows
+
+
 def test_certificates_by_other_methods_are_not_compared(
     compare_results, certified_result
 ):

@@ -45,6 +45,18 @@ def test_restore_loads_the_model_and_its_optimiser(tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+def test_the_newest_undamaged_checkpoint_is_found(tmp_path, capfd):
+    assert checkpoints.newest(tmp_path) is None
+    older, newer = (checkpoints.save(tmp_path, small_model(), {}, n) for n in (1, 2))
+    assert checkpoints.newest(tmp_path) == newer
+    (newer / "state.json").write_text("{}")
+    assert checkpoints.newest(tmp_path) == older
+    assert f"{newer / 'state.json'} is damaged: renamed" in capfd.readouterr().err
+    (older / "model.keras").write_bytes(b"")
+    with pytest.raises(UserError, match=r"model.keras is damaged, and no older one"):
+        checkpoints.newest(tmp_path)
+
+
 def test_find_model_takes_runs_checkpoints_and_files(tmp_path):
     model = small_model()
     older = checkpoints.save(tmp_path / "run" / "checkpoints", model, {}, 1)
