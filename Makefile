@@ -11,8 +11,11 @@ JAX ?= jax[cpu]==0.10.2
 # In the order of the folders, which does not leave the slow files of few tests to the end.
 PARALLEL ?= --numprocesses=auto --maxprocesses=2 --dist=loadfile --no-loadscope-reorder
 
+# For example, MUTANTS="--sample=100 --seed=1 --rooms attacks", or --report or --again.
+MUTANTS ?= --sample=30
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-backends lint stubs format extras clean
+.PHONY: help demo test test-all test-backends mutants lint stubs format extras clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -38,6 +41,9 @@ test: $(INSTALLED)  ## Run the tests
 
 test-all: $(INSTALLED)  ## Run all tests, including the long ones
 	$(BIN)/python -m pytest $(PARALLEL) -m ''
+
+mutants: $(INSTALLED)  ## Change the code in small ways, list the changes that no test notices
+	nice -n 5 $(BIN)/python benchmarks/mutants.py $(MUTANTS)
 
 lint: $(INSTALLED)  ## Check style, formatting and types
 	$(BIN)/ruff check .

@@ -5,6 +5,7 @@ import re
 import runpy
 import subprocess
 import sys
+from fnmatch import fnmatch
 
 import numpy as np
 import pytest
@@ -12,7 +13,13 @@ import pytest
 import zoo
 from inres_tf import convert, corruptions
 
-BENCHMARKS = pathlib.Path(__file__).parents[1] / "benchmarks"
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    import tomli as tomllib
+
+ROOT = pathlib.Path(__file__).parents[1]
+BENCHMARKS = ROOT / "benchmarks"
 # Tiny settings, and the number of ratios with a goal in the document.
 SCRIPTS = {
     "attack_speed": (
@@ -137,3 +144,56 @@ def test_figure_shows_each_corruption(channels):
     for name, panel in shown.items():
         expected = corruptions.corrupt(image[None], name, 2)[0].squeeze()
         np.testing.assert_array_equal(panel.get_array(), expected)
+
+
+MUTANTS = tomllib.loads((BENCHMARKS / "mutants.toml").read_text())
+
+
+@pytest.mark.parametrize("module", MUTANTS["modules"])
+def test_mutated_modules_have_tests(module):
+    assert (ROOT / module).is_file()
+    for tests in MUTANTS["modules"][module]:
+        path, *name = tests.split("::")
+        text = (ROOT / path).read_text()
+        assert path.endswith("_test.py") and all(f"def {n}(" in text for n in name)
+
+
+@pytest.mark.parametrize("entry", MUTANTS["equivalent"], ids=lambda e: e["diff"][0])
+def test_equivalent_mutants_are_of_existing_lines(entry):
+    modules = [name for name in MUTANTS["modules"] if fnmatch(name, entry["module"])]
+    texts = [" ".join((ROOT / name).read_text().split()) for name in modules]
+    removed = [line[2:] for line in entry["diff"] if line.startswith("-")]
+    assert removed and all(any(line in text for text in texts) for line in removed)
+
+
+def test_mutants_are_of_lines_that_run(benchmarks, tmp_path):
+    pytest.importorskip("cosmic_ray")
+    import mutants
+
+    path = tmp_path / "module.py"
+    path.write_text("""
+if TYPE_CHECKING:
+    import keras
+x: int | None = 1
+def f(a: int | None = 2) -> int | None:
+    return a | 3
+""")
+    lines = path.read_text().splitlines()
+    ignored = [
+        lines[first[0] - 1][first[1] : last[1] if first[0] == last[0] else None]
+        for first, last in mutants.ignored_lines(path)
+    ]
+    assert ignored.count("int | None") == 3 and "if TYPE_CHECKING:" in ignored
+    assert len(ignored) == 4
+
+
+def test_changes_of_a_mutant_are_recognised(benchmarks, monkeypatch):
+    pytest.importorskip("cosmic_ray")
+    import mutants
+
+    diff = "--- a\n+++ b\n@@ -1,2 +1,2 @@\n def f():\n-    return  1\n+    return  2\n"
+    entry = {"module": "x/*.py", "diff": ["- return 1", "+ return 2"], "reason": "why"}
+    monkeypatch.setitem(mutants.CONFIG, "equivalent", [entry])
+    assert mutants.reason("x/y.py", diff) == "why"
+    assert mutants.reason("y/y.py", diff) is None
+    assert mutants.reason("x/y.py", diff.replace("2\n", "3\n")) is None
