@@ -39,6 +39,7 @@ def test_signatures_are_explicit(name):
     parameters = inspect.signature(getattr(attacks, name)).parameters
     assert list(parameters)[:4] == ["model", "images", "labels", "eps"]
     assert {"seed", "batch_size", "ids", "progress"} <= set(parameters)
+    assert parameters["seed"].default == 0
     kinds = [p.kind for p in parameters.values()]
     assert set(kinds[:4]) == {inspect.Parameter.POSITIONAL_OR_KEYWORD}
     assert set(kinds[4:]) == {inspect.Parameter.KEYWORD_ONLY}

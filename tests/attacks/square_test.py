@@ -20,21 +20,22 @@ def published_share(query):
     return 0.5 ** sum(query > after for after in halvings)
 
 
+@pytest.mark.parametrize("size", [32, 100_000])
 @pytest.mark.parametrize("queries", [100, 5000, 10_000, 20_000])
 @pytest.mark.parametrize("order", [np.inf, 2])
-def test_sides_follow_the_published_schedule(queries, order):
+def test_sides_follow_the_published_schedule(size, queries, order):
     for rescale in (True, False):
-        by_query = sides(32, 32, queries, 0.8, order, rescale)
+        by_query = sides(size, size, queries, 0.8, order, rescale)
         assert by_query.shape == (queries,)
         for query in {*range(0, queries, 37), *range(min(queries, 60)), queries - 1}:
             published = query * 10_000 // queries if rescale else query
-            side = round(np.sqrt(0.8 * published_share(published)) * 32)
+            side = round(np.sqrt(0.8 * published_share(published)) * size)
             if order == 2:
                 side = max(side, 3)
                 side += side % 2 == 0  # the next odd one
             assert by_query[query] == max(side, 1)
     # The values of the authors' code for 10,000 queries and images of 32x32 pixels.
-    if order == np.inf and queries == 10_000:
+    if order == np.inf and queries == 10_000 and size == 32:
         starts = np.flatnonzero(np.diff(by_query)) + 1
         assert list(starts) == [11, 51, 201, 501, 1001, 2001, 4001, 6001, 8001]
         assert sorted(set(by_query)) == [1, 2, 3, 4, 5, 7, 10, 14, 20, 29]
@@ -187,6 +188,18 @@ def l2_candidate(old, clean, corner, other, side, signs, transposed, eps):
     change *= 1 - windows
     change[rows, columns] = np.stack(patches, -1)
     return np.clip(clean + change / np.linalg.norm(change) * eps, 0, 255)
+
+
+@pytest.mark.parametrize(("height", "width"), [(20, 17), (17, 20), (18, 19)])
+def test_tiles_are_in_the_middle_of_the_image(height, width):
+    images = tf.fill((2, height, width, 3), 128.0)
+    change = Run(2, 50.0, 1, images).queries[0] - images.numpy()
+    covered = (change != 0).any(axis=(0, 3))
+    covers = [length - length % 3 for length in (height, width)]
+    expected = np.zeros((height, width), bool)
+    top, left = (height - covers[0]) // 2, (width - covers[1]) // 2
+    expected[top : top + covers[0], left : left + covers[1]] = True
+    np.testing.assert_array_equal(covered, expected)
 
 
 def test_l2_candidates_match_the_paper():

@@ -80,6 +80,16 @@ def test_raised_checks_are_below_the_table(compare_results, make_result):
         assert "zero_gradients: zero" in text and "fine" not in text
 
 
+def test_classes_without_a_name_are_shown_as_numbers(make_result, png):
+    sample = {"attack": "pgd", "norm": "l2", "eps": 64.0, "index": 0, "largest": 8.0}
+    sample |= dict.fromkeys(("clean", "adversarial", "perturbation"), png)
+    for label, shown in ((0, "cat"), (1, "dog"), (2, "2"), (-1, "-1")):
+        result = make_result(class_names=["cat", "dog"])
+        text = html._sample(sample | {"label": label, "predicted": label}, result)
+        assert f"label {shown}<" in text and f"predicted {shown}<" in text
+        assert "pgd L2 64, image 0" in text
+
+
 @pytest.mark.parametrize(("rows", "long"), [(30, False), (31, True)])
 def test_tables_of_more_than_30_rows_are_marked_as_long(rows, long):
     page = html._table(["header"], [["cell"]] * rows)

@@ -92,6 +92,11 @@ def test_mcnemar_rejects_different_shapes():
         mcnemar([True], [True, False])
 
 
+def test_intervals_of_no_and_all_successes_end_exactly_at_0_and_1():
+    for number in range(1, 200):
+        assert wilson(0, number)[0] == 0 and wilson(number, number)[1] == 1
+
+
 def test_holm_by_hand():
     # 0.01·4, 0.02·3, 0.03·2, and 0.04·1, which is raised to the previous value.
     assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])

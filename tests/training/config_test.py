@@ -96,3 +96,8 @@ def test_changeable_on_resume_names_settings():
 def test_invalid_settings_are_rejected(settings, message):
     with pytest.raises(UserError, match=message):
         TrainConfig(**settings)
+
+
+def test_the_folder_of_a_run_may_be_in_the_home_folder(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ada")
+    assert TrainConfig(output_dir="~/run").output_dir == "/home/ada/run"
