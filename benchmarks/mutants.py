@@ -178,8 +178,9 @@ def work(database, log, again):
 
 
 def changed_lines(diff):
-    """The lines that a diff removes and adds, without indentation."""
+    """The lines that a diff removes and adds, without indentation and empty lines."""
     lines = [line for line in diff.split("\n")[2:] if line[:1] in ("-", "+")]
+    lines = [line for line in lines if line[1:].strip()]
     return [" ".join([line[0], *line[1:].split()]) for line in lines]
 
 
