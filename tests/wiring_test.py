@@ -137,6 +137,7 @@ ELSEWHERE = {
     },
     TrainConfig: {
         "model": "train/train_test.py::test_train_evaluate_export",
+        "weights": "train/models_test.py::test_training_starts_from_initial_weights",
         "dataset": "train/train_test.py::test_train_evaluate_export",
         "data_dir": "data/tfds_test.py::test_prepared_dataset_loads_by_name",
         "download": "data/tfds_test.py::"

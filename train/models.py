@@ -62,6 +62,39 @@ def builder(
     return build
 
 
+def initial(
+    name: str, weights: str | None
+) -> Callable[[tuple[int, int, int], int], keras.Model]:
+    """Returns a function (input shape, classes) that builds a model to train.
+
+    Args:
+        name: name of the model.
+        weights: None for random weights, the name of shipped weights, a file, or the
+            folder of a run. A classifier for another number of classes stays random.
+
+    Raises:
+        UserError: if there are no such weights. The returned function raises it if they
+            do not fit the model.
+    """
+    if not weights:
+        return builder(name)
+    if os.path.isdir(weights):
+        weights = str(training.checkpoints.find_model(weights))
+    saved = _saved_classes(name, weights)
+
+    def build(shape, classes):
+        if saved == classes:
+            return builder(name, weights=weights)(shape, classes)
+        model = builder(name)(shape, classes)
+        body = builder(name, weights=weights, include_top=False)(shape, classes)
+        for layer in body.layers:
+            if layer.weights:
+                model.get_layer(layer.name).set_weights(layer.get_weights())
+        return model
+
+    return build
+
+
 def from_checkpoint(path: str | os.PathLike[str] | None) -> keras.Model | None:
     """Loads the model of a run, a checkpoint or a `.keras` file; None for no path."""
     if not path:
@@ -157,10 +190,15 @@ def _own_shape(name, weights, card) -> tuple[tuple[int, int, int], int]:
     """The image shape and number of classes that weights were trained with."""
     if card:
         return tuple(card["input_shape"]), len(card["classes"])
-    facts, classes = zoo.describe(name), None
-    if weights != "imagenet" or "imagenet" not in facts["weights"]:
-        try:
-            classes = weight_files.saved_classes(weight_files.resolve(name, weights))
-        except ValueError as error:
-            raise UserError(str(error)) from error
-    return facts["input_shape"], classes or facts["classes"]
+    facts = zoo.describe(name)
+    return facts["input_shape"], _saved_classes(name, weights) or facts["classes"]
+
+
+def _saved_classes(name, weights) -> int | None:
+    """The number of classes of the classifier in weights, if they have one."""
+    if weights == "imagenet" and "imagenet" in zoo.describe(name)["weights"]:
+        return None
+    try:
+        return weight_files.saved_classes(weight_files.resolve(name, weights))
+    except ValueError as error:
+        raise UserError(str(error)) from error

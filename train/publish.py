@@ -106,6 +106,14 @@ def main() -> None:
     print(f"{len(content):,} bytes -> {folder / file}\ncard -> {path}")
 
 
+def _training_command(values) -> str:
+    """The command of a training without paths."""
+    weights = values.get("weights")
+    if weights and weights not in cards.shipped(values["model"]):
+        values = {**values, "weights": "FILE"}
+    return cli.command("train", values, cli.defaults_of(TrainConfig), _LEFT_OUT)
+
+
 def _evaluation(result, name, weights) -> dict[str, Any]:
     """A result as a card has it: without images, of the shipped weights."""
     result = {key: value for key, value in result.items() if key != "samples"}
@@ -142,10 +150,7 @@ def _training(config, command) -> dict[str, Any]:
     """How the network was trained."""
     machine = config.get("device") or config["machine"]["processor"]
     return {
-        "command": command
-        or cli.command(
-            "train", config["flags"], cli.defaults_of(TrainConfig), _LEFT_OUT
-        ),
+        "command": command or _training_command(config["flags"]),
         "revision": config.get("git_revision"),
         "seed": config["seed"],
         "epochs": config["flags"]["epochs"],

@@ -19,14 +19,16 @@ from train import cli, models
 def define_flags() -> None:
     """Defines the flags of this binary."""
     cli.define_flags(ReproduceConfig)
-    cli.define_flags(TrainConfig, leave_out=("model", "seed"))
+    cli.define_flags(TrainConfig, leave_out=("model", "seed", "weights"))
     cli.define_flags(EvaluationConfig, leave_out=("batch_size",))
 
 
 def main() -> None:
     """Trains, evaluates and compares the models."""
     config = cli.read_flags(ReproduceConfig)
-    train_config = cli.read_flags(TrainConfig, model="reproduce", seed=config.seeds[0])
+    train_config = cli.read_flags(
+        TrainConfig, weights=None, model="reproduce", seed=config.seeds[0]
+    )
     evaluation_config = cli.read_flags(
         EvaluationConfig, batch_size=train_config.batch_size
     )

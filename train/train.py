@@ -18,7 +18,7 @@ def main() -> None:
     """Trains the model."""
     config = cli.read_flags(TrainConfig)
     models.check(config.model)
-    result = training.train(config, models.builder(config.model))
+    result = training.train(config, models.initial(config.model, config.weights))
     training.stopped(result)
     if not result.model_path:  # not the chief worker
         return

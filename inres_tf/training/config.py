@@ -71,6 +71,12 @@ class TrainConfig(DataConfig, StrategyConfig, ObjectiveConfig):
     """
 
     model: str = config_field("in_resnet20", "Model of the zoo to train.")
+    weights: str | None = config_field(
+        None,
+        "Initial weights: a name of shipped weights of --model, a file, or a run's "
+        "folder. A classifier for another number of classes starts anew.",
+        path=True,
+    )
     recipe: str = config_field(
         "paper",
         "Defaults of the flags below that name it. paper: the protocol of the paper; "

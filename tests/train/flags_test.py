@@ -163,7 +163,9 @@ LIBRARY = {
     "inres_tf.reporting.html.facts_of": lambda comparisons: {},
     "inres_tf.reporting.html.write": write_report,
     "inres_tf.reporting.read_measurements": lambda paths: [
-        types.SimpleNamespace(result=RESULT, accuracies={}, file="a.json")
+        types.SimpleNamespace(
+            name="a", result=RESULT, accuracies={}, file="a.json", seed=0, flags=None
+        )
     ],
     "inres_tf.reporting.tables.evaluation": lambda result: "table",
     "inres_tf.reproduce.reproduce": stop,

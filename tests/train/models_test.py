@@ -88,3 +88,64 @@ def test_results_name_the_solver(binary, neural_ode, tmp_path):
     )
     assert code == 0
     assert json.loads(output.read_text())["model"] == "damped_node_tiny-rk4-3"
+
+
+@pytest.fixture(scope="module")
+def undamped(tmp_path_factory):
+    """A ResNet-8 and its file."""
+    keras.utils.set_random_seed(0)
+    model = zoo.ResNet8(input_shape=(8, 8, 1), classes=4)
+    path = tmp_path_factory.mktemp("resnet") / "model.keras"
+    model.save(path)
+    return model, path
+
+
+@pytest.mark.parametrize("folder", [False, True])
+@pytest.mark.parametrize("name", ["resnet8", "in_resnet8"])
+@pytest.mark.parametrize("classes", [4, 3])
+def test_initial_weights(name, classes, folder, undamped):
+    """Also for a damped network, and with another classifier."""
+    source, path = undamped
+    build = models.initial(name, str(path.parent if folder else path))
+    keras.utils.set_random_seed(1)
+    model = build((8, 8, 1), classes)
+    assert model.name == name and model.output_shape == (None, classes)
+    for layer in [layer for layer in source.layers if layer.weights]:
+        found = model.get_layer(layer.name).get_weights()
+        for array, expected in zip(found, layer.get_weights()):
+            if layer.name != "predictions" or classes == 4:
+                np.testing.assert_array_equal(array, expected)
+    fresh = models.initial(name, None)((8, 8, 1), classes)
+    kernels = [m.get_layer("stem_conv").kernel.numpy() for m in (model, fresh)]
+    assert not np.array_equal(*kernels)
+
+
+def test_missing_initial_weights(binary, tmp_path):
+    for weights, message in (
+        ("nothing", "nothing"),
+        (str(tmp_path), "holds no"),
+    ):
+        code, _, err = binary(
+            "train", "--model=in_resnet8", f"--weights={weights}", "--epochs=1"
+        )
+        assert code == 1 and message in err, err
+
+
+def test_training_starts_from_initial_weights(binary, trained, tmp_path, digits):
+    path, run = tmp_path / "initial.keras", tmp_path / "run"
+    trained.save(path)
+    code, _, err = binary(
+        "train",
+        "--model=in_resnet8",
+        f"--weights={path}",
+        "--epochs=1",
+        "--learning_rate=1e-9",
+        "--batch_size=512",
+        f"--output_dir={run}",
+    )
+    assert code == 0, err
+    end = keras.models.load_model(run / "model.keras")
+    for array, expected in zip(
+        (w.numpy() for w in end.trainable_weights), trained.trainable_weights
+    ):
+        np.testing.assert_allclose(array, expected.numpy(), atol=1e-5)
