@@ -15,7 +15,7 @@ PARALLEL ?= --numprocesses=auto --maxprocesses=2 --dist=loadfile --no-loadscope-
 MUTANTS ?= --sample=30
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-backends mutants lint stubs format extras clean
+.PHONY: help demo test test-all test-backends mutants lint stubs tables format extras clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -52,6 +52,9 @@ lint: $(INSTALLED)  ## Check style, formatting and types
 
 stubs: $(INSTALLED)  ## Write zoo/__init__.pyi again, after a change to the zoo's names
 	$(BIN)/python -m zoo._stubs
+
+tables: $(INSTALLED)  ## Write the tables of docs/ that come from the zoo and the cards again
+	$(BIN)/python -m train._tables
 
 format: $(INSTALLED)  ## Format the code
 	$(BIN)/ruff format .

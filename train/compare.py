@@ -64,7 +64,7 @@ def main(arguments: list[str]) -> None:
     if flags.FLAGS.cards:
         cli.check_writable(folder / "leaderboard.html")
         own = [_entry(run) for run in runs]
-        rows = reporting.leaderboard.rank([*_shipped(), *own])
+        rows = reporting.leaderboard.rank([*shipped(), *own])
         page = reporting.leaderboard.write(folder, rows)
         print((folder / "leaderboard.md").read_text(encoding="utf-8"))
         print(f"page: {page}")
@@ -87,7 +87,7 @@ def main(arguments: list[str]) -> None:
     print(f"report: {report}")
 
 
-def _shipped() -> list[reporting.leaderboard.Entry]:
+def shipped() -> list[reporting.leaderboard.Entry]:
     """Returns the entries of the shipped weights."""
     return [
         reporting.leaderboard.Entry(

@@ -92,8 +92,9 @@ def shipped(names: Iterable[str]) -> str:
         names: names of models.
 
     Returns:
-        A table for each name of weights, with accuracies in per cent. Columns that a
-        network was not evaluated in are empty.
+        A table for each name of weights, with accuracies in per cent, of most images
+        where a network was evaluated on several numbers. Columns that a network was not
+        evaluated in are empty.
     """
     names, tables = set(names), []
     by_weights: dict[str, list[dict]] = {}
@@ -101,11 +102,17 @@ def shipped(names: Iterable[str]) -> str:
         if model in names:
             by_weights.setdefault(weights, []).append(card)
     for weights, found in sorted(by_weights.items()):
+        found.sort(key=lambda card: _natural(card["model"]))
+        # Of equal columns, that of most images.
         rows = {
-            card["model"]: {row["column"]: row for row in card["summary"]}
-            for card in sorted(found, key=lambda card: _natural(card["model"]))
+            card["model"]: {
+                row["column"]: row
+                for row in sorted(card["summary"], key=lambda row: row["images"])
+            }
+            for card in found
         }
-        columns = list(dict.fromkeys(c for row in rows.values() for c in row))
+        listed = (row["column"] for card in found for row in card["summary"])
+        columns = list(dict.fromkeys(listed))
         columns = [c for c in columns if c not in _SINGLE]
         raised = {card["model"]: ", ".join(card["raised_checks"]) for card in found}
         body = [

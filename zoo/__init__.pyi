@@ -1727,7 +1727,7 @@ def DampedNODETiny(
     damping: str | float = "in",
     name: str = "damped_node_tiny",
     solver: Any = "heun",
-    lipschitz: float | None = 4.0,
+    lipschitz: float | None = 2.0,
     dynamics: Dynamics = "potential",
 ) -> keras.Model:
     """Damped gradient flow of a convex potential, a contracting neural ODE classifier, damping 'in'. For the arguments see `help(zoo.DampedNODETiny)`."""
@@ -1761,7 +1761,7 @@ def DampedNODEXS(
     damping: str | float = "in",
     name: str = "damped_node_xs",
     solver: Any = "heun",
-    lipschitz: float | None = 4.0,
+    lipschitz: float | None = 5.0,
     dynamics: Dynamics = "potential",
 ) -> keras.Model:
     """Damped gradient flow of a convex potential, a contracting neural ODE classifier, damping 'in'. For the arguments see `help(zoo.DampedNODEXS)`."""

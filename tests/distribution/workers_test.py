@@ -182,6 +182,7 @@ def test_preempted_and_killed_workers_resume_with_the_same_command(
     assert_equals_run(tmp_path / "run0", single)
 
 
+@pytest.mark.long
 def test_two_workers_evaluate_like_one_process(single, digits, start, tmp_path):
     """On 101 images in batches of 30, which do not divide evenly."""
     path = tmp_path / "model.keras"

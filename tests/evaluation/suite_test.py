@@ -32,8 +32,8 @@ def without_values(result):
     return json.dumps(result | {"checks": checks})
 
 
-def test_everything_on_200_images(trained, digits):
-    data = digits.test.take(slice(200))
+def test_everything_on_100_images(trained, digits):
+    data = digits.test.take(slice(100))
     config = EvaluationConfig(
         attacks=tuple(ATTACKS),
         eps=(48.0,),
@@ -44,7 +44,7 @@ def test_everything_on_200_images(trained, digits):
         check_examples=20,
     )
     result = run(trained, data, config)
-    assert result["num_examples"] == 200
+    assert result["num_examples"] == 100
     assert tuple(result["corruptions"]) == tuple(CORRUPTIONS)
     means = [accuracies["mean"] for accuracies in result["corruptions"].values()]
     assert result["mean_corruption_accuracy"] == pytest.approx(np.mean(means))
@@ -60,7 +60,7 @@ def test_everything_on_200_images(trained, digits):
     assert after[0] == accuracy["apgd_ce"] and after[-1] == accuracy["autoattack"]
     for row in result["attacks"]:
         packed = result["correct"][results.attack_key(row)]
-        assert results.unpack(packed, 200).mean() == pytest.approx(row["accuracy"])
+        assert results.unpack(packed, 100).mean() == pytest.approx(row["accuracy"])
     # cw_l2 is in another norm.
     raised = {check["name"] for check in result["checks"] if check["raised"]}
     assert "norms" in raised and "black_box" not in raised

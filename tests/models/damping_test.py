@@ -61,7 +61,13 @@ def producers(layer):
     return [tensor._keras_history.operation.name for tensor in tensors]
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.long if name == "ConvNeXtTiny" else ())
+        for name in ARCHITECTURES
+    ],
+)
 def test_keras_applications(name, rng, tmp_path):
     count, shortcut, branch = ARCHITECTURES[name]
     side = 71 if name == "Xception" else 32

@@ -1,5 +1,4 @@
 import json
-import pathlib
 
 import zoo
 
@@ -52,16 +51,10 @@ def test_a_process_prints_no_notices_of_tensorflow(process, result_of, tmp_path)
 
 
 def test_leaderboard_of_the_cards_with_own_results(result_of, binary, tmp_path):
-    root = pathlib.Path(__file__).parents[2]
     code, out, err = binary("compare", "--cards", f"--output_dir={tmp_path}/out")
     assert (code, err) == (0, "")
     text = (tmp_path / "out" / "leaderboard.md").read_text(encoding="utf-8")
     assert out == f"{text}\npage: {tmp_path}/out/leaderboard.html\n"
-    for name in ("leaderboard.md", "leaderboard.html"):
-        written = (tmp_path / "out" / name).read_text(encoding="utf-8")
-        assert written == (root / "docs" / name).read_text(encoding="utf-8"), (
-            "run: python -m train.compare --cards --output_dir=docs"
-        )
     card = zoo.card("cpl_tiny", "mnist")
     like = {k: card["evaluations"][0][k] for k in ("dataset", "num_examples")}
     like |= {"fingerprint": card["evaluations"][0]["fingerprint"]}
@@ -70,5 +63,5 @@ def test_leaderboard_of_the_cards_with_own_results(result_of, binary, tmp_path):
         "compare", "--cards", f"new={tmp_path}/mine", f"--output_dir={tmp_path}/out"
     )
     assert code == 0
-    section = out.split("### Clean and corrupted images")[1]
+    section = out.split("## mnist")[1].split("### Clean and corrupted images")[1]
     assert section.index("| new") < section.index("| node_tiny (mnist)")

@@ -72,6 +72,7 @@ def test_damping_rates_follow_their_schedule(text, expected, ema, tmp_path):
     assert list(rates.values()) == pytest.approx([expected[-1]] * 6, abs=1e-6)
 
 
+@pytest.mark.long
 def test_warm_start_trains_a_resnet_first(tmp_path):
     """The first epoch trains the ResNet with the same weights; then λ is trained."""
     settings = {"lambda_schedule": "warm:0.5", "learning_rate": 0.01}
@@ -87,7 +88,9 @@ def test_warm_start_trains_a_resnet_first(tmp_path):
     assert fixed.history[1]["loss"] != second["loss"]
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+@pytest.mark.parametrize(
+    "precision", ["bfloat16", pytest.param("float16", marks=pytest.mark.long)]
+)
 def test_half_precision_is_close_to_float32(precision, tmp_path, digits):
     full = train(tmp_path / "full", learning_rate=0.02)
     result = train(tmp_path / "run", precision=precision, learning_rate=0.02)

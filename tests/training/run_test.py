@@ -115,8 +115,12 @@ class _InterruptAfter(keras.callbacks.Callback):
 
 @pytest.mark.parametrize(
     ("steps", "number"),
-    [(16, signal.SIGINT), (33, signal.SIGTERM)],
-    ids=["within an epoch", "at the end of an epoch"],
+    [
+        pytest.param(16, signal.SIGINT, id="within an epoch"),
+        pytest.param(
+            33, signal.SIGTERM, id="at the end of an epoch", marks=pytest.mark.long
+        ),
+    ],
 )
 def test_stopped_run_resumes_bit_for_bit(complete, steps, number, tmp_path):
     folder, (_, expected) = tmp_path / "run", complete

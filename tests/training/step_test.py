@@ -151,7 +151,9 @@ def test_rematerialised_blocks_are_recomputed():
     assert counts == {None: 3, rematerialized: 6}
 
 
-@pytest.mark.parametrize("strategy", ["one_device", "mirrored"])
+@pytest.mark.parametrize(
+    "strategy", ["one_device", pytest.param("mirrored", marks=pytest.mark.long)]
+)
 def test_rematerialised_random_layers_draw_once(make_trainer, strategy):
     """Both passes use the same masks, and the random states advance once."""
 
