@@ -28,7 +28,7 @@ def pictures(tmp_path, monkeypatch):
     folders = {"photos": ("cats", "dogs", "owls"), "things": CLASSES}
     for folder, classes in folders.items():
         for name in classes:
-            for number in range(6 if folder == "photos" else 4):
+            for number in range(10 if folder == "photos" else 4):
                 write(tmp_path / folder / name / f"{number}.png")
     monkeypatch.chdir(tmp_path)
 
