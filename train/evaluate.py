@@ -103,7 +103,7 @@ def _command(data_config, config) -> str:
     if pathlib.Path(values["weights"] or "").suffix:
         values["weights"] = "FILE"
     for name in ("dataset", "corruption_source"):
-        if values[name].startswith("folder:"):
+        if str(values[name]).startswith("folder:"):
             values[name] = "folder:PATH"
     defaults = cli.defaults_of(DataConfig, EvaluationConfig)
     return cli.command("evaluate", values, defaults, ("data_dir", "download"))

@@ -317,9 +317,7 @@ class NeuralODE(keras.layers.Layer):
         """Limits k, so that λ is at most 1 / h, h the length of the fixed steps."""
         if self.solver.is_adaptive:
             return k
-        return ops.maximum(
-            k, dampings.DAMPINGS["in"].scalar(self.solver.steps / self.t1)
-        )
+        return ops.maximum(k, 1.0 - self.solver.steps / self.t1)
 
     @property
     def rate(self) -> Any:

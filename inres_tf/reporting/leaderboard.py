@@ -105,7 +105,7 @@ def rank(entries: Iterable[Entry]) -> list[Row]:
             if column.group not in (*_GROUPS, worst):
                 continue
             row = _row(entry, column, accuracy)
-            key = row.images, row.kind, row.ball, row.model
+            key: tuple[str, ...] = (row.images, row.kind, row.ball, row.model)
             if row.kind != "attacked":
                 key += (row.by, row.settings)
             if key not in rows or row.accuracy < rows[key].accuracy:
