@@ -63,8 +63,7 @@ def main(arguments: list[str]) -> None:
     runs = reporting.read_measurements(arguments)
     if flags.FLAGS.cards:
         cli.check_writable(folder / "leaderboard.html")
-        own = [_entry(run) for run in runs]
-        rows = reporting.leaderboard.rank([*shipped(), *own])
+        rows = reporting.leaderboard.rank([*shipped(), *_entries(runs)])
         page = reporting.leaderboard.write(folder, rows)
         print((folder / "leaderboard.md").read_text(encoding="utf-8"))
         print(f"page: {page}")
@@ -100,13 +99,25 @@ def shipped() -> list[reporting.leaderboard.Entry]:
     ]
 
 
-def _entry(run: reporting.EvaluatedRun) -> reporting.leaderboard.Entry:
-    """Returns the entry of a run of the user."""
-    if run.flags is None:
-        return reporting.leaderboard.Entry(run.name, run)
-    values = {**run.flags, "seed": run.seed}
-    training = cli.command("train", values, cli.defaults_of(TrainConfig))
-    return reporting.leaderboard.Entry(f"{run.name}, seed {run.seed}", run, training)
+def _entries(
+    runs: list[reporting.EvaluatedRun],
+) -> list[reporting.leaderboard.Entry]:
+    """Returns the entries of the user's runs.
+
+    Runs of the same name may be of different networks, so their files tell them apart.
+    """
+    names = [
+        run.name if run.seed is None else f"{run.name}, seed {run.seed}" for run in runs
+    ]
+    entries = []
+    for run, name in zip(runs, names):
+        unique = name if names.count(name) == 1 else f"{name} ({run.file})"
+        training = ""
+        if run.flags is not None:
+            values = {**run.flags, "seed": run.seed}
+            training = cli.command("train", values, cli.defaults_of(TrainConfig))
+        entries.append(reporting.leaderboard.Entry(unique, run, training))
+    return entries
 
 
 if __name__ == "__main__":

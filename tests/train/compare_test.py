@@ -65,3 +65,15 @@ def test_leaderboard_of_the_cards_with_own_results(result_of, binary, tmp_path):
     assert code == 0
     section = out.split("## mnist")[1].split("### Clean and corrupted images")[1]
     assert section.index("| new") < section.index("| node_tiny (mnist)")
+
+
+def test_own_results_of_the_same_name_are_not_mixed(result_of, binary, tmp_path):
+    """The leaderboard keeps the lowest accuracy of one model only."""
+    for folder, accuracy in (("one", 0.8), ("two", 0.9)):
+        result_of(tmp_path / folder, clean={"accuracy": accuracy})
+    runs = [str(tmp_path / folder) for folder in ("one", "two")]
+    code, out, _ = binary("compare", "--cards", *runs, f"--output_dir={tmp_path}/out")
+    assert code == 0
+    for run, accuracy in zip(runs, ("80.0", "90.0")):
+        (row,) = [line for line in out.splitlines() if f"({run}/" in line]
+        assert f"| {accuracy} [" in row
