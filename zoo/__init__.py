@@ -4,7 +4,7 @@
 >>> model = zoo.InResNet20(classes=10)
 >>> model = zoo.get_model("in_resnet20", classes=10)  # the same
 >>> zoo.list_models()[:3]
-['cpl_small', 'cpl_tiny', 'cpl_xs']
+['airnet', 'cpl_small', 'cpl_tiny']
 >>> zoo.describe("in_resnet20")["parameters"]
 273856
 
@@ -56,9 +56,9 @@ def list_models(weights: str | None = None) -> list[str]:
 
     Example:
         >>> len(zoo.list_models())
-        112
+        117
         >>> zoo.list_models()[0]
-        'cpl_small'
+        'airnet'
     """
     if weights is not None:
         return importlib.import_module("zoo.cards").models_with(weights)

@@ -92,7 +92,7 @@ def _model(
         x = builder.normalization(x, style)
     x = builder.body(x, network, damping, stochastic_depth, noise)
     outputs = builder.head(
-        x, style, include_top, pooling, classes, classifier_activation
+        x, network, include_top, pooling, classes, classifier_activation
     )
     if input_tensor is not None:
         sources = keras.utils.get_source_inputs(inputs)
