@@ -51,14 +51,11 @@ class HelpFlag(flags.BooleanFlag):
 
 
 def own_flags() -> dict[str, flags.Flag]:
-    """Returns the flags of a program by name, without those of absl itself."""
-    return {
-        flag.name: flag
-        for module, defined in flags.FLAGS.flags_by_module_dict().items()
-        if not module.startswith("absl")
-        for flag in defined
-        if not isinstance(flag, HelpFlag)
-    }
+    """Returns the flags of the running program by name, without those of libraries."""
+    defined = flags.FLAGS.flags_by_module_dict()
+    # absl registers those of the main module under its path.
+    own = [*defined.get("train.cli", ()), *defined.get(sys.argv[0], ())]
+    return {flag.name: flag for flag in own if not isinstance(flag, HelpFlag)}
 
 
 def text(program: str, document: str, groups: Groups, everything: bool = False) -> str:
@@ -74,8 +71,8 @@ def text(program: str, document: str, groups: Groups, everything: bool = False) 
     width = min(shutil.get_terminal_size().columns, _WIDEST)
     note = (
         "--NAME and --noNAME switch on and off; items of a list are separated by "
-        f"commas. The command {programs.command_of(program)} does the same as python -m "
-        f"{program}, and also works in a folder with a train.py of its own. "
+        f"commas. The command {programs.command_of(program)} does the same, and also "
+        "works in a folder with a train.py of its own, which hides python -m train. "
     )
     note += "" if everything else "--helpfull adds the flags of the library absl."
     parser = argparse.ArgumentParser(
@@ -99,6 +96,7 @@ def text(program: str, document: str, groups: Groups, everything: bool = False) 
             for module, defined in sorted(flags.FLAGS.flags_by_module_dict().items())
             if module.startswith("absl")
             for flag in defined
+            if not isinstance(flag, HelpFlag)
         ]
     for heading, listed in headings.items():
         group = parser.add_argument_group(heading)
