@@ -205,6 +205,7 @@ def test_commands_in_documents_use_existing_flags(command):
     from inres_tf.data import DataConfig
     from inres_tf.evaluation import EvaluationConfig
     from inres_tf.reproduce import ReproduceConfig
+    from inres_tf.serving import PredictConfig
     from inres_tf.training import TrainConfig
     from inres_tf.verifier import VerifierConfig
 
@@ -217,6 +218,7 @@ def test_commands_in_documents_use_existing_flags(command):
         AnalysisConfig,
         DataConfig,
         EvaluationConfig,
+        PredictConfig,
         ReproduceConfig,
         TrainConfig,
         VerifierConfig,

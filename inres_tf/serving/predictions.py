@@ -88,7 +88,8 @@ class ImageClassifier:
             classes = serve.structured_outputs["probabilities"].shape[-1]
         except (KeyError, OSError, ValueError, tf.errors.OpError) as error:
             raise UserError(
-                f"{path} is damaged or not a SavedModel of train.export: {error}"
+                f"{path} is damaged or not a SavedModel of train.export, which takes "
+                f"`images` and returns `probabilities`: {error}"
             ) from error
         names = _numbers(classes)
         if (path / CLASS_NAMES).is_file():
