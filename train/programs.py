@@ -1,7 +1,6 @@
 """The command-line programs: their list, and their console commands."""
 
 import ast
-import importlib.util
 import os
 import pathlib
 import runpy
@@ -42,7 +41,7 @@ def table(package: str) -> str:
     """
     rows = [p for p in PROGRAMS if p.startswith(f"{package}.")]
     width = max(map(len, rows))
-    lines = [f"  python -m {p.ljust(width)}  {_summary(p)}" for p in rows]
+    lines = [f"  python -m {p.ljust(width)}  {summary_of(p)}" for p in rows]
     return "\n".join(
         [
             f"Programs of {package}; --help explains the flags of each:",
@@ -54,11 +53,16 @@ def table(package: str) -> str:
     )
 
 
-def _summary(program):
-    """The first line of the docstring of a module, which is not loaded."""
-    spec = importlib.util.find_spec(program)
-    source = pathlib.Path(spec.origin).read_text(encoding="utf-8")
-    return ast.get_docstring(ast.parse(source)).splitlines()[0]
+def summary_of(program: str) -> str:
+    """Returns the first line of the docstring of a program, which is not loaded.
+
+    Args:
+        program: its module, such as `train.evaluate`.
+    """
+    package, name = program.split(".")
+    folder = pathlib.Path(__file__).parents[1] / package
+    tree = ast.parse((folder / f"{name}.py").read_text(encoding="utf-8"))
+    return str(ast.get_docstring(tree)).splitlines()[0]
 
 
 def main() -> None:

@@ -48,6 +48,10 @@ def test_every_program_is_listed_and_a_command():
     commands = dict.fromkeys(map(programs.command_of, found), "train.programs:main")
     assert project["scripts"] == commands
     assert {"inres-train", "inres-evaluate", "inres-zoo-verify"} <= set(commands)
+    text = (ROOT / "docs" / "programs.md").read_text(encoding="utf-8")
+    for program in programs.PROGRAMS:
+        command, summary = programs.command_of(program), programs.summary_of(program)
+        assert f"| `{program}` | `{command}` | {summary} |" in text
 
 
 @pytest.mark.parametrize("package", ["train", "zoo"])
