@@ -211,7 +211,7 @@ def _parse(argv):
     except flags.UnrecognizedFlagError as error:
         message = f"unknown flag --{error.flagname}"
         if close := _help.near(error.flagname, _help.own_flags()):
-            message += f"; did you mean {' or '.join(f'--{name}' for name in close)}?"
+            message += f" (did you mean {' or '.join(f'--{n}' for n in close)}?)"
     except flags.Error as error:
         message = " ".join(str(error).split())
     print(f"{_program(argv)}: {message}; see --help", file=sys.stderr)

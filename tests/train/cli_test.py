@@ -246,7 +246,7 @@ def mistakes(tmp_path, saved, result_of, run_of):
         "unknown flag": (
             ("train", "--modle=plain8"),
             2,
-            "unknown flag --modle; did you mean --model?",
+            "unknown flag --modle (did you mean --model?); see --help",
         ),
         "wrong type": (("train", "--epochs=many"), 2, "many"),
         "unexpected argument": (("train", "plain8"), 2, "'plain8'"),
