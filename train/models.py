@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 import zoo
-from inres_tf import class_names, training
+from inres_tf import training
 from inres_tf.errors import UserError
 from zoo import cards, weight_files
 
@@ -126,7 +126,6 @@ def from_flags(dataset: Dataset | None = None) -> keras.Model:
         raise UserError(f"--solver={solver}: {error}") from error
     # Results of several solvers are not those of one model.
     swapped.name = f"{model.name}-{solver.replace(':', '-')}"
-    class_names.assign(swapped, class_names.of(model))
     return swapped
 
 
@@ -180,10 +179,7 @@ def _selected(dataset) -> keras.Model:
         shape, classes = dataset.shape, len(dataset.class_names)
     else:
         shape, classes = _own_shape(values.model, values.weights, card)
-    model = builder(values.model, weights=values.weights)(shape, classes)
-    names = card["classes"] if card else class_names.read(values.weights)
-    class_names.assign(model, names)
-    return model
+    return builder(values.model, weights=values.weights)(shape, classes)
 
 
 def _own_shape(name, weights, card) -> tuple[tuple[int, int, int], int]:

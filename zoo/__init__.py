@@ -29,6 +29,7 @@ _FUNCTIONS = {
     "decode_predictions": "zoo.cards",
     "describe": "zoo.description",
     "load_application": "zoo.applications",
+    "preprocess_input": "zoo.preprocessing",
 }
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "get_model",
     "list_models",
     "load_application",
+    "preprocess_input",
     *registry.ANY_DEPTH,
     *registry.ANY_SIZE,
     *registry.CONSTRUCTORS,
