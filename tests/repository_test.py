@@ -67,7 +67,14 @@ PURE_FILES = {
     for name in ("continuous", "damping", "graph", "residuals")
 } | {"inres_tf/__init__.py"}
 # What the zoo may import.
-FOR_ZOO = ("layers", "solvers", "models.damping", "models.graph", "models.residuals")
+FOR_ZOO = (
+    "spelling",
+    "layers",
+    "solvers",
+    "models.damping",
+    "models.graph",
+    "models.residuals",
+)
 
 
 def room_of(module):

@@ -5,20 +5,23 @@ import errno
 import io
 import os
 import pathlib
+import re
 import shlex
 import sys
 import tempfile
 import types
 import typing
+import warnings
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 from absl import app, flags, logging
 
-from inres_tf import files
+from inres_tf import files, pixels
 from inres_tf.config import Config
 from inres_tf.errors import UserError
 
+_LONGEST_RANGE = 1000
 _ConfigT = TypeVar("_ConfigT", bound=Config)
 
 
@@ -39,9 +42,11 @@ def define_flags(
         text, choices = field.metadata["help"], field.metadata.get("choices")
         kind = _kind(field)
         if choices and kind is str:
-            flags.DEFINE_enum(field.name, default, choices, text)
+            flags.DEFINE_enum(field.name, default, choices, text, case_sensitive=False)
         elif kind is tuple:
             flags.DEFINE_list(field.name, ",".join(f"{v}" for v in default), text)
+        elif kind is float and field.metadata.get("pixels") is not None:
+            flags.DEFINE(_PixelsParser(), field.name, default, text)
         else:
             define: dict[type, Callable[..., Any]] = {
                 bool: flags.DEFINE_bool,
@@ -50,6 +55,13 @@ def define_flags(
                 str: flags.DEFINE_string,
             }
             define[kind](field.name, default, text)
+
+
+class _PixelsParser(flags.FloatParser):
+    """Parser of distances between pixels, which `/255` may follow."""
+
+    def convert(self, argument: Any) -> float:
+        return pixels.parse(str(argument))
 
 
 class _PathParser(flags.ArgumentParser):
@@ -186,11 +198,29 @@ def _items(field, values):
     values = [v.strip() for v in values if v.strip()]
     if values == ["none"]:
         return ()
-    item_type = typing.get_args(field.type)[0]
+    convert = typing.get_args(field.type)[0]
+    if field.metadata.get("pixels") is not None:
+        convert = pixels.parse
+    elif convert is int:
+        values = [number for text in values for number in _range(field, text)]
     try:
-        return tuple(item_type(v) for v in values)
+        return tuple(convert(v) for v in values)
     except ValueError as error:
         raise UserError(f"--{field.name}: {error}") from error
+
+
+def _range(field, text):
+    """The numbers of a range such as `0-2`, or else the text alone."""
+    match = re.fullmatch(r"(\d+)-(\d+)", text)
+    if not match:
+        return [text]
+    first, last = map(int, match.groups())
+    if not first <= last < first + _LONGEST_RANGE:
+        raise UserError(
+            f"--{field.name}: a range must go up, by at most {_LONGEST_RANGE} numbers, "
+            f"such as 0-2; got {text}"
+        )
+    return range(first, last + 1)
 
 
 def _parse(argv):
@@ -231,6 +261,20 @@ def import_tensorflow() -> None:
             os.close(stderr)
 
 
+def _show_pixel_warnings(program: str) -> None:
+    """Shows warnings of pixels once, in one line, without the place in the code."""
+    show_others, shown = warnings.showwarning, set()
+
+    def show(message, category, *rest, **kwargs):
+        if not issubclass(category, pixels.PixelWarning):
+            show_others(message, category, *rest, **kwargs)
+        elif str(message) not in shown:
+            shown.add(str(message))
+            print(f"{program}: warning: {message}", file=sys.stderr)
+
+    warnings.showwarning = show
+
+
 def _tensorflow_message(error: Exception) -> str | None:
     """Returns the message of an error of TensorFlow (a full disk), else None."""
     tensorflow = sys.modules.get("tensorflow")
@@ -265,6 +309,7 @@ def run(
             )
             sys.exit(2)
         logging.set_verbosity(logging.WARNING)
+        _show_pixel_warnings(program)
         # A terminal whose encoding lacks λ or ε must not end a run.
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 import zoo
-from inres_tf import class_names, training
+from inres_tf import class_names, spelling, training
 from inres_tf.errors import UserError
 from zoo import cards, weight_files
 
@@ -32,11 +31,9 @@ def check(name: str, flag: str = "--model") -> None:
     """
     known = zoo.list_models()
     if name not in known:
-        close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         raise UserError(
-            f"{flag} must name a model of the zoo, such as "
-            f"{', '.join(close or ['in_resnet20'])} (see python -m train.list); "
-            f"got {name!r}"
+            f"{flag} must name a model of the zoo, such as in_resnet20; got {name!r}: "
+            f"{spelling.did_you_mean(name, known)}python -m train.list lists all"
         )
 
 

@@ -111,8 +111,8 @@ class _Reader:
             if pixels.shape != shape:
                 raise UserError(
                     f"{paths[0]} is {shape[1]}x{shape[0]} pixels and {path} is "
-                    f"{pixels.shape[1]}x{pixels.shape[0]}; set --image_size, such as "
-                    "--image_size=64"
+                    f"{pixels.shape[1]}x{pixels.shape[0]}; set `image_size`, such as "
+                    "`image_size=64`"
                 )
             images[i], keys[i] = pixels, picture.key
             shown = str(picture.pixels.shape).encode() + picture.pixels.tobytes()
@@ -159,7 +159,7 @@ def _read_splits(reader, train_folder, test_folder):
     if train.images.images.shape[1:] != test.images.images.shape[1:]:
         raise UserError(
             f"the images in {train_folder} and {test_folder} differ in size; set "
-            "--image_size, such as --image_size=64"
+            "`image_size`, such as `image_size=64`"
         )
     return tuple(train_classes), train, test
 

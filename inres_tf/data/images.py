@@ -180,7 +180,7 @@ def allocate(count: int, shape: Sequence[int], name: str) -> np.ndarray:
     if size > memory / 2:
         raise UserError(
             f"dataset {name!r} takes {size / 2**30:.0f} GiB decoded, more than half of "
-            f"this machine's {memory / 2**30:.0f} GiB; set a smaller --image_size"
+            f"this machine's {memory / 2**30:.0f} GiB; set a smaller `image_size`"
         )
     return np.empty((count, *shape), np.uint8)
 

@@ -20,7 +20,7 @@ from inres_tf.corruptions import cifar10_c
 from inres_tf.corruptions.generate import SEVERITIES
 from inres_tf.data.images import Dataset, Images
 from inres_tf.distribution.classifier import compiled_classifier, is_correct
-from inres_tf.errors import UserError
+from inres_tf.errors import UserError, arguments_as_flags
 from inres_tf.evaluation import adversarial_examples, checks, paper_protocol, results
 from inres_tf.evaluation._certification import Certification, attack_config
 from inres_tf.evaluation._parts import parts
@@ -299,7 +299,8 @@ class _Evaluation:
                 self.data.images, name, severity, self.config.seed
             )
             return Images(pixels, self.data.labels)
-        data = cifar10_c.load(source, name, severity, self.data_dir)
+        with arguments_as_flags():
+            data = cifar10_c.load(source, name, severity, self.data_dir)
         check_fits(self.model, data)
         if len(data) < number:
             raise UserError(

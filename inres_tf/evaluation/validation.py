@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from inres_tf import attacks, corruptions
+from inres_tf import attacks, corruptions, pixels
 from inres_tf.attacks import registry
 from inres_tf.attacks.norms import norm_order
 from inres_tf.corruptions import cifar10_c
@@ -55,6 +55,7 @@ def check_fits(model: keras.Model, data: Images) -> None:
     Raises:
         UserError: if it does not.
     """
+    pixels.check_images(data.images)
     expected, shape = model.input_shape[1:], data.images.shape[1:]
     if len(expected) != 3 or any(
         size not in (None, actual) for size, actual in zip(expected, shape)
@@ -159,17 +160,17 @@ def check_examples(
         UserError: if they have another shape, or lie outside the ball or the pixel
             range.
     """
-    pixels = np.asarray(adversarial, np.float32)
-    if pixels.shape != images.shape:
+    found = np.asarray(adversarial, np.float32)
+    if found.shape != images.shape:
         raise UserError(
             f"--attacks={row['name']} must return pixels of the shape of the images, "
-            f"{images.shape}; got {pixels.shape}"
+            f"{images.shape}; got {found.shape}"
         )
     try:
-        attacks.check(pixels, images, row["eps"], order=norm_order(row["norm"]))
+        attacks.check(found, images, row["eps"], order=norm_order(row["norm"]))
     except attacks.AttackError as error:
         raise UserError(f"--attacks={row['name']}: {error}") from error
-    return pixels
+    return found
 
 
 def _by(shape: Sequence[int | None]) -> str:
