@@ -150,6 +150,12 @@ def define_model_flags() -> None:
     DEFINE_path(
         "weights", None, "Weights of --model: a name of shipped weights, or a file."
     )
+    flags.DEFINE_list(
+        "import",
+        [],
+        "Modules with your own layers or functions that the model needs, whose code is "
+        "run.",
+    )
     flags.DEFINE_string(
         "solver",
         None,
@@ -165,24 +171,16 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         path: the file to write, which need not exist.
 
     Raises:
-        UserError: if the path is a folder.
-        PermissionError: if the file cannot be written.
+        UserError: if the path is a folder, or the file cannot be created.
+        PermissionError: if it is a stream that cannot be written to.
     """
     path = pathlib.Path(path)
     if path.is_dir():
         raise UserError(f"--output={path} must be a file, but is a folder")
-    if files.is_stream(path):  # which is written to, and not replaced
-        target = path
-    else:
-        target = pathlib.Path(os.path.realpath(path)).parent
-        while not target.exists():
-            target = target.parent
-        if not target.is_dir():
-            raise NotADirectoryError(
-                errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(target)
-            )
-    if not os.access(target, os.W_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(target))
+    if not files.is_stream(path):
+        files.check_creatable(path)
+    elif not os.access(path, os.W_OK):  # it is written to, and not replaced
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
 
 def _kind(field):

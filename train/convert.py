@@ -7,6 +7,8 @@ Reads a state dict, `torch.save(network.state_dict(), ...)`, without running cod
 Needs PyTorch: pip install 'inres-tf[torch]'.
 """
 
+import os
+
 from absl import flags
 
 import inres_tf
@@ -41,6 +43,10 @@ def main() -> None:
         model = models.builder(values.model)((32, 32, 3), classes)
         inres_tf.convert.load_official_state(model, state)
     except (ValueError, ImportError) as error:
+        if not os.path.isfile(values.official_checkpoint):  # whatever else is missing
+            raise UserError(
+                f"--official_checkpoint={values.official_checkpoint} is not a file"
+            ) from error
         raise UserError(str(error)) from error
     with files.atomic(values.output) as temporary:
         save = model.save if values.output.endswith(".keras") else model.save_weights

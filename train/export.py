@@ -8,7 +8,7 @@ and class_ids. Serving needs only TensorFlow.
 
 from absl import flags
 
-from inres_tf import serving
+from inres_tf import files, serving
 from inres_tf.errors import UserError
 from train import cli, models
 
@@ -24,6 +24,7 @@ def main() -> None:
     """Exports the model."""
     if not flags.FLAGS.output:
         raise UserError("--output must name the folder of the SavedModel")
+    files.check_creatable(f"{flags.FLAGS.output}/saved_model.pb")
     model = models.from_flags()
     try:
         path = serving.export(model, flags.FLAGS.output, flags.FLAGS.overwrite)

@@ -96,13 +96,15 @@ def from_checkpoint(path: str | os.PathLike[str] | None) -> keras.Model | None:
     """Loads the model of a run, a checkpoint or a `.keras` file; None for no path."""
     if not path:
         return None
-    return training.checkpoints.load_model(training.checkpoints.find_model(path))
+    file = training.checkpoints.find_model(path)
+    return training.checkpoints.load_model(file, compiled=False)
 
 
 def from_flags(dataset: Dataset | None = None) -> keras.Model:
     """Loads the model selected by --checkpoint, or by --model and --weights.
 
-    With --solver, its neural ODEs are solved by another method.
+    The modules of --import are imported first. With --solver, its neural ODEs are
+    solved by another method.
 
     Args:
         dataset: dataset whose image shape and classes a model of the zoo is built for;
@@ -112,10 +114,12 @@ def from_flags(dataset: Dataset | None = None) -> keras.Model:
         UserError: if the flags select no model or two, it cannot be loaded, or --solver
             does not apply to it.
     """
+    from inres_tf.models import custom_objects, with_solver
+
+    custom_objects.import_modules(flags.FLAGS["import"].value or ())
     model, solver = _selected(dataset), flags.FLAGS.solver
     if not solver:
         return model
-    from inres_tf.models import with_solver
 
     try:
         swapped = with_solver(model, solver_settings(solver))

@@ -115,8 +115,8 @@ class _Reader:
                     "`image_size=64`"
                 )
             images[i], keys[i] = pixels, picture.key
-            shown = str(picture.pixels.shape).encode() + picture.pixels.tobytes()
-            pictures[i] = content_key(shown)
+            shown = np.ascontiguousarray(picture.pixels)
+            pictures[i] = content_key(shown, seed=shown.shape[0])
             if picture.transparent:
                 self.transparent.append(path)
         labelled = Images(images, np.array(labels, np.int64), keys)

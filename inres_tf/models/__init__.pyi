@@ -1,4 +1,5 @@
 from . import continuous as continuous
+from . import custom_objects as custom_objects
 from . import damping as damping
 from . import float_inputs as float_inputs
 from . import graph as graph

@@ -157,6 +157,7 @@ LIBRARY = {
         "clean": CLEAN,
     },
     "inres_tf.evaluation.results.read": lambda path: {},
+    "inres_tf.models.custom_objects.import_modules": lambda modules: None,
     "inres_tf.models.with_solver": lambda model, settings: model,
     "inres_tf.plotting.save": stop,
     "inres_tf.reporting.compare": lambda *_: [],
