@@ -44,13 +44,16 @@ def check_distance(name: str, value: float, least: float = 0.5) -> None:
         least: the smallest plausible one.
     """
     if 0 < value < least:
-        warnings.warn(
+        warn(
             f"{name}={value:.3g} is {value:.3g}/255 of the pixel range; if you mean "
-            f"{value:.3g} of the range, give {value * _RANGE:.3g}",
-            PixelWarning,
-            # Not the caller, so that what settings warn of, attacks do not repeat.
-            stacklevel=1,
+            f"{value:.3g} of the range, give {value * _RANGE:.3g}"
         )
+
+
+def warn(message: str) -> None:
+    """Warns of images or distances in the wrong unit."""
+    # Not at the caller, so that what settings warn of, attacks do not repeat.
+    warnings.warn(message, PixelWarning, stacklevel=1)
 
 
 def check_images(images: np.ndarray) -> None:
@@ -60,9 +63,7 @@ def check_images(images: np.ndarray) -> None:
         images: pixels, of any shape.
     """
     if images.size and 0 < images.max() <= 1:
-        warnings.warn(
+        warn(
             f"no pixel exceeds {images.max():g}: images must be in [0, 255], not in "
-            "[0, 1]; multiply them by 255, and give radii in 1/255 of the pixel range",
-            PixelWarning,
-            stacklevel=2,
+            "[0, 1]; multiply them by 255, and give radii in 1/255 of the pixel range"
         )

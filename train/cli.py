@@ -150,6 +150,17 @@ def define_model_flags() -> None:
     DEFINE_path(
         "weights", None, "Weights of --model: a name of shipped weights, or a file."
     )
+    flags.DEFINE_enum(
+        "preprocessing",
+        None,
+        ("none", "unit", "symmetric", "imagenet", "caffe"),
+        "What the model expects, as models of keras.applications without a layer for "
+        "it do. none: pixels in [0, 255], as usual; unit: in [0, 1]; symmetric: in "
+        "[-1, 1]; imagenet: normalised by the mean and standard deviation of ImageNet; "
+        "caffe: BGR minus the mean of ImageNet. Without it, a model that does much "
+        "better with one of them is refused.",
+        case_sensitive=False,
+    )
     flags.DEFINE_list(
         "import",
         [],

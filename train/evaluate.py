@@ -23,7 +23,10 @@ from inres_tf.errors import Stopped
 from inres_tf.evaluation.config import EvaluationConfig
 from train import cli, models
 
-_MODEL_FLAGS = ("checkpoint", "model", "weights", "solver", "import", "transfer_from")
+_MODEL_FLAGS = (
+    *("checkpoint", "model", "weights", "solver", "preprocessing", "import"),
+    "transfer_from",
+)
 
 
 def define_flags() -> None:

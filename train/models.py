@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 import zoo
-from inres_tf import class_names, spelling, training
+from inres_tf import class_names, evaluation, spelling, training
 from inres_tf.errors import UserError
 from zoo import cards, weight_files
 
@@ -104,22 +104,33 @@ def from_flags(dataset: Dataset | None = None) -> keras.Model:
     """Loads the model selected by --checkpoint, or by --model and --weights.
 
     The modules of --import are imported first. With --solver, its neural ODEs are
-    solved by another method.
+    solved by another method; with --preprocessing, it scales pixels in [0, 255].
 
     Args:
-        dataset: dataset whose image shape and classes a model of the zoo is built for;
-            None for its default image shape and the classes of --weights.
+        dataset: dataset whose image shape and classes a model of the zoo is built for,
+            and whose test images tell whether the model expects other inputs than
+            pixels; None for its default image shape and the classes of --weights.
 
     Raises:
-        UserError: if the flags select no model or two, it cannot be loaded, or --solver
-            does not apply to it.
+        UserError: if the flags select no model or two, it cannot be loaded, --solver or
+            --preprocessing does not apply to it, or it seems to need --preprocessing.
     """
-    from inres_tf.models import custom_objects, with_solver
+    from inres_tf.models import custom_objects
 
-    custom_objects.import_modules(flags.FLAGS["import"].value or ())
-    model, solver = _selected(dataset), flags.FLAGS.solver
-    if not solver:
-        return model
+    values = flags.FLAGS
+    custom_objects.import_modules(values["import"].value or ())
+    model = _selected(dataset)
+    if values.solver:
+        model = _solved(model, values.solver)
+    if values.preprocessing:
+        model = _scaled(model, values.preprocessing)
+    elif dataset is not None:
+        evaluation.validation.check_preprocessing(model, dataset.test)
+    return model
+
+
+def _solved(model, solver) -> keras.Model:
+    from inres_tf.models import with_solver
 
     try:
         swapped = with_solver(model, solver_settings(solver))
@@ -129,6 +140,15 @@ def from_flags(dataset: Dataset | None = None) -> keras.Model:
     swapped.name = f"{model.name}-{solver.replace(':', '-')}"
     class_names.assign(swapped, class_names.of(model))
     return swapped
+
+
+def _scaled(model, name) -> keras.Model:
+    from inres_tf.models import with_preprocessing
+
+    try:
+        return with_preprocessing(model, name)
+    except ValueError as error:
+        raise UserError(f"--preprocessing={name}: {error}") from error
 
 
 def solver_settings(text: str) -> dict[str, Any]:

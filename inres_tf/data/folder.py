@@ -116,7 +116,7 @@ class _Reader:
                 )
             images[i], keys[i] = pixels, picture.key
             shown = np.ascontiguousarray(picture.pixels)
-            pictures[i] = content_key(shown, seed=shown.shape[0])
+            pictures[i] = content_key(shown.data, seed=shown.shape[0])
             if picture.transparent:
                 self.transparent.append(path)
         labelled = Images(images, np.array(labels, np.int64), keys)

@@ -149,7 +149,7 @@ def held_out(images: Images, fraction: float, seed: int = 0) -> np.ndarray:
     return chosen
 
 
-def content_key(content: bytes | np.ndarray, seed: int = 0) -> int:
+def content_key(content: bytes | memoryview, seed: int = 0) -> int:
     """Returns a 64-bit number that depends on some bytes and a seed alone."""
     salt = seed.to_bytes(8, "little")
     digest = hashlib.blake2b(content, digest_size=8, salt=salt).digest()

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from inres_tf import class_names, corruptions, environment
+from inres_tf import class_names, corruptions, environment, pixels
 from inres_tf.attacks import registry
 from inres_tf.attacks.versions import passes_of
 from inres_tf.corruptions import cifar10_c
@@ -23,6 +23,7 @@ from inres_tf.distribution.classifier import compiled_classifier, is_correct
 from inres_tf.errors import UserError, arguments_as_flags
 from inres_tf.evaluation import adversarial_examples, checks, paper_protocol, results
 from inres_tf.evaluation._certification import Certification, attack_config
+from inres_tf.evaluation._corrupted import Corrupted, summary
 from inres_tf.evaluation._parts import parts
 from inres_tf.evaluation.certificates import CertificateError
 from inres_tf.evaluation.config import GENERATED, EvaluationConfig
@@ -32,6 +33,7 @@ from inres_tf.evaluation.validation import (
     check_examples,
     check_fits,
     check_number,
+    preprocessing_problem,
     read_baseline,
 )
 from inres_tf.layers import damping_rates
@@ -68,9 +70,9 @@ def evaluate(
 
     Returns:
         Dict with the keys `num_examples`, `protocol`, `seed`, `fingerprint`, `clean`,
-        `corruptions`, `attacks`, `checks`, `samples` and `correct`, and with
-        `config.certify` `certificates`; accuracies in [0, 1]. docs/evaluation.md
-        describes it.
+        `corruptions`, `unchanged_corruptions`, `attacks`, `checks`, `samples` and
+        `correct`, and with `config.certify` `certificates`; accuracies in [0, 1].
+        docs/evaluation.md describes it.
 
     Raises:
         UserError: if there are fewer images than `num_examples`, the model takes images
@@ -105,6 +107,8 @@ def evaluate(
     if surrogate is not None:
         check_classifier(surrogate)
         check_fits(surrogate, data)
+    if problem := preprocessing_problem(model, data):
+        pixels.warn(problem)
     baseline = read_baseline(config, data) if config.baseline else None
     check_corrupted_sets(config)
     evaluation = _Evaluation(model, data, config, progress, data_dir, done or {})
@@ -226,6 +230,7 @@ class _Evaluation:
             "fingerprint": results.fingerprint(data.images, data.labels),
             "clean": {"accuracy": float(clean.mean())},
             "corruptions": {},
+            "unchanged_corruptions": {},
             "corruption_source": config.corruption_source,
             "attacks": [],
             "checks": [],
@@ -237,9 +242,11 @@ class _Evaluation:
             corrupted = self._corruption(name)
             result["corruptions"][name] = corrupted.accuracies
             correct |= corrupted.correct
+            if corrupted.unchanged:
+                result["unchanged_corruptions"][name] = corrupted.unchanged
             same_labels &= corrupted.same_labels
             save(self._unfinished(result, correct))
-        result |= _corruption_summary(result["corruptions"], baseline)
+        result |= summary(result, baseline)
 
         sources: dict[str, keras.Model | None] = dict.fromkeys(config.attacks)
         if surrogate is not None:
@@ -264,9 +271,10 @@ class _Evaluation:
         result["checks"] = self._checks(result, correct, weights, same_labels)
         return result | {"correct": _packed(correct)}
 
-    def _corruption(self, name: str) -> _Corrupted:
+    def _corruption(self, name: str) -> Corrupted:
         """Evaluates the model under one corruption at all severities."""
         correct, accuracies, same_labels = {}, {}, True
+        unchanged = list(self.earlier.get("unchanged_corruptions", {}).get(name, []))
         normalized: Callable[[np.ndarray], np.ndarray] | None = None
         for severity in bar(SEVERITIES, name, "set", disable=not self.progress):
             key = results.corruption_key(name, severity)
@@ -274,12 +282,14 @@ class _Evaluation:
             if answers is None:
                 data = self._corrupted_set(name, severity).take(slice(len(self.data)))
                 same_labels &= np.array_equal(data.labels, self.data.labels)
+                if np.array_equal(data.images, self.data.images):
+                    unchanged.append(str(severity))
                 normalized = normalized or self._normalization(name)
                 answers = self._correct(key, normalized(data.images), data.labels)
             correct[key] = answers
             accuracies[str(severity)] = float(answers.mean())
         accuracies["mean"] = float(np.mean(list(accuracies.values())))
-        return _Corrupted(accuracies, correct, same_labels)
+        return Corrupted(accuracies, correct, same_labels, unchanged)
 
     def _normalization(self, name: str) -> Callable[[np.ndarray], np.ndarray]:
         """Returns what the protocol does with the pixels of a corruption's sets."""
@@ -473,20 +483,6 @@ class _Evaluation:
         return _Attacked(rows[key], samples, correct | {key: answers})
 
 
-class _Corrupted(NamedTuple):
-    """Outcome of a corruption.
-
-    Attributes:
-        accuracies: by severity, and their mean.
-        correct: whether each image is classified correctly, by key.
-        same_labels: whether the corrupted sets have the labels of the test images.
-    """
-
-    accuracies: dict[str, float]
-    correct: dict[str, np.ndarray]
-    same_labels: bool
-
-
 class _Attacked(NamedTuple):
     """Outcome of an attack at one radius.
 
@@ -503,17 +499,3 @@ class _Attacked(NamedTuple):
 
 def _packed(correct: Mapping[str, np.ndarray]) -> dict[str, str]:
     return {key: results.pack(answers) for key, answers in correct.items()}
-
-
-def _corruption_summary(accuracies, baseline):
-    """Means over the corruptions, as entries of the result."""
-    summary = {}
-    if accuracies:
-        summary["mean_corruption_accuracy"] = corruptions.mean_accuracy(accuracies)
-    if baseline:
-        errors = corruptions.mce(accuracies, baseline["corruptions"])
-        mean = corruptions.mean_accuracy(baseline["corruptions"])
-        summary["mce"] = errors["mce"]
-        summary["relative_errors"] = errors["relative"]
-        summary["baseline"] = f"{baseline['model']}, mCA {mean:.4f}"
-    return summary

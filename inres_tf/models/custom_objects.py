@@ -112,10 +112,10 @@ def _named(config: dict[str, Any]) -> tuple[str | None, str | None]:
     if "registered_name" in config:
         is_own = module is None or module.split(".")[0] != "keras"
         return (config["registered_name"] if is_own else None), module
-    is_layer = isinstance(name, str) and isinstance(config.get("config"), dict)
-    if not is_layer or name in _KNOWN or hasattr(keras.layers, name):
-        return None, None
-    return name, None
+    if isinstance(name, str) and isinstance(config.get("config"), dict):
+        if name not in _KNOWN and not hasattr(keras.layers, name):
+            return name, None
+    return None, None
 
 
 def _package(value: Any) -> str:
