@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -48,6 +50,14 @@ def check_distance(name: str, value: float, least: float = 0.5) -> None:
             f"{name}={value:.3g} is {value:.3g}/255 of the pixel range; if you mean "
             f"{value:.3g} of the range, give {value * _RANGE:.3g}"
         )
+
+
+@contextlib.contextmanager
+def checked() -> Iterator[None]:
+    """Where distances follow from settings, which were checked: no warnings."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PixelWarning)
+        yield
 
 
 def warn(message: str) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from inres_tf import spelling
 from inres_tf.data.folder_layout import Walk, find_splits, sub_folders
 from inres_tf.data.image_files import read_image
 from inres_tf.data.images import (
@@ -41,9 +42,10 @@ def load_folder(name: str, root: pathlib.Path, image_size: int) -> Dataset:
         UserError: if the folder is not of this form, or an image cannot be used.
     """
     if not root.is_dir():
+        beside = sub_folders(root.parent) if root.parent.is_dir() else ()
         raise UserError(
-            f"{root} is not a folder; folder:PATH needs one with a sub-folder of "
-            "images for each class"
+            f"{root} is not a folder; {spelling.did_you_mean(root.name, beside)}"
+            "folder:PATH needs one with a sub-folder of images for each class"
         )
     reader = _Reader(root, image_size)
     splits = find_splits(root)

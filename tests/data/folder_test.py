@@ -337,3 +337,11 @@ def test_the_first_images_are_of_all_classes(tmp_path):
     dataset = data.load(f"folder:{tmp_path}")
     for split in (dataset.train, dataset.test):
         assert set(split.labels[:8]) == {0, 1, 2}
+
+
+def test_similar_folders_are_suggested(tmp_path):
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(UserError, match="photo is not a folder; did you mean 'photos'"):
+        data.load(f"folder:{tmp_path}/photo")
+    with pytest.raises(UserError, match="y is not a folder; folder:PATH needs"):
+        data.load(f"folder:{tmp_path}/x/y")

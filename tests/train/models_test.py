@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import zoo
+from inres_tf.models import preprocessing
 from train import models
 
 
@@ -229,3 +230,8 @@ def test_code_of_the_user_by_flag(binary, tmp_path, monkeypatch):
     keras.saving.get_custom_objects().clear()
     keras.saving.get_custom_objects().update(before)
     assert code == 0 and "clean" in out
+
+
+def test_the_flag_takes_every_preprocessing(binary):
+    _, _, err = binary("evaluate", "--preprocessing=other")
+    assert f"<{'|'.join(preprocessing.SCALINGS)}>" in err

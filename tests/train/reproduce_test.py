@@ -87,3 +87,8 @@ def test_seeds_may_be_a_range(seeds, expected, binary, monkeypatch):
 def test_ranges_of_seeds_go_up_and_end(seeds, binary):
     code, _, err = binary("reproduce", f"--seeds={seeds}")
     assert code == 1 and "a range must go up, by at most 1000 numbers" in err
+
+
+def test_misspelt_models_name_the_flag(binary, tmp_path):
+    code, _, err = binary("reproduce", "--models=resnet8,InResNet20")
+    assert code == 1 and "--models must name" in err and "mean 'in_resnet20'" in err
