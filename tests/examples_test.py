@@ -57,5 +57,10 @@ def test_the_examples_run(pictures, binary, capsys):
     assert len(re.findall(rf"^({'|'.join(CLASSES)}): \d", printed, re.M)) == 3
     assert len(re.findall(r"^\w+: λ = [\d.]+$", printed, re.M)) == 9
     assert names["tuned"].output_shape == (None, 3)
-    for file in ("photos.json", "comparison/report.html", "runs/further/model.keras"):
+    for file in (
+        "predictions.json",
+        "photos.json",
+        "comparison/report.html",
+        "runs/further/model.keras",
+    ):
         assert pathlib.Path(file).is_file()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import functools
 import io
 import os
 import pathlib
@@ -20,9 +21,18 @@ from absl import app, flags, logging
 from inres_tf import files, pixels
 from inres_tf.config import Config
 from inres_tf.errors import UserError
+from train import _help
 
 _LONGEST_RANGE = 1000
 _ConfigT = TypeVar("_ConfigT", bound=Config)
+
+# Name, short name, and whether the flags of absl are shown.
+_HELP_FLAGS = (
+    ("help", "?", False),
+    ("h", None, False),
+    ("helpshort", None, False),
+    ("helpfull", None, True),
+)
 
 
 def define_flags(
@@ -40,6 +50,8 @@ def define_flags(
             continue
         default = overrides.get(field.name, field.default)
         text, choices = field.metadata["help"], field.metadata.get("choices")
+        if bounds := field.metadata.get("bounds"):
+            text += f" {str(bounds).capitalize()}."
         kind = _kind(field)
         if choices and kind is str:
             flags.DEFINE_enum(field.name, default, choices, text, case_sensitive=False)
@@ -235,10 +247,14 @@ def _range(field, text):
 def _parse(argv):
     try:
         return flags.FLAGS(argv, known_only=False)
+    except flags.UnrecognizedFlagError as error:
+        message = f"unknown flag --{error.flagname}"
+        if close := _help.near(error.flagname, _help.own_flags()):
+            message += f" (did you mean {' or '.join(f'--{n}' for n in close)}?)"
     except flags.Error as error:
         message = " ".join(str(error).split())
-        print(f"{_program(argv)}: {message}; see --help", file=sys.stderr)
-        sys.exit(2)
+    print(f"{_program(argv)}: {message}; see --help", file=sys.stderr)
+    sys.exit(2)
 
 
 def _program(argv):
@@ -293,7 +309,10 @@ def _tensorflow_message(error: Exception) -> str | None:
 
 
 def run(
-    main: Callable[..., Any], positional: bool = False, tensorflow: bool = True
+    main: Callable[..., Any],
+    positional: bool = False,
+    tensorflow: bool = True,
+    groups: _help.Groups = types.MappingProxyType({}),
 ) -> None:
     """Parses the flags, runs `main` and reports its errors in one line.
 
@@ -306,6 +325,8 @@ def run(
             positional arguments. It may return an exit code.
         positional: whether the program takes positional arguments.
         tensorflow: whether to import TensorFlow once the flags are parsed.
+        groups: headings of the flags in the help, whose text is the docstring of the
+            module of `main`.
     """
     program = _program(sys.argv)
 
@@ -319,10 +340,6 @@ def run(
             sys.exit(2)
         logging.set_verbosity(logging.WARNING)
         _show_pixel_warnings(program)
-        # A terminal whose encoding lacks λ or ε must not end a run.
-        for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors="replace")
         code = 1
         try:
             if tensorflow:
@@ -343,8 +360,13 @@ def run(
         print(f"{program}: {' '.join(message.split())}", file=sys.stderr)
         sys.exit(code)
 
-    # --help shows only the flags of the main module, but absl assigns flags to the
-    # module that defines them.
-    for flag in flags.FLAGS.flags_by_module_dict().get(__name__, ()):
-        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+    # A terminal whose encoding lacks λ or ε must not end a run.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    document = main.__globals__["__doc__"]
+    app.define_help_flags()
+    for name, short_name, everything in _HELP_FLAGS:
+        text = functools.partial(_help.text, program, document, groups, everything)
+        flags.DEFINE_flag(_help.HelpFlag(name, "show this help", text, short_name))
     app.run(guarded, flags_parser=_parse)

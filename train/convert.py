@@ -1,10 +1,12 @@
 r"""Converts a checkpoint of the official PyTorch code to a Keras model.
 
-python -m train.convert --official_checkpoint=state.pt --model=in_resnet110 \
-    --output=in_resnet110.keras
-
 Reads a state dict, `torch.save(network.state_dict(), ...)`, without running code in it.
 Needs PyTorch: pip install 'inres-tf[torch]'.
+
+    python -m train.convert --official_checkpoint=state.pt --model=in_resnet110 \
+        --output=in_resnet110.keras
+    python -m train.convert --official_checkpoint=state.pt --model=lambda_in_resnet56 \
+        --output=lambda_in_resnet56.weights.h5
 """
 
 import os
@@ -15,6 +17,8 @@ import inres_tf
 from inres_tf import files
 from inres_tf.errors import UserError
 from train import cli, models
+
+GROUPS = {"model": "official_checkpoint model", "output": "output"}
 
 
 def define_flags() -> None:
@@ -56,4 +60,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     define_flags()
-    cli.run(main)
+    cli.run(main, groups=GROUPS)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 import zoo
-from inres_tf import class_names, evaluation, spelling, training
+from inres_tf import evaluation, spelling, training
 from inres_tf.errors import UserError
 from zoo import cards, weight_files
 
@@ -138,7 +138,6 @@ def _solved(model, solver) -> keras.Model:
         raise UserError(f"--solver={solver}: {error}") from error
     # Results of several solvers are not those of one model.
     swapped.name = f"{model.name}-{solver.replace(':', '-')}"
-    class_names.assign(swapped, class_names.of(model))
     return swapped
 
 
@@ -201,10 +200,7 @@ def _selected(dataset) -> keras.Model:
         shape, classes = dataset.shape, len(dataset.class_names)
     else:
         shape, classes = _own_shape(values.model, values.weights, card)
-    model = builder(values.model, weights=values.weights)(shape, classes)
-    names = card["classes"] if card else class_names.read(values.weights)
-    class_names.assign(model, names)
-    return model
+    return builder(values.model, weights=values.weights)(shape, classes)
 
 
 def _own_shape(name, weights, card) -> tuple[tuple[int, int, int], int]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import h5py
 
+from inres_tf import class_names
 from zoo import cards
 
 if TYPE_CHECKING:
@@ -89,6 +90,27 @@ def check_fit(
         images = model.inputs[0]
     classes = options["classes"] if options["include_top"] else None
     cards.check_fit(cards.card(model_name, str(weights)), images.shape[1:], classes)
+
+
+def name_classes(
+    model_name: str,
+    weights: str | os.PathLike[str] | None,
+    model: "keras.Model",
+    path: pathlib.Path,
+) -> None:
+    """Names the classes of a classifier as the weights that it has loaded do.
+
+    Args:
+        model_name: name of the model in the zoo.
+        weights: the constructor's argument.
+        model: the classifier, which has `class_names` if the weights have them.
+        path: the file of the weights.
+    """
+    if weights in cards.shipped(model_name):
+        names = cards.card(model_name, str(weights))["classes"]
+    else:
+        names = class_names.read(path)
+    class_names.assign(model, names)
 
 
 def saved_classes(path: pathlib.Path) -> int | None:

@@ -10,7 +10,7 @@ import numpy as np
 from inres_tf import labels as label_checks
 from inres_tf.errors import UserError
 
-AUGMENTATIONS = ("none", "crop", "crop_flip")
+AUGMENTATIONS = ("none", "crop", "crop_flip", "crop_alternating_flip")
 # Datasets of symbols, whose mirror images are other symbols.
 _SYMBOLS = ("digits", "mnist", "emnist", "kmnist", "svhn", "binarized", "omniglot")
 TEST_FRACTION = 0.2

@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-import collections
-import functools
 import itertools
 import os
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
 
 from inres_tf import class_names, corruptions, environment, pixels
-from inres_tf.attacks import registry
-from inres_tf.attacks.versions import passes_of
 from inres_tf.corruptions import cifar10_c
 from inres_tf.corruptions.generate import SEVERITIES
 from inres_tf.data.images import Dataset, Images
 from inres_tf.distribution.classifier import compiled_classifier, is_correct
 from inres_tf.errors import UserError, arguments_as_flags
-from inres_tf.evaluation import adversarial_examples, checks, paper_protocol, results
+from inres_tf.evaluation import checks, paper_protocol, results
+from inres_tf.evaluation._attacks import Attacks
 from inres_tf.evaluation._certification import Certification, attack_config
 from inres_tf.evaluation._corrupted import Corrupted, summary
-from inres_tf.evaluation._parts import parts
 from inres_tf.evaluation.certificates import CertificateError
 from inres_tf.evaluation.config import GENERATED, EvaluationConfig
 from inres_tf.evaluation.validation import (
     check_classes,
     check_corrupted_sets,
-    check_examples,
     check_fits,
     check_number,
     preprocessing_problem,
@@ -66,7 +61,8 @@ def evaluate(
         done: the finished part of an evaluation of the same model, images and settings,
             as passed to `save`, which this one resumes.
         save: function that is called with the result so far after every corruption and
-            attack.
+            attack, after every part of an attack on many images, and after every
+            member of AutoAttack.
 
     Returns:
         Dict with the keys `num_examples`, `protocol`, `seed`, `fingerprint`, `clean`,
@@ -209,6 +205,7 @@ class _Evaluation:
         self.earlier = earlier
         # Number of images whose logits are not finite, by key.
         self.non_finite: dict[str, int] = dict(earlier.get("non_finite", {}))
+        self.attacks = Attacks(self.model, data, config, earlier, progress)
         self.certification = Certification(self.model, data, config, earlier, progress)
 
     def run(self, surrogate, baseline, save) -> dict[str, Any]:
@@ -251,8 +248,13 @@ class _Evaluation:
         sources: dict[str, keras.Model | None] = dict.fromkeys(config.attacks)
         if surrogate is not None:
             sources["transfer"] = in_float32(surrogate)
+
+        def save_underway(underway: dict[str, Any]) -> None:
+            save(self._unfinished(result, correct) | {"underway": underway})
+
         for (name, source), eps in itertools.product(sources.items(), config.eps):
-            attacked = self._attack(name, eps, clean, source)
+            attacked = self.attacks.run(name, eps, clean, source, save_underway)
+            self.non_finite[results.attack_key(attacked.row)] = attacked.non_finite
             result["attacks"].append(attacked.row)
             result["samples"] += attacked.samples
             correct |= attacked.correct
@@ -319,110 +321,6 @@ class _Evaluation:
             )
         return data
 
-    def _attack(
-        self,
-        name: str,
-        eps: float,
-        clean: np.ndarray,
-        surrogate: keras.Model | None,
-    ) -> _Attacked:
-        """Evaluates the model under one attack at one radius.
-
-        Args:
-            name: name of the attack; `"transfer"` is PGD on the surrogate.
-            eps: the radius, in 1/255 of the pixel range.
-            clean: whether each image is classified correctly unattacked, (number,).
-            surrogate: model that is attacked in place of the evaluated one, or None.
-        """
-        attack = registry.find("pgd" if surrogate is not None else name)
-        settings = attack.settings(self.config, eps)
-        if surrogate is not None:
-            settings = settings | {"early_stop": False}
-        row = results.attack_row(name, eps, attack, settings)
-        earlier = self._earlier_attack(row)
-        if earlier is not None:
-            return earlier
-
-        by_member: dict[str, list[np.ndarray]] = collections.defaultdict(list)
-
-        def report(member, answers):
-            by_member[member].append(answers)
-
-        passes = 1
-        if "version" in settings:  # AutoAttack, which reports after each member
-            settings = settings | {"report": report}
-            passes = passes_of(settings["version"])
-        if passes > 1:
-            row["passes"] = passes
-        target = self.model if surrogate is None else surrogate
-        answers, samples = self._adversarial_answers(
-            functools.partial(attack, target, **settings), row, clean
-        )
-        row["accuracy"] = float(answers.mean())
-        correct = {}
-        if by_member:
-            after = {name: np.concatenate(parts) for name, parts in by_member.items()}
-            # The passes of a random network differ: those of the end count.
-            after = {name: earlier | answers for name, earlier in after.items()}
-            after[[*after][-1]] = answers
-            row["after"] = {name: float(a.mean()) for name, a in after.items()}
-            correct[results.by_gradients_key(row)] = results.robust_to_gradients(after)
-        return _Attacked(row, samples, correct | {results.attack_key(row): answers})
-
-    def _adversarial_answers(
-        self, attack: Callable, row: dict[str, Any], clean: np.ndarray
-    ) -> tuple[np.ndarray, list[dict[str, Any]]]:
-        """Runs an attack and classifies its examples.
-
-        Args:
-            attack: function of images, labels, radius and the keyword arguments `seed`,
-                `batch_size`, `ids` and `progress` that returns adversarial pixels.
-            row: the attack, as a row of the result.
-            clean: whether each image is classified correctly unattacked, (number,).
-
-        Returns:
-            Whether each adversarial example is classified correctly, (number,), and the
-            samples for the result.
-        """
-        data, config = self.data, self.config
-        wanted = config.samples if row["eps"] == max(config.eps) else 0
-        answers: list[np.ndarray] = []
-        samples: list[dict[str, Any]] = []
-        non_finite = 0
-        for start, part in parts(data, config.batch_size):
-            adversarial = attack(
-                part.images,
-                part.labels,
-                row["eps"],
-                seed=config.seed,
-                batch_size=config.batch_size,
-                ids=np.arange(start, start + len(part)),
-                progress=f"{row['name']} eps={row['eps']:g}" if self.progress else "",
-            )
-            if ":" in row["name"]:
-                adversarial = check_examples(row, adversarial, part.images)
-            logits, passes = self.classifier.logits(adversarial), row.get("passes", 1)
-            non_finite += int((~np.isfinite(logits).all(-1)).sum())
-            judged = is_correct(logits, part.labels)
-            if passes > 1:
-                judged = self.classifier.correct(adversarial, part.labels, passes)
-            answers.append(judged)
-            unattacked = clean[start : start + len(part)]
-            fooled = np.flatnonzero(unattacked & ~answers[-1])
-            encoded = adversarial_examples.encode_examples(
-                row,
-                part.images,
-                part.labels,
-                adversarial,
-                logits.argmax(-1),
-                fooled[: max(0, wanted - len(samples))],
-            )
-            samples += [
-                sample | {"index": sample["index"] + start} for sample in encoded
-            ]
-        self.non_finite[results.attack_key(row)] = non_finite
-        return np.concatenate(answers), samples
-
     def _correct(self, key, images, labels) -> np.ndarray:
         """Classifies images, and counts those whose logits are not finite."""
         logits = self.classifier.logits(images)
@@ -467,34 +365,6 @@ class _Evaluation:
         """Returns which images the earlier result has as correct, if it has the key."""
         packed = self.earlier.get("correct", {}).get(key)
         return None if packed is None else results.unpack(packed, len(self.data))
-
-    def _earlier_attack(self, row: dict[str, Any]) -> _Attacked | None:
-        """Returns what the earlier result has of an attack, if it has the attack."""
-        key = results.attack_key(row)
-        answers = self._earlier_answers(key)
-        if answers is None:
-            return None
-        rows = {results.attack_key(r): r for r in self.earlier["attacks"]}
-        samples = [s for s in self.earlier["samples"] if results.sample_key(s) == key]
-        by_gradients = self._earlier_answers(results.by_gradients_key(row))
-        correct = {}
-        if by_gradients is not None:
-            correct[results.by_gradients_key(row)] = by_gradients
-        return _Attacked(rows[key], samples, correct | {key: answers})
-
-
-class _Attacked(NamedTuple):
-    """Outcome of an attack at one radius.
-
-    Attributes:
-        row: the attack and its accuracy, as a row of the result.
-        samples: adversarial images, as in the result.
-        correct: whether each image is classified correctly, by key.
-    """
-
-    row: dict[str, Any]
-    samples: list[dict[str, Any]]
-    correct: dict[str, np.ndarray]
 
 
 def _packed(correct: Mapping[str, np.ndarray]) -> dict[str, str]:

@@ -5,7 +5,7 @@ import statistics
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+import scipy  # whose parts load when they are used
 
 
 def wilson(successes: float, number: int, level: float = 0.95) -> tuple[float, float]:
@@ -87,7 +87,7 @@ def mcnemar(first: npt.ArrayLike, second: npt.ArrayLike) -> tuple[int, int, floa
             f"{first.shape} and {second.shape}"
         )
     b, c = int((first > second).sum()), int((second > first).sum())
-    p = stats.binomtest(b, b + c).pvalue if b + c else 1.0
+    p = scipy.stats.binomtest(b, b + c).pvalue if b + c else 1.0
     return b, c, float(p)
 
 

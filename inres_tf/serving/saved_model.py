@@ -12,6 +12,9 @@ from inres_tf.files import atomic, write_json
 from inres_tf.models.logits import check_classifier, logits_fn
 from inres_tf.models.precision import in_float32
 
+SIGNATURE = "serving_default"
+CLASS_NAMES = pathlib.Path("assets.extra", "class_names.json")
+
 
 def export(
     model: keras.Model, path: str | os.PathLike[str], overwrite: bool = False
@@ -73,12 +76,12 @@ def export(
     archive = keras.export.ExportArchive()
     archive.track(model)
     archive.add_endpoint(
-        "serving_default",
+        SIGNATURE,
         serve,
         [tf.TensorSpec(shape, tf.uint8, name="images")],
     )
     with atomic(path) as temporary:
         archive.write_out(temporary, verbose=False)
         if names is not None:
-            write_json(temporary / "assets.extra" / "class_names.json", list(names))
+            write_json(temporary / CLASS_NAMES, list(names))
     return path

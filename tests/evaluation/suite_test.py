@@ -13,7 +13,7 @@ from inres_tf.attacks import ATTACKS
 from inres_tf.corruptions import CORRUPTIONS
 from inres_tf.data import Dataset
 from inres_tf.errors import UserError
-from inres_tf.evaluation import EvaluationConfig, evaluate, results
+from inres_tf.evaluation import EvaluationConfig, _parts, evaluate, results
 from inres_tf.evaluation.results import PartialResult
 from inres_tf.reporting import tables
 
@@ -124,6 +124,53 @@ def test_an_interrupted_evaluation_is_resumed(trained, digits, monkeypatch, tmp_
     assert without_values(resumed) == without_values(uninterrupted)
     partial.remove()
     assert partial.read() == {}
+
+
+@pytest.mark.parametrize("stop", [2, 4])
+def test_autoattack_resumes_after_its_last_member(
+    trained, digits, monkeypatch, tmp_path, stop
+):
+    """Interrupted in the first or in the second part of the images."""
+    data = digits.test.take(slice(40))
+    config = EvaluationConfig(
+        attacks=("autoattack",),
+        autoattack=("apgd_ce", "square", "fab"),
+        eps=(24.0,),
+        apgd_steps=3,
+        queries=10,
+        corruptions=(),
+        check_examples=5,
+        batch_size=20,
+        samples=3,
+    )
+    monkeypatch.setattr(_parts, "_BYTES_PER_CALL", 1)
+    uninterrupted = run(trained, data, config)
+    calls = []
+
+    def counted(name):
+        attack = getattr(attacks, name)
+
+        @functools.wraps(attack)
+        def function(*args, **settings):
+            calls.append(name)
+            if len(calls) == stop + 1:
+                raise KeyboardInterrupt
+            return attack(*args, **settings)
+
+        return dataclasses.replace(ATTACKS[name], function=function)
+
+    for name in ("apgd_ce", "square", "fab"):
+        monkeypatch.setitem(ATTACKS, name, counted(name))
+    dataset = Dataset("digits", digits.train, data, digits.class_names)
+    partial = PartialResult(tmp_path / "r.json", trained, None, dataset, config)
+    with pytest.raises(KeyboardInterrupt):
+        run(trained, data, config, save=partial.write)
+    assert partial.read()["attacks"] == []
+    resumed = run(trained, data, config, done=partial.read(), save=partial.write)
+    members = ["apgd_ce", "square", "fab"] * 2
+    assert calls[:7] == [*members[: stop + 1], *members[stop:]]
+    assert without_values(resumed) == without_values(uninterrupted)
+    assert resumed["samples"] and "underway" not in partial.read()
 
 
 def test_transferred_examples(trained, digits):
