@@ -69,6 +69,7 @@ PURE_FILES = {
 # What the zoo may import.
 FOR_ZOO = (
     "class_names",
+    "spelling",
     "layers",
     "solvers",
     "models.damping",

@@ -20,7 +20,7 @@ from inres_tf.errors import UserError
 from train import cli, models
 
 GROUPS = {
-    "model": "checkpoint model weights solver",
+    "model": "checkpoint model weights preprocessing import solver",
     "data": "dataset data_dir download image_size num_examples batch_size",
     "analyses": "landscape lyapunov lipschitz gradients calibration continuous",
     "perturbations": "eps direction steps grid rates iterations tolerance seed",

@@ -9,6 +9,8 @@ Needs PyTorch: pip install 'inres-tf[torch]'.
         --output=lambda_in_resnet56.weights.h5
 """
 
+import os
+
 from absl import flags
 
 import inres_tf
@@ -45,6 +47,10 @@ def main() -> None:
         model = models.builder(values.model)((32, 32, 3), classes)
         inres_tf.convert.load_official_state(model, state)
     except (ValueError, ImportError) as error:
+        if not os.path.isfile(values.official_checkpoint):  # whatever else is missing
+            raise UserError(
+                f"--official_checkpoint={values.official_checkpoint} is not a file"
+            ) from error
         raise UserError(str(error)) from error
     with files.atomic(values.output) as temporary:
         save = model.save if values.output.endswith(".keras") else model.save_weights

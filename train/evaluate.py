@@ -26,7 +26,7 @@ from inres_tf.evaluation.config import EvaluationConfig
 from train import cli, models
 
 GROUPS = {
-    "model": "checkpoint model weights solver",
+    "model": "checkpoint model weights preprocessing import solver",
     "data": "dataset data_dir download image_size num_examples batch_size",
     "attacks": "attacks eps norm steps step_size restarts early_stop autoattack "
     "apgd_steps queries transfer_from",
@@ -38,7 +38,10 @@ GROUPS = {
     "output": "output samples",
 }
 
-_MODEL_FLAGS = ("checkpoint", "model", "weights", "solver", "transfer_from")
+_MODEL_FLAGS = (
+    *("checkpoint", "model", "weights", "solver", "preprocessing", "import"),
+    "transfer_from",
+)
 
 
 def define_flags() -> None:

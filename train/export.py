@@ -11,11 +11,14 @@ assets.extra/class_names.json lists them in the order of the ids.
 
 from absl import flags
 
-from inres_tf import serving
+from inres_tf import files, serving
 from inres_tf.errors import UserError
 from train import cli, models
 
-GROUPS = {"model": "checkpoint model weights solver", "output": "output overwrite"}
+GROUPS = {
+    "model": "checkpoint model weights preprocessing import solver",
+    "output": "output overwrite",
+}
 
 
 def define_flags() -> None:
@@ -29,6 +32,7 @@ def main() -> None:
     """Exports the model."""
     if not flags.FLAGS.output:
         raise UserError("--output must name the folder of the SavedModel")
+    files.check_creatable(f"{flags.FLAGS.output}/saved_model.pb")
     model = models.from_flags()
     try:
         path = serving.export(model, flags.FLAGS.output, flags.FLAGS.overwrite)

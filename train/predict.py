@@ -26,7 +26,7 @@ from inres_tf.serving.config import PredictConfig
 from train import cli, models
 
 GROUPS = {
-    "model": "checkpoint model weights solver",
+    "model": "checkpoint model weights preprocessing import solver",
     "output": "top output batch_size",
 }
 
@@ -43,7 +43,7 @@ def classifier_from_flags() -> serving.ImageClassifier:
     values = flags.FLAGS
     path = pathlib.Path(values.checkpoint or "")
     if values.checkpoint and (path / "saved_model.pb").is_file():
-        for name in ("model", "solver"):
+        for name in ("model", "solver", "preprocessing"):
             if values[name].value:
                 raise UserError(f"--{name} does not apply to the SavedModel {path}")
         return serving.ImageClassifier.of_saved_model(path)

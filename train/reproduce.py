@@ -41,7 +41,7 @@ def main() -> None:
         EvaluationConfig, batch_size=train_config.batch_size
     )
     for name in config.models:
-        models.check(name)
+        models.check(name, "--models")
     command = " ".join(["python -m train.reproduce", *sys.argv[1:]])
     report = reproduce(config, train_config, evaluation_config, models.builder, command)
     # In the order of --models, as in the report.

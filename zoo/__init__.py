@@ -8,6 +8,10 @@
 >>> zoo.describe("in_resnet20")["parameters"]
 273856
 
+`import zoo` or `import inres_tf` before `keras.models.load_model` reads a saved model:
+they register its layers with Keras, which otherwise says `Could not locate class
+'BatchNormalization'`.
+
 Keras is imported when the first model is built. Editors and type checkers find the
 signatures of all constructors in `__init__.pyi`.
 """

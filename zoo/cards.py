@@ -6,7 +6,6 @@ Each card is a JSON file in `zoo/weights`, next to its `.weights.h5` file.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import hashlib
 import json
@@ -16,6 +15,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from inres_tf import spelling
 
 FOLDER = pathlib.Path(__file__).parent / "weights"
 SCHEMA = FOLDER / "schema.json"
@@ -81,10 +82,9 @@ def card(model: str, weights: str) -> dict[str, Any]:
             f"There are no weights {weights!r} of {model}: {', '.join(names)} are "
             "shipped."
         )
-    close = difflib.get_close_matches(str(model), {name for name, _ in cards})
-    hint = f" Did you mean {', '.join(close)}?" if close else ""
+    hint = spelling.did_you_mean(model, {name for name, _ in cards}).capitalize()
     raise ValueError(
-        f"No weights of {model!r} are shipped.{hint} zoo.list_models(weights="
+        f"No weights of {model!r} are shipped. {hint}zoo.list_models(weights="
         f"{weights!r}) returns the models with such weights."
     )
 

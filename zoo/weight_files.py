@@ -31,7 +31,7 @@ def resolve(model_name: str, weights: str | os.PathLike[str]) -> pathlib.Path:
 
     Raises:
         ValueError: if it is neither, with a list of the shipped weights; or if a
-            shipped file is missing or damaged.
+            shipped file is missing or damaged; or if it is in an older format.
     """
     shipped = cards.shipped(model_name)
     if isinstance(weights, (str, os.PathLike)):
@@ -40,12 +40,30 @@ def resolve(model_name: str, weights: str | os.PathLike[str]) -> pathlib.Path:
         path = pathlib.Path(weights)
         if path.is_file() and path.name.endswith(_SUFFIXES):
             return path
+        if path.suffix in (".h5", ".hdf5") and h5py.is_hdf5(path):
+            raise ValueError(f"{path} {_hdf5_problem(path)}")
     names = ", ".join(map(repr, shipped)) or "none are shipped"
     raise ValueError(
         "`weights` must be None, the name of shipped weights "
         f"(for {model_name}: {names}) or the path of an existing .weights.h5 or "
         f".keras file. Received: weights={str(weights)!r}"
     )
+
+
+def _hdf5_problem(path: pathlib.Path) -> str:
+    """Says what is in an HDF5 file of another name than `.weights.h5`."""
+    with h5py.File(path, "r") as file:
+        if "model_config" in file.attrs:
+            return (
+                "holds a whole model in Keras' older format: load it with "
+                "keras.models.load_model and save it as a .keras file"
+            )
+        if "layer_names" in file.attrs:
+            return (
+                "holds weights in Keras' older format: load them into a model with "
+                "model.load_weights and save it as a .keras file"
+            )
+    return f"must be named {path.stem}.weights.h5, if these are weights of Keras 3"
 
 
 def check_fit(

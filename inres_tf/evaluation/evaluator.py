@@ -6,20 +6,21 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
 
-from inres_tf import class_names, corruptions, environment
+from inres_tf import class_names, corruptions, environment, pixels
 from inres_tf.corruptions import cifar10_c
 from inres_tf.corruptions.generate import SEVERITIES
 from inres_tf.data.images import Dataset, Images
 from inres_tf.distribution.classifier import compiled_classifier, is_correct
-from inres_tf.errors import UserError
+from inres_tf.errors import UserError, arguments_as_flags
 from inres_tf.evaluation import checks, paper_protocol, results
 from inres_tf.evaluation._attacks import Attacks
 from inres_tf.evaluation._certification import Certification, attack_config
+from inres_tf.evaluation._corrupted import Corrupted, summary
 from inres_tf.evaluation.certificates import CertificateError
 from inres_tf.evaluation.config import GENERATED, EvaluationConfig
 from inres_tf.evaluation.validation import (
@@ -27,6 +28,7 @@ from inres_tf.evaluation.validation import (
     check_corrupted_sets,
     check_fits,
     check_number,
+    preprocessing_problem,
     read_baseline,
 )
 from inres_tf.layers import damping_rates
@@ -64,9 +66,9 @@ def evaluate(
 
     Returns:
         Dict with the keys `num_examples`, `protocol`, `seed`, `fingerprint`, `clean`,
-        `corruptions`, `attacks`, `checks`, `samples` and `correct`, and with
-        `config.certify` `certificates`; accuracies in [0, 1]. docs/evaluation.md
-        describes it.
+        `corruptions`, `unchanged_corruptions`, `attacks`, `checks`, `samples` and
+        `correct`, and with `config.certify` `certificates`; accuracies in [0, 1].
+        docs/evaluation.md describes it.
 
     Raises:
         UserError: if there are fewer images than `num_examples`, the model takes images
@@ -101,6 +103,8 @@ def evaluate(
     if surrogate is not None:
         check_classifier(surrogate)
         check_fits(surrogate, data)
+    if problem := preprocessing_problem(model, data):
+        pixels.warn(problem)
     baseline = read_baseline(config, data) if config.baseline else None
     check_corrupted_sets(config)
     evaluation = _Evaluation(model, data, config, progress, data_dir, done or {})
@@ -223,6 +227,7 @@ class _Evaluation:
             "fingerprint": results.fingerprint(data.images, data.labels),
             "clean": {"accuracy": float(clean.mean())},
             "corruptions": {},
+            "unchanged_corruptions": {},
             "corruption_source": config.corruption_source,
             "attacks": [],
             "checks": [],
@@ -234,9 +239,11 @@ class _Evaluation:
             corrupted = self._corruption(name)
             result["corruptions"][name] = corrupted.accuracies
             correct |= corrupted.correct
+            if corrupted.unchanged:
+                result["unchanged_corruptions"][name] = corrupted.unchanged
             same_labels &= corrupted.same_labels
             save(self._unfinished(result, correct))
-        result |= _corruption_summary(result["corruptions"], baseline)
+        result |= summary(result, baseline)
 
         sources: dict[str, keras.Model | None] = dict.fromkeys(config.attacks)
         if surrogate is not None:
@@ -266,9 +273,10 @@ class _Evaluation:
         result["checks"] = self._checks(result, correct, weights, same_labels)
         return result | {"correct": _packed(correct)}
 
-    def _corruption(self, name: str) -> _Corrupted:
+    def _corruption(self, name: str) -> Corrupted:
         """Evaluates the model under one corruption at all severities."""
         correct, accuracies, same_labels = {}, {}, True
+        unchanged = list(self.earlier.get("unchanged_corruptions", {}).get(name, []))
         normalized: Callable[[np.ndarray], np.ndarray] | None = None
         for severity in bar(SEVERITIES, name, "set", disable=not self.progress):
             key = results.corruption_key(name, severity)
@@ -276,12 +284,14 @@ class _Evaluation:
             if answers is None:
                 data = self._corrupted_set(name, severity).take(slice(len(self.data)))
                 same_labels &= np.array_equal(data.labels, self.data.labels)
+                if np.array_equal(data.images, self.data.images):
+                    unchanged.append(str(severity))
                 normalized = normalized or self._normalization(name)
                 answers = self._correct(key, normalized(data.images), data.labels)
             correct[key] = answers
             accuracies[str(severity)] = float(answers.mean())
         accuracies["mean"] = float(np.mean(list(accuracies.values())))
-        return _Corrupted(accuracies, correct, same_labels)
+        return Corrupted(accuracies, correct, same_labels, unchanged)
 
     def _normalization(self, name: str) -> Callable[[np.ndarray], np.ndarray]:
         """Returns what the protocol does with the pixels of a corruption's sets."""
@@ -301,7 +311,8 @@ class _Evaluation:
                 self.data.images, name, severity, self.config.seed
             )
             return Images(pixels, self.data.labels)
-        data = cifar10_c.load(source, name, severity, self.data_dir)
+        with arguments_as_flags():
+            data = cifar10_c.load(source, name, severity, self.data_dir)
         check_fits(self.model, data)
         if len(data) < number:
             raise UserError(
@@ -356,33 +367,5 @@ class _Evaluation:
         return None if packed is None else results.unpack(packed, len(self.data))
 
 
-class _Corrupted(NamedTuple):
-    """Outcome of a corruption.
-
-    Attributes:
-        accuracies: by severity, and their mean.
-        correct: whether each image is classified correctly, by key.
-        same_labels: whether the corrupted sets have the labels of the test images.
-    """
-
-    accuracies: dict[str, float]
-    correct: dict[str, np.ndarray]
-    same_labels: bool
-
-
 def _packed(correct: Mapping[str, np.ndarray]) -> dict[str, str]:
     return {key: results.pack(answers) for key, answers in correct.items()}
-
-
-def _corruption_summary(accuracies, baseline):
-    """Means over the corruptions, as entries of the result."""
-    summary = {}
-    if accuracies:
-        summary["mean_corruption_accuracy"] = corruptions.mean_accuracy(accuracies)
-    if baseline:
-        errors = corruptions.mce(accuracies, baseline["corruptions"])
-        mean = corruptions.mean_accuracy(baseline["corruptions"])
-        summary["mce"] = errors["mce"]
-        summary["relative_errors"] = errors["relative"]
-        summary["baseline"] = f"{baseline['model']}, mCA {mean:.4f}"
-    return summary

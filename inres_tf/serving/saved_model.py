@@ -61,9 +61,11 @@ def export(
     check_classifier(model)
     names = class_names.of(model)
     model = in_float32(model)
-    logits_of = logits_fn(model)
+    logits_of, shape = logits_fn(model), (None, *model.input_shape[1:])
 
     def serve(images):
+        # The signature alone does not refuse images of another size.
+        images = tf.ensure_shape(images, shape)
         logits = logits_of(tf.cast(images, tf.float32), training=False)
         return {
             "logits": logits,
@@ -76,7 +78,7 @@ def export(
     archive.add_endpoint(
         SIGNATURE,
         serve,
-        [tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8, name="images")],
+        [tf.TensorSpec(shape, tf.uint8, name="images")],
     )
     with atomic(path) as temporary:
         archive.write_out(temporary, verbose=False)

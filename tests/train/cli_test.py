@@ -237,6 +237,31 @@ def mistakes(tmp_path, saved, result_of, run_of):
             1,
             "more than the 359 test images",
         ),
+        "output in /proc": (
+            ("evaluate", f"--checkpoint={saved}", "--output=/proc/x.json"),
+            1,
+            "/proc/x.json cannot be written",
+        ),
+        "train in /proc": (
+            ("train", "--output_dir=/proc/x"),
+            1,
+            "no file can be created in /proc",
+        ),
+        "export to /proc": (
+            ("export", f"--checkpoint={saved}", "--output=/proc/x"),
+            1,
+            "no file can be created in /proc",
+        ),
+        "convert a missing file": (
+            ("convert", "--official_checkpoint=none.pt", "--output=x.keras"),
+            1,
+            "--official_checkpoint=none.pt is not a file",
+        ),
+        "a missing module": (
+            ("evaluate", f"--checkpoint={saved}", "--import=no_such_code"),
+            1,
+            "--import=no_such_code fails",
+        ),
         "neither checkpoint nor model": (("evaluate",), 1, "--checkpoint"),
         "model without weights": (("evaluate", "--model=plain8"), 1, "--weights"),
         "wrong image size": (
