@@ -74,8 +74,9 @@ def main(arguments: list[str]) -> None:
     cli.check_writable(folder / "report.html")
     facts = reporting.html.facts_of(comparisons)
     facts["command"] = shlex.join(["python", "-m", "train.compare", *sys.argv[1:]])
+    histories = reporting.html.histories_of(comparisons)
     report = reporting.html.write(
-        folder, "comparison", flags.FLAGS.title, facts, comparisons
+        folder, "comparison", flags.FLAGS.title, facts, comparisons, histories
     )
     numbers = {
         "facts": facts,
