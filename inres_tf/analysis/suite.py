@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from inres_tf import class_names, environment, markdown, pages, plotting
-from inres_tf.analysis import compiled, figures, report
+from inres_tf.analysis import _report, compiled, figures
 from inres_tf.analysis._calibration import (
     CorruptedCalibration,
     corrupted_calibration,
@@ -207,14 +207,12 @@ def analyze(
             checks.of_outputs(non_finite, len(data), model.get_weights()),
             *failed,
         ],
-        "versions": environment.versions(),
-        "git_revision": environment.git_revision(),
-        "processor": environment.processor(),
+        **environment.describe(),
         "seconds": round(time.time() - start, 1),
     }
     write_json(folder / "analysis.json", summary)
     titles = {name: ANALYSES[name].title for name in analyses}
-    write_text(folder / "report.html", report.page(summary, titles, plots))
+    write_text(folder / "report.html", _report.page(summary, titles, plots))
     return summary
 
 

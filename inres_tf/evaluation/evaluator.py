@@ -172,9 +172,7 @@ def evaluate_model(
         "model_facts": model_facts(model),
         "lambda": damping_rates(model),
         "class_names": list(dataset.class_names),
-        "versions": environment.versions(),
-        "git_revision": environment.git_revision(),
-        "processor": environment.processor(),
+        **environment.describe(),
         "seconds": round(time.time() - start, 1),
     }
 
@@ -235,7 +233,6 @@ class _Evaluation:
             "checks": [],
             "samples": [],
         }
-
         same_labels = True
         for name in corruptions.expand(config.corruptions):
             corrupted = self._corruption(name)

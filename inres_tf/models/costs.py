@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from inres_tf.layers import DampedAdd
+
 if TYPE_CHECKING:
     import keras
 
@@ -27,10 +29,8 @@ def model_facts(model: keras.Model) -> dict[str, Any]:
         >>> from inres_tf import models
         >>> facts = models.model_facts(zoo.InResNet20(input_shape=(8, 8, 1)))
         >>> facts["parameters"], facts["dampings"]
-        (273564, ['in'])
+        (273568, ['in'])
     """
-    from inres_tf.layers import DampedAdd
-
     additions = (layer for layer in model.layers if isinstance(layer, DampedAdd))
     return {
         "parameters": model.count_params(),

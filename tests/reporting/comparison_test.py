@@ -223,7 +223,7 @@ def test_the_undamped_network_is_the_baseline_and_comes_first(
     (compared,) = compare_results(*results)
     assert list(compared.models) == order and compared.baseline == order[0]
     (compared,) = compare_results(*results, baseline="b")
-    assert list(compared.models)[0] == compared.baseline == "b"
+    assert next(iter(compared.models)) == compared.baseline == "b"
 
 
 @pytest.mark.parametrize(
