@@ -23,9 +23,8 @@ def main():
     parser.add_argument("pages", nargs="+", type=pathlib.Path, help="HTML files")
     parser.add_argument("--output", type=pathlib.Path, default="pictures")
     parser.add_argument("--browser", help="path of Chromium")
-    parser.add_argument(
-        "--height", type=int, help="pixels from the top; the whole page by default"
-    )
+    parser.add_argument("--height", type=int, help="pixels; the whole page by default")
+    parser.add_argument("--section", help="id of the section to begin at")
     arguments = parser.parse_args()
     found = arguments.browser or next(filter(None, map(shutil.which, BROWSERS)), None)
     with sync_playwright() as playwright:
@@ -48,9 +47,18 @@ def take(browser, file, width, scheme, arguments):
     page.on("console", lambda message: problems.append(message.text))
     page.on("request", lambda request: requests.append(request.url))
     page.goto(file.resolve().as_uri())
-    content = page.evaluate("document.documentElement.scrollWidth")
-    if content > width:
-        problems.append(f"{content} pixels wide")
+    if arguments.section:
+        page.locator(f"#{arguments.section}").evaluate("e => e.scrollIntoView()")
+    picture = arguments.output / f"{file.stem}_{width}_{scheme}.png"
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=picture, full_page=arguments.height is None)
+    for state in ("folded", "open"):
+        content = page.evaluate("document.documentElement.scrollWidth")
+        if content > width:
+            problems.append(f"{content} pixels wide when {state}")
+        page.evaluate(
+            "for (const d of document.querySelectorAll('details')) d.open = true"
+        )
     problems += [
         url
         for url in requests
@@ -58,9 +66,6 @@ def take(browser, file, width, scheme, arguments):
     ]
     if problems:
         raise SystemExit(f"{file} at {width} pixels: {'; '.join(problems)}")
-    picture = arguments.output / f"{file.stem}_{width}_{scheme}.png"
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=picture, full_page=arguments.height is None)
     print(picture)
     page.close()
 

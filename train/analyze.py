@@ -38,7 +38,7 @@ def main() -> None:
     model = models.from_flags(dataset)
     summary = analysis.analyze(model, dataset, config, folder)
     print(analysis.table(summary))
-    print(f"\n-> {folder}\nreport: {folder}/report.html")
+    print(f"\n-> {folder}")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ python -m train.compare RUN ... [--baseline=NAME] [--output_dir=comparison]
 A RUN is a file of train.evaluate --output, the folder of a run, or a folder with runs
 below it, such as that of train.reproduce. NAME=RUN shows it under another name. Runs of
 the same name that were trained with different seeds share a row, with mean and standard
-deviation. Results on different images or of different protocols are not compared.
+deviation, and are compared over the seeds. Results on different images or of different
+protocols are not compared.
 
 python -m train.compare --cards [RUN ...]
 
@@ -32,7 +33,7 @@ def define_flags() -> None:
         "baseline",
         None,
         "Name in the tables of the model that the others are compared with; the first "
-        "by default.",
+        "without damping by default.",
     )
     cli.DEFINE_path(
         "output_dir",
@@ -80,7 +81,10 @@ def main(arguments: list[str]) -> None:
     )
     numbers = {
         "facts": facts,
-        "comparisons": [comparison.as_json() for comparison in comparisons],
+        "comparisons": [
+            comparison.as_json() | {"verdict": reporting.verdicts.verdict(comparison)}
+            for comparison in comparisons
+        ],
     }
     files.write_json(folder / "comparison.json", numbers)
     print((folder / "comparison.md").read_text(encoding="utf-8"))

@@ -20,7 +20,7 @@ from inres_tf.pages import (
     plot,
 )
 from inres_tf.reporting import plots, tables
-from inres_tf.reporting.comparison import Comparison
+from inres_tf.reporting.comparison import HEADLINE, Comparison
 from inres_tf.training.plots import rates_by_epoch, training_curves
 
 # More panels or classes than these are folded away.
@@ -185,23 +185,31 @@ def _details(found, title: str) -> list[Any]:
 
 
 def _differences(found) -> list[Any]:
-    """Differences from the baseline: significant ones, and the others folded away."""
+    """Significant differences of the main table, and the others folded away."""
     if not found.differences:
         return []
     rows = sorted(found.differences, key=lambda row: -abs(row.points))
-    chosen = [row for row in rows if row.significant]
-    others = [row for row in rows if not row.significant]
+    parts = {
+        "Significant differences": [
+            row for row in rows if row.significant and row.column.group in HEADLINE
+        ],
+        "Significant differences under single attacks and corruptions": [
+            row for row in rows if row.significant and row.column.group not in HEADLINE
+        ],
+        "Differences that are not significant": [
+            row for row in rows if not row.significant
+        ],
+    }
     blocks: list[Any] = []
-    if chosen:
-        caption = f"Significant differences from {found.baseline}, largest first"
-        blocks.append(Table(caption, *tables.differences(found, chosen)))
-    else:
-        blocks.append(Text(f"No difference from {found.baseline} is significant."))
-    if others:
-        caption = f"Differences from {found.baseline} that are not significant"
-        table = Table(caption, *tables.differences(found, others))
-        summary = f"{len(others)} differences that are not significant"
-        blocks.append(Folded(summary, [table]))
+    for title, chosen in parts.items():
+        caption = f"{title}, from {found.baseline}, largest first"
+        header, body = tables.differences(found, chosen)
+        table = Table(caption, header, body, kind="sortable named")
+        if not blocks:
+            none = Text(f"No difference from {found.baseline} above is significant.")
+            blocks.append(table if chosen else none)
+        elif chosen:
+            blocks.append(Folded(f"{title}: {len(chosen)}", [table]))
     return [*blocks, Text(note_on_differences(found), quiet=True)]
 
 

@@ -35,14 +35,14 @@ def verdict(found: Comparison) -> list[str]:
     rows = [d for d in found.differences if d.column.group in HEADLINE]
     lines = [_headline(found, rows), *_best(found)]
     agreed = [d for d in rows if not d.significant and _agree(d)]
-    lines += [
-        f"Not significant, but the same in each of the {seeds} seeds: {model} is "
-        f"{'higher' if higher else 'lower'} than {found.baseline} in "
-        f"{in_words([d.column for d in part])}."
-        for (model, seeds, higher), part in _grouped(
-            agreed, lambda d: (d.model, len(d.by_seed), d.points > 0)
-        )
+    clauses = [
+        f"{model} is {'higher' if higher else 'lower'} than {found.baseline} in "
+        f"{in_words([d.column for d in part])}"
+        for (model, higher), part in _grouped(agreed, lambda d: (d.model, d.points > 0))
     ]
+    if clauses:
+        text = "Not significant, but the same in each seed:"
+        lines.append(f"{text} {'; '.join(clauses)}.")
     return lines + _basis(found, rows)
 
 
@@ -102,7 +102,7 @@ def _headline(found, rows: list[Difference]) -> str:
             f"Whether the networks differ from {found.baseline} was not tested: the "
             "accuracies alone do not show it."
         )
-    sentences = []
+    models: dict[str, list[str]] = {}  # by what is said of them
     for model, part in _grouped([d for d in rows if d.significant], lambda d: d.model):
         clauses = [
             f"{word} than {found.baseline} in {in_words(columns)}"
@@ -112,7 +112,11 @@ def _headline(found, rows: list[Difference]) -> str:
             )
             if columns
         ]
-        sentences.append(f"{model} is significantly {', but '.join(clauses)}.")
+        models.setdefault(", but ".join(clauses), []).append(model)
+    sentences = [
+        f"{listed(names)} {'is' if len(names) == 1 else 'are'} significantly {clauses}."
+        for clauses, names in models.items()
+    ]
     others = [m for m in found.models if m != found.baseline]
     others = [
         m for m in others if not any(d.model == m and d.significant for d in rows)

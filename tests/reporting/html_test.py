@@ -186,13 +186,26 @@ def test_the_best_values_are_bold_and_differences_marked(report):
 
 
 def test_significant_differences_are_shown_and_the_others_folded(report):
-    before, folded = report.split("<details>")[0:2]
-    significant = "Significant differences from"
-    assert significant in before and "that are not significant" in folded
-    _, shot, mean = Page(report).table(significant)
-    assert {shot[1], mean[1]} == {"shot", "mCA"}
-    assert shot[2:5] == ["▼significantly worse: -55.0", "0", "14"]
-    assert len(Page(report).table(f"Differences from {EVIL}")) == 5
+    before, details, rest = report.split("<details>")[0:3]
+    page = Page(report)
+    _, mean = page.table("Significant differences, from")
+    assert mean[1:5] == ["mCA", "▼significantly worse: -55.0", "0", "14"]
+    _, shot = page.table("Significant differences under single")
+    assert shot[1] == "shot"
+    assert len(page.table("Differences that are not significant")) == 5
+    assert "Significant differences, from" in before
+    assert "<summary>Significant differences under single" in details
+    assert "<summary>Differences that are not significant: 4</summary>" in rest
+
+
+def test_nothing_is_claimed_where_no_difference_is_significant(
+    compare_results, make_result
+):
+    found = compare_results(make_result("a"), make_result("b"))
+    page = html.page("T", {}, found)
+    assert "No difference from a above is significant." in page
+    assert "▼</span>" not in page and "▲</span>" not in page
+    assert "<strong>" not in page  # all are equal: none is the best
 
 
 def test_no_raised_check_is_folded(report):

@@ -43,6 +43,27 @@ def test_models_that_do_not_differ_are_named_beside_those_that_do(verdict):
     )
 
 
+def test_models_of_which_the_same_holds_share_a_sentence(verdict):
+    headline, *_ = verdict(a={0: 5}, b={0: 20}, c={0: 19})
+    assert headline == "b and c are significantly better than a in clean accuracy."
+
+
+def test_a_gain_is_not_told_without_the_loss(make_result, answers, compare_results):
+    results = [
+        make_result(
+            name,
+            clean=answers(range(clean)),
+            attacks={("pgd", "linf", 8): answers(range(attacked))},
+        )
+        for name, clean, attacked in (("a", 10, 10), ("b", 20, 0))
+    ]
+    headline, *_ = verdicts.verdict(compare_results(*results)[0])
+    assert headline == (
+        "b is significantly better than a in clean accuracy, but worse than a in "
+        "accuracy under attack at ε = 8/255."
+    )
+
+
 def test_small_differences_are_not_claimed(verdict):
     headline, *_, basis = verdict(a={0: 10}, b={0: 12})
     assert headline == (
@@ -57,8 +78,8 @@ def test_several_seeds_are_tested_over_seeds(verdict):
     headline, _, agreed, basis = verdict(a=ONE, b={0: 13, 1: 19, 2: 20})
     assert headline.startswith("No network differs significantly from a")
     assert agreed == (
-        "Not significant, but the same in each of the 3 seeds: b is higher than a in "
-        "clean accuracy."
+        "Not significant, but the same in each seed: b is higher than a in clean "
+        "accuracy."
     )
     assert basis.startswith("Tested over 3 seeds, not over images")
 
