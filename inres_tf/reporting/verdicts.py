@@ -1,6 +1,7 @@
 """What a comparison shows, in words."""
 
 import itertools
+from collections.abc import Iterable
 
 from inres_tf.reporting.comparison import HEADLINE, Comparison, Difference
 from inres_tf.reporting.measurements import Column
@@ -46,11 +47,12 @@ def verdict(found: Comparison) -> list[str]:
     return lines + _basis(found, rows)
 
 
-def in_words(columns: list[Column]) -> str:
+def in_words(columns: list[Column], conjunction: str = "and") -> str:
     """Names what was measured, such as "accuracy under attack at ε = 8 and 16/255".
 
     Args:
         columns: columns of a comparison.
+        conjunction: word in front of the last one.
     """
     parts = []
     for (group, curve), part in _grouped(columns, lambda c: (c.group, c.curve)):
@@ -63,13 +65,13 @@ def in_words(columns: list[Column]) -> str:
             "certificate": f"{curve} accuracy at L2 radius {radii}/255",
         }
         parts.append(names.get(group, listed(c.heading for c in part)))
-    return listed(parts)
+    return listed(parts, conjunction)
 
 
-def listed(parts) -> str:
-    """Joins parts of a sentence by commas and "and"."""
+def listed(parts: Iterable[str], conjunction: str = "and") -> str:
+    """Joins parts of a sentence by commas and a conjunction."""
     *first, last = parts
-    return f"{', '.join(first)} and {last}" if first else last
+    return f"{', '.join(first)} {conjunction} {last}" if first else last
 
 
 def _grouped(items, key) -> list[tuple]:
@@ -82,9 +84,7 @@ def _grouped(items, key) -> list[tuple]:
 def _single(found) -> str:
     """The accuracies of the only model."""
     model = found.baseline
-    columns = [
-        c for c in found.columns if c.group in ("clean", "mCA", "worst", "certificate")
-    ]
+    columns = [c for c in found.columns if c.group in HEADLINE]
     cells = [(c, found.cell(model, c)) for c in columns]
     parts = [
         f"a{'n' if in_words([c])[0] in 'aeiou' else ''} {in_words([c])} of "
@@ -117,20 +117,25 @@ def _headline(found, rows: list[Difference]) -> str:
         f"{listed(names)} {'is' if len(names) == 1 else 'are'} significantly {clauses}."
         for clauses, names in models.items()
     ]
-    others = [m for m in found.models if m != found.baseline]
-    others = [
-        m for m in others if not any(d.model == m and d.significant for d in rows)
-    ]
-    if others and sentences:
+    tested = dict.fromkeys(d.model for d in rows if d.p is not None)
+    different = {name for names in models.values() for name in names}
+    others = [name for name in tested if name not in different]
+    if not sentences:
+        columns = list(dict.fromkeys(d.column for d in rows if d.p is not None))
+        sentences.append(
+            f"No network differs significantly from {found.baseline} in "
+            f"{in_words(columns, 'or')}."
+        )
+    elif others:
         verb = "does" if len(others) == 1 else "do"
         sentences.append(
             f"{listed(others)} {verb} not differ significantly from {found.baseline}."
         )
-    columns = list(dict.fromkeys(d.column for d in rows if d.p is not None))
-    return " ".join(sentences) or (
-        f"No network differs significantly from {found.baseline} in "
-        f"{in_words(columns).replace(' and accuracy', ' or accuracy')}."
-    )
+    unknown = [m for m in found.models if m not in (found.baseline, *tested)]
+    if unknown:
+        verb = "was" if len(unknown) == 1 else "were"
+        sentences.append(f"{listed(unknown)} {verb} not tested.")
+    return " ".join(sentences)
 
 
 def _best(found) -> list[str]:

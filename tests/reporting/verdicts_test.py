@@ -101,6 +101,13 @@ def test_untested_differences_are_called_so(verdict):
     assert len(rest) == 1 and rest[0].startswith("Highest")
 
 
+def test_a_model_that_was_not_tested_is_not_said_to_be_equal(verdict):
+    others = {"b": {0: 20, 1: 20}, "c": {0: 5}}
+    headline, *_ = verdict(a={0: 5}, **others)
+    assert headline.startswith("No network differs significantly from a in clean")
+    assert headline.endswith(" b was not tested.")
+
+
 def test_a_single_model_has_its_accuracies(verdict):
     assert verdict(a={0: 16}) == [
         "a has a clean accuracy of 80.0%, a mean corruption accuracy of 25.0% and an "
