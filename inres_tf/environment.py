@@ -4,6 +4,7 @@ import importlib.metadata
 import pathlib
 import platform
 import subprocess
+from typing import Any
 
 _PACKAGES = (
     "tensorflow",
@@ -60,3 +61,12 @@ def processor() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def describe() -> dict[str, Any]:
+    """What results depend on besides their settings, as entries of their files."""
+    return {
+        "versions": versions(),
+        "git_revision": git_revision(),
+        "processor": processor(),
+    }

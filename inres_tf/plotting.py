@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 _STYLE: dict[Any, Any] = {
@@ -73,6 +74,13 @@ def shared_legend(figure: Figure, *axes: Axes) -> None:
     column = 45 + 6 * max(map(len, handles), default=0)
     columns = max(1, int(72 * figure.get_figwidth() // column))
     figure.legend(handles.values(), handles, loc="outside lower center", ncols=columns)
+
+
+def plain_logarithm(axis: Axis) -> None:
+    """Labels a logarithmic axis by numbers such as 0.5, and by few of them."""
+    low, high = axis.get_view_interval()
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter("{x:g}" if high < 10 * low else "")
 
 
 def line_styles() -> Iterator[dict[str, Any]]:

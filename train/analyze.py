@@ -1,9 +1,9 @@
 r"""Analyses a classifier: loss landscape, growth of perturbations, calibration etc.
 
 Prints tables and writes the arrays (NAME.npz) and the plot (NAME.png) of each analysis,
-and analysis.json. --nolandscape etc. skip an analysis; --continuous adds the distance
-to the network in continuous time. --checkpoint takes a run's --output_dir, one of its
-checkpoints or a .keras file; --model and --weights take a model of the zoo.
+analysis.json and report.html. --nolandscape etc. skip an analysis; --continuous adds
+the distance to the network in continuous time. --checkpoint takes a run's --output_dir,
+one of its checkpoints or a .keras file; --model and --weights take a model of the zoo.
 
     python -m train.analyze --checkpoint=runs/in_resnet20 --dataset=cifar10 \
         --data_dir=DATA --eps=8 --rates=0,0.5,1 --output_dir=runs/in_resnet20/analysis

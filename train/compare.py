@@ -3,10 +3,10 @@ r"""Compares evaluation results: tables with intervals and tests, plots, a repor
 Arguments are RUNs: a RUN is a file of train.evaluate --output, the folder of a run, or
 a folder with runs below it, such as that of train.reproduce. NAME=RUN shows it under
 another name. Runs of the same name that were trained with different seeds share a row,
-with mean and standard deviation. Results on different images or of different protocols
-are not compared. --cards prints the leaderboard of the shipped weights instead, from
-their cards, with your runs in it, and writes leaderboard.md and leaderboard.html, a
-page to sort and filter.
+with mean and standard deviation, and are compared over the seeds. Results on different
+images or of different protocols are not compared. --cards prints the leaderboard of the
+shipped weights instead, from their cards, with your runs in it, and writes
+leaderboard.md and leaderboard.html, a page to sort and filter.
 
     python -m train.compare resnet20.json in_resnet20.json --baseline=resnet20 \
         --output_dir=comparison
@@ -37,7 +37,7 @@ def define_flags() -> None:
         "baseline",
         None,
         "Name in the tables of the model that the others are compared with; the first "
-        "by default.",
+        "without damping by default.",
     )
     cli.DEFINE_path(
         "output_dir",
@@ -79,12 +79,16 @@ def main(arguments: list[str]) -> None:
     cli.check_writable(folder / "report.html")
     facts = reporting.html.facts_of(comparisons)
     facts["command"] = shlex.join(["python", "-m", "train.compare", *sys.argv[1:]])
+    histories = reporting.html.histories_of(comparisons)
     report = reporting.html.write(
-        folder, "comparison", flags.FLAGS.title, facts, comparisons
+        folder, "comparison", flags.FLAGS.title, facts, comparisons, histories
     )
     numbers = {
         "facts": facts,
-        "comparisons": [comparison.as_json() for comparison in comparisons],
+        "comparisons": [
+            comparison.as_json() | {"verdict": reporting.verdicts.verdict(comparison)}
+            for comparison in comparisons
+        ],
     }
     files.write_json(folder / "comparison.json", numbers)
     print((folder / "comparison.md").read_text(encoding="utf-8"))

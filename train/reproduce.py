@@ -51,7 +51,8 @@ def main() -> None:
         for seed in config.seeds
     ]
     (comparison,) = reporting.compare(reporting.read_measurements(runs))
-    print(f"\n{reporting.tables.summary(comparison)}\n")
+    headline, *_ = reporting.verdicts.verdict(comparison)
+    print(f"\n{reporting.tables.summary(comparison)}\n\n{headline}\n")
     print(f"tables: {report.with_name('results.md')}")
     print(f"report: {report}")
 

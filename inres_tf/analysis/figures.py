@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from inres_tf.analysis._lyapunov import label, through_blocks
-from inres_tf.plotting import color_cycle, make_axes
+from inres_tf.plotting import (
+    color_cycle,
+    line_styles,
+    make_axes,
+    plain_logarithm,
+    shared_legend,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -66,6 +72,7 @@ def lyapunov(result: Lyapunov) -> Figure:
         ax.set(xlabel="blocks passed", ylabel="growth of the difference (L2)")
         if (middle > 0).any():
             ax.set_yscale("log")
+            plain_logarithm(ax.yaxis)
         ax.set_title(f"{title}: median and quartiles of the images", fontsize=9)
     axes[0].legend(fontsize=8)
     blocks = depth[1:]
@@ -98,8 +105,13 @@ def lipschitz(result: Lipschitz) -> Figure:
     if result.names:
         depth = np.arange(1, len(result.names) + 1)
         low, middle, high = np.quantile(result.blocks, (0, 0.5, 1), axis=0)
-        axes[1].plot(depth, middle, "o-", ms=3, label="median of the images")
-        axes[1].fill_between(depth, low, high, alpha=0.2, label="all images")
+        color = "tab:green"  # not that of the histograms
+        axes[1].plot(
+            depth, middle, "o-", ms=3, color=color, label="median of the images"
+        )
+        axes[1].fill_between(
+            depth, low, high, color=color, alpha=0.2, label="all images"
+        )
         axes[1].set(xlabel="block", ylabel="local Lipschitz constant (L2)")
         axes[1].locator_params(axis="x", integer=True)
         axes[1].set_ylim(bottom=0)
@@ -137,6 +149,7 @@ def _histogram(ax, values, name=None):
     bins = np.logspace(low - 1e-6, high + 1e-6, 25)
     ax.hist(positive, bins=bins, alpha=0.7, label=name)
     ax.set_xscale("log")
+    plain_logarithm(ax.xaxis)
 
 
 def calibration(result: CorruptedCalibration) -> Figure:
@@ -156,25 +169,24 @@ def calibration(result: CorruptedCalibration) -> Figure:
     for ax in axes[:2] if names else axes:
         ax.plot([0, 1], [0, 1], "--", color="black", linewidth=0.8)
         ax.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.01))
-    for name, color in zip(names, color_cycle()):
+    for name, style in zip(names, line_styles()):
         corrupted = result.corrupted[name, result.severity]
         filled = corrupted.count > 0
         axes[1].plot(
             corrupted.confidence_by_bin[filled],
             corrupted.accuracy_by_bin[filled],
-            "o-",
+            **style,
             ms=3,
-            color=color,
             label=name,
         )
         severities = [s for n, s in result.corrupted if n == name]
         sets = [result.clean, *(result.corrupted[name, s] for s in severities)]
-        for key, line in (("accuracy", "o-"), ("confidence", "s--")):
+        for key, line in (("accuracy", "-"), ("confidence", "--")):
             values = [100 * getattr(calibration, key) for calibration in sets]
-            axes[2].plot([0, *severities], values, line, ms=3, color=color)
+            axes[2].plot([0, *severities], values, line, **style, ms=3)
     if names:
         axes[1].set_title(f"corrupted, severity {result.severity}", fontsize=9)
-        axes[1].legend(fontsize=8)
+        shared_legend(figure, axes[1])
         axes[2].set(xlabel="severity", ylabel="%", ylim=(0, 101))
         axes[2].set_title("solid: accuracy, dashed: confidence", fontsize=9)
     return figure

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from inres_tf import class_names, environment, markdown, plotting
-from inres_tf.analysis import compiled, figures
+from inres_tf import class_names, environment, markdown, pages, plotting
+from inres_tf.analysis import _report, compiled, figures
 from inres_tf.analysis._calibration import (
     CorruptedCalibration,
     corrupted_calibration,
@@ -30,7 +30,7 @@ from inres_tf.errors import UserError
 from inres_tf.evaluation import checks
 from inres_tf.evaluation._findings import finding
 from inres_tf.evaluation.validation import check_fits, check_number
-from inres_tf.files import atomic, write_json
+from inres_tf.files import atomic, write_json, write_text
 from inres_tf.layers import damping_rates
 from inres_tf.models.logits import check_classifier
 from inres_tf.models.precision import in_float32
@@ -48,6 +48,7 @@ class Analysis:
         settings: names of the `AnalysisConfig` fields that it takes.
         figure: function that plots its result.
         title: title of its table, with units.
+        caption: caption of its plot.
         progress: whether it takes `progress`.
     """
 
@@ -55,6 +56,7 @@ class Analysis:
     settings: tuple[str, ...]
     figure: Callable
     title: str
+    caption: str
     progress: bool = True
 
 
@@ -65,6 +67,7 @@ ANALYSES = {
         ("eps", "grid", "direction", "steps", "seed"),
         figures.landscape,
         "Loss landscape: mean cross-entropy (nats) and accuracy in [0, 1]",
+        "Mean loss over a plane of the attack direction and a random one",
     ),
     "lyapunov": Analysis(
         lyapunov,
@@ -72,6 +75,7 @@ ANALYSES = {
         figures.lyapunov,
         "Growth of perturbations through the blocks, and log of the blocks' largest "
         "singular values",
+        "Growth of perturbations, exponents and λ by block",
     ),
     "lipschitz": Analysis(
         lipschitz,
@@ -79,6 +83,7 @@ ANALYSES = {
         figures.lipschitz,
         "Local Lipschitz constants in L2 (logits and margin per 1/255 of the pixel "
         "range), lower bounds of the global ones",
+        "Local Lipschitz constants of the images, and by block",
         progress=False,
     ),
     "gradients": Analysis(
@@ -86,6 +91,7 @@ ANALYSES = {
         (),
         figures.gradients,
         "Input gradients of the cross-entropy (nats per 1/255 of the pixel range)",
+        "Norms of the input gradients, and how many of their entries are 0",
         progress=False,
     ),
     "calibration": Analysis(
@@ -93,6 +99,7 @@ ANALYSES = {
         ("corruptions", "severity", "bins", "seed"),
         figures.calibration,
         "Calibration: in [0, 1], except brier in [0, 2] and nll in nats",
+        "Accuracy by confidence, and both by severity of the corruptions",
     ),
     "continuous": Analysis(
         continuous,
@@ -100,6 +107,7 @@ ANALYSES = {
         figures.continuous,
         "Distance of the logits to the network in continuous time, relative; agreement "
         "with its classes and accuracy in [0, 1]; observed order of convergence",
+        "Distance to the network in continuous time, by steps of the solvers",
     ),
 }
 
@@ -114,7 +122,7 @@ def analyze(
     """Analyses a model on test images and writes arrays, plots and numbers.
 
     Each analysis writes `NAME.npz` and `NAME.png` to the folder as soon as it is done;
-    `analysis.json` is written last.
+    `analysis.json` and `report.html` are written last.
 
     Args:
         model: functional Keras classifier of pixels in [0, 255].
@@ -166,7 +174,7 @@ def analyze(
     model = in_float32(model)  # once for all analyses
     logits = compiled.logits(model, data.images.astype(np.float32), config.batch_size)
     non_finite = {"clean": int((~np.isfinite(logits).all(-1)).sum())}
-    analyses, failed = {}, []
+    analyses, plots, failed = {}, {}, []
     for name in chosen:
         analysis = ANALYSES[name]
         options = {key: getattr(config, key) for key in analysis.settings}
@@ -181,7 +189,9 @@ def analyze(
             continue
         with atomic(folder / f"{name}.npz") as temporary:
             np.savez_compressed(temporary, **result.arrays())
-        plotting.save(analysis.figure(result), folder / f"{name}.png")
+        figure = analysis.figure(result)
+        plotting.save(figure, folder / f"{name}.png")
+        plots[name] = pages.plot(figure, f"{name}-plot", analysis.caption)
         analyses[name] = _plain(result.summary())
         if isinstance(result, CorruptedCalibration):
             non_finite |= {key: c.non_finite for key, c in result.sets().items()}
@@ -197,12 +207,12 @@ def analyze(
             checks.of_outputs(non_finite, len(data), model.get_weights()),
             *failed,
         ],
-        "versions": environment.versions(),
-        "git_revision": environment.git_revision(),
-        "processor": environment.processor(),
+        **environment.describe(),
         "seconds": round(time.time() - start, 1),
     }
     write_json(folder / "analysis.json", summary)
+    titles = {name: ANALYSES[name].title for name in analyses}
+    write_text(folder / "report.html", _report.page(summary, titles, plots))
     return summary
 
 

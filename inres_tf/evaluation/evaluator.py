@@ -32,6 +32,7 @@ from inres_tf.evaluation.validation import (
     read_baseline,
 )
 from inres_tf.layers import damping_rates
+from inres_tf.models.costs import model_facts
 from inres_tf.models.logits import check_classifier
 from inres_tf.models.precision import in_float32
 from inres_tf.progress import bar
@@ -66,9 +67,9 @@ def evaluate(
 
     Returns:
         Dict with the keys `num_examples`, `protocol`, `seed`, `fingerprint`, `clean`,
-        `corruptions`, `unchanged_corruptions`, `attacks`, `checks`, `samples` and
-        `correct`, and with `config.certify` `certificates`; accuracies in [0, 1].
-        docs/evaluation.md describes it.
+        `confusion`, `corruptions`, `unchanged_corruptions`, `attacks`, `checks`,
+        `samples` and `correct`, and with `config.certify` `certificates`; accuracies in
+        [0, 1]. docs/evaluation.md describes it.
 
     Raises:
         UserError: if there are fewer images than `num_examples`, the model takes images
@@ -130,8 +131,8 @@ def evaluate_model(
 
     Returns:
         The result that `train.evaluate --output` writes: that of `evaluate`, with
-        `model`, `dataset`, `lambda`, `class_names`, `versions`, `git_revision`,
-        `processor` and `seconds`.
+        `model`, `dataset`, `model_facts`, `lambda`, `class_names`, `versions`,
+        `git_revision`, `processor` and `seconds`.
 
     Raises:
         UserError: if the model is not an image classifier or does not fit the dataset
@@ -168,11 +169,10 @@ def evaluate_model(
         "model": model.name,
         "dataset": dataset.name,
         **result,
+        "model_facts": model_facts(model),
         "lambda": damping_rates(model),
         "class_names": list(dataset.class_names),
-        "versions": environment.versions(),
-        "git_revision": environment.git_revision(),
-        "processor": environment.processor(),
+        **environment.describe(),
         "seconds": round(time.time() - start, 1),
     }
 
@@ -218,7 +218,8 @@ class _Evaluation:
         """
         data, config = self.data, self.config
         weights = [np.array(value) for value in self.model.get_weights()]
-        clean = self._correct("clean", data.images, data.labels)
+        logits = self._logits("clean", data.images)
+        clean = is_correct(logits, data.labels)
         correct = {"clean": clean}
         result: dict[str, Any] = {
             "num_examples": len(data),
@@ -226,6 +227,7 @@ class _Evaluation:
             "seed": config.seed,
             "fingerprint": results.fingerprint(data.images, data.labels),
             "clean": {"accuracy": float(clean.mean())},
+            "confusion": results.confusion(logits, data.labels),
             "corruptions": {},
             "unchanged_corruptions": {},
             "corruption_source": config.corruption_source,
@@ -233,7 +235,6 @@ class _Evaluation:
             "checks": [],
             "samples": [],
         }
-
         same_labels = True
         for name in corruptions.expand(config.corruptions):
             corrupted = self._corruption(name)
@@ -287,7 +288,8 @@ class _Evaluation:
                 if np.array_equal(data.images, self.data.images):
                     unchanged.append(str(severity))
                 normalized = normalized or self._normalization(name)
-                answers = self._correct(key, normalized(data.images), data.labels)
+                logits = self._logits(key, normalized(data.images))
+                answers = is_correct(logits, data.labels)
             correct[key] = answers
             accuracies[str(severity)] = float(answers.mean())
         accuracies["mean"] = float(np.mean(list(accuracies.values())))
@@ -321,11 +323,11 @@ class _Evaluation:
             )
         return data
 
-    def _correct(self, key, images, labels) -> np.ndarray:
-        """Classifies images, and counts those whose logits are not finite."""
+    def _logits(self, key, images) -> np.ndarray:
+        """Computes the logits of images, and counts those that are not finite."""
         logits = self.classifier.logits(images)
         self.non_finite[key] = int((~np.isfinite(logits).all(-1)).sum())
-        return is_correct(logits, labels)
+        return logits
 
     def _unfinished(self, result, correct) -> dict[str, Any]:
         """What `save` takes: the result so far, and what its checks need."""

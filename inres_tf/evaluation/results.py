@@ -101,6 +101,36 @@ def unpack_radii(text: str, number: int) -> np.ndarray:
     return np.frombuffer(content, "<f4").astype(np.float64)
 
 
+def confusion(logits: np.ndarray, labels: npt.ArrayLike) -> dict[str, dict[str, int]]:
+    """Counts images by their true and their predicted class.
+
+    Args:
+        logits: logits, (number, classes).
+        labels: true classes, integers, (number,).
+
+    Returns:
+        Numbers of images by true class and then by predicted class, in the order of the
+        classes and without zeros. Images with a logit that is not finite are predicted
+        as `"none"`.
+
+    Example:
+        >>> import numpy as np
+        >>> from inres_tf.evaluation import results
+        >>> results.confusion(np.array([[1.0, 0], [0, 1], [0, 2]]), [0, 0, 1])
+        {'0': {'0': 1, '1': 1}, '1': {'1': 1}}
+    """
+    finite = np.isfinite(logits).all(-1)
+    predicted = np.where(finite, logits.argmax(-1), -1)
+    counts: dict[str, dict[str, int]] = {}
+    pairs = np.stack([np.asarray(labels), predicted], axis=-1)
+    for (label, prediction), number in zip(
+        *np.unique(pairs, axis=0, return_counts=True)
+    ):
+        name = "none" if prediction < 0 else str(prediction)
+        counts.setdefault(str(label), {})[name] = int(number)
+    return counts
+
+
 def attack_row(
     name: str, eps: float, attack: Attack, settings: Mapping[str, Any]
 ) -> dict[str, Any]:

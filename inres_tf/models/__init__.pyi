@@ -1,4 +1,5 @@
 from . import continuous as continuous
+from . import costs as costs
 from . import custom_objects as custom_objects
 from . import damping as damping
 from . import float_inputs as float_inputs
@@ -11,6 +12,7 @@ from . import random_state as random_state
 from . import residuals as residuals
 from . import solver_swap as solver_swap
 from .continuous import as_neural_ode as as_neural_ode
+from .costs import model_facts as model_facts
 from .damping import damp as damp
 from .float_inputs import with_float_inputs as with_float_inputs
 from .lipschitz import LipschitzBound as LipschitzBound

@@ -5,6 +5,7 @@ from . import measurements as measurements
 from . import plots as plots
 from . import statistics as statistics
 from . import tables as tables
+from . import verdicts as verdicts
 from .comparison import Comparison as Comparison
 from .comparison import compare as compare
 from .measurements import (

@@ -5,12 +5,15 @@ import dataclasses
 import functools
 import statistics
 from collections.abc import Iterable
+from typing import Any
 
 from inres_tf.errors import UserError
 from inres_tf.reporting.measurements import CLEAN, Column, EvaluatedRun
-from inres_tf.reporting.statistics import holm, mcnemar, wilson
+from inres_tf.reporting.statistics import holm, mcnemar, over_seeds, wilson
 
 LEVEL = 0.95
+# The columns that the verdict is about.
+HEADLINE = ("clean", "mCA", "worst", "certificate")
 _GROUPS = (
     *("clean", "mCA", "mCE", "worst", "corruption", "attack"),
     *("certificate", "severity", "certified_curve"),
@@ -48,10 +51,18 @@ class Difference:
         column: what was measured.
         points: its accuracy minus the baseline's, in [-1, 1].
         better: number of images on which it has more correct answers than the baseline;
-            None without a test.
-        worse: number of images on which it has fewer; None without a test.
-        p: p value of the exact McNemar test; None without a test.
-        adjusted: p value adjusted by Holm's method for all tests of the comparison.
+            None if the answers are unknown.
+        worse: number of images on which it has fewer; None if they are unknown.
+        p: p value of the test; None without a test.
+        adjusted: p value adjusted by Holm's method for all tests over images of the
+            comparison. Of the tests over seeds, which need large differences, those of
+            the `HEADLINE` groups are adjusted for each other, and so are the others.
+        test: `"McNemar"`, over images, if both models have one seed; `"paired t"` over
+            the seeds if they have the same ones; otherwise `"Welch t"`. Empty without
+            a test.
+        low: lower end of the 95% interval of the mean difference over seeds, or None.
+        high: its upper end, or None.
+        by_seed: differences of the same seeds; empty if they differ.
     """
 
     model: str
@@ -61,6 +72,15 @@ class Difference:
     worse: int | None = None
     p: float | None = None
     adjusted: float | None = None
+    test: str = ""
+    low: float | None = None
+    high: float | None = None
+    by_seed: tuple[float, ...] = ()
+
+    @property
+    def significant(self) -> bool:
+        """Whether the adjusted p value is below 0.05."""
+        return self.adjusted is not None and self.adjusted < 1 - LEVEL
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -159,34 +179,53 @@ class Comparison:
                 if untested or not cell or not base:
                     continue
                 points = cell.mean - base.mean
-                test = self._test(model, column)
-                differences.append(Difference(model, column, points, *test))
-        tested = [(i, d.p) for i, d in enumerate(differences) if d.p is not None]
-        for (i, _), adjusted in zip(tested, holm([p for _, p in tested])):
-            differences[i] = dataclasses.replace(differences[i], adjusted=adjusted)
+                tested = self._tested(model, column)
+                differences.append(Difference(model, column, points, **tested))
+        families: dict[bool | None, dict[int, float]] = collections.defaultdict(dict)
+        for i, row in enumerate(differences):
+            if row.p is not None:
+                seeds = row.test != "McNemar"
+                families[row.column.group in HEADLINE if seeds else None][i] = row.p
+        for family in families.values():
+            for i, p in zip(family, holm([*family.values()])):
+                differences[i] = dataclasses.replace(differences[i], adjusted=p)
         return differences
 
-    def _test(self, model, column) -> tuple:
-        """McNemar's test against the baseline; empty if it does not apply."""
+    def _tested(self, model, column) -> dict[str, Any]:
+        """Fields of the difference from the baseline that depend on a test."""
         ours, base = self.models[model], self.models[self.baseline]
-        runs = [*ours, *base]
-        fingerprints = {run.result.get("fingerprint") for run in runs}
-        # Unequal numbers of seeds would bias the test: several answers are less often
-        # all correct or all wrong.
-        if None in fingerprints or len(fingerprints) > 1 or len(ours) != len(base):
-            return ()
-        if not all(column in run.right for run in runs):
-            return ()
-        return mcnemar(
-            sum(run.right[column] for run in ours),
-            sum(run.right[column] for run in base),
-        )
+        fields: dict[str, Any] = {}
+        prints = {run.result.get("fingerprint") for run in (*ours, *base)}
+        known = all(column in run.right for run in (*ours, *base))
+        # With unequal numbers of seeds, fewer of the more are all correct or all wrong.
+        if known and len(prints) == 1 and None not in prints and len(ours) == len(base):
+            better, worse, p = mcnemar(
+                sum(run.right[column] for run in ours),
+                sum(run.right[column] for run in base),
+            )
+            fields = {"better": better, "worse": worse}
+            if len(ours) == 1:
+                fields |= {"p": p, "test": "McNemar"}
+        first, second = ([run.accuracies[column] for run in x] for x in (ours, base))
+        paired = [run.seed for run in ours] == [run.seed for run in base]
+        test = over_seeds(first, second, paired, LEVEL)
+        if test:
+            fields |= {"p": test.p, "test": test.name, "low": test.low}
+            fields |= {"high": test.high}
+        if paired and len(ours) > 1:
+            fields["by_seed"] = tuple(a - b for a, b in zip(first, second))
+        return fields
 
     @property
     def raised(self) -> list[str]:
         """Messages of the evaluations' checks that raised a warning, with the model."""
+        return [f"{of}: {c['name']}: {c['message']}" for of, c in self.findings]
+
+    @property
+    def findings(self) -> list[tuple[str, dict]]:
+        """Checks that raised a warning, each after the name of the network."""
         return [
-            f"{name}{_of_seed(run)}: {check['name']}: {check['message']}"
+            (f"{name}{_of_seed(run)}", check)
             for name, runs in self.models.items()
             for run in runs
             for check in run.result.get("checks", [])
@@ -256,8 +295,9 @@ def compare(
 
     Args:
         runs: the runs, as `read_measurements` returns them.
-        baseline: name of the model that the others are compared with. By default, and
-            in comparisons without that model, the first one.
+        baseline: name of the model that the others are compared with, which comes
+            first. By default, and in comparisons without that model, the first without
+            damping, or else the first one.
         allow_different: whether runs on different images or with different protocols
             are put into separate comparisons, instead of raising an error.
 
@@ -299,7 +339,10 @@ def compare(
     comparisons = []
     for part in parts:
         models, notes = _by_model(part)
-        chosen = baseline if baseline in models else next(iter(models))
+        undamped = (name for name, of_model in models.items() if _undamped(of_model[0]))
+        first = next(undamped, next(iter(models)))
+        chosen = baseline if baseline in models else first
+        models = {chosen: models[chosen]} | models  # the baseline comes first
         comparison = Comparison(models, chosen, notes)
         notes += _notes(comparison)
         comparisons.append(comparison)
@@ -307,6 +350,12 @@ def compare(
     if baseline and baseline not in names:
         raise UserError(f"--baseline must be one of {', '.join(names)}; got {baseline}")
     return comparisons
+
+
+def _undamped(run) -> bool:
+    """Whether a network is known to have neither damped nor missing shortcuts."""
+    facts = run.result.get("model_facts", {})
+    return run.result.get("lambda") == {} and "plain" not in facts.get("dampings", ())
 
 
 def _conflict(part, run) -> tuple[EvaluatedRun, str] | None:
@@ -393,7 +442,7 @@ def _notes(comparison) -> list[str]:
             notes.append(
                 f"{name} was evaluated by an older version: {', '.join(effects)}."
             )
-        if seeds[name] != seeds[baseline]:
+        if seeds[name] != seeds[baseline] and 1 in (seeds[name], seeds[baseline]):
             notes.append(
                 f"{name} has {seeds[name]} seeds and {baseline} {seeds[baseline]}: "
                 "their differences are not tested."

@@ -1,14 +1,12 @@
 """A leaderboard of evaluated models, as markdown and as one HTML page."""
 
 import dataclasses
-import functools
 import os
 import pathlib
 from collections.abc import Iterable
 
-import jinja2
-
 from inres_tf import markdown as md
+from inres_tf import pages
 from inres_tf.files import write_text
 from inres_tf.reporting.measurements import Column, EvaluatedRun
 from inres_tf.reporting.statistics import wilson
@@ -223,18 +221,6 @@ _NOTE = (
 )
 
 
-@functools.cache
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("inres_tf.reporting"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    return environment.get_template("leaderboard.html")
-
-
 def page(rows: list[Row]) -> str:
     """Returns a leaderboard as one self-contained HTML page.
 
@@ -250,7 +236,9 @@ def page(rows: list[Row]) -> str:
         "norm": sorted({row.norm for row in rows if row.norm}),
         "radius": [f"{r:g}" for r in sorted({row.radius for row in rows if row.norm})],
     }
-    return _template().render(rows=rows, filters=filters, note=_NOTE)
+    return pages.render(
+        "leaderboard.html", title="Leaderboard", rows=rows, filters=filters, note=_NOTE
+    )
 
 
 def write(folder: str | os.PathLike[str], rows: list[Row]) -> pathlib.Path:

@@ -343,4 +343,11 @@ def _check_shown(result) -> None:
     for rate in result.get("lambda", {}).values():
         if rate is not None:  # a number that is not finite
             rate + 0.0
+    for label, by_prediction in result.get("confusion", {}).items():
+        int(label) + sum(by_prediction.values())
+    facts = result.get("model_facts", {})
+    for name in ("parameters", "flops"):
+        (facts.get(name) or 0) + 0.0
+    ", ".join(facts.get("dampings", ()))
+    result.get("seconds", 0) + 0.0
     result.get("versions", {}).items()

@@ -2,15 +2,90 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+import functools
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from inres_tf.plotting import line_styles, make_axes, shared_legend
+from inres_tf.reporting.measurements import CLEAN
+from inres_tf.training.plots import rates_by_depth
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from inres_tf.reporting.comparison import Cell
+    from inres_tf.reporting.comparison import Cell, Comparison
+
+
+class Drawing(NamedTuple):
+    """A plot of a comparison.
+
+    Attributes:
+        heading: what it shows.
+        draw: function of the panels that returns the figure.
+        panels: what the figure shows, by title of the panel.
+    """
+
+    heading: str
+    draw: Callable[[dict[str, Any]], Figure]
+    panels: dict[str, Any]
+
+    def figure(self) -> Figure:
+        """Draws it."""
+        return self.draw(self.panels)
+
+
+def drawings(comparison: Comparison) -> dict[str, Drawing]:
+    """The plots of a comparison, by name of their files."""
+    models = list(comparison.models)
+    found: dict[str, Drawing] = {}
+    for name, heading, groups, xlabel in (
+        ("accuracy_over_eps", "Accuracy over ε", ("worst", "attack"), "ε (1/255)"),
+        ("accuracy_over_severity", "Accuracy over severity", ("severity",), "severity"),
+    ):
+        curves: dict[str, Any] = {}
+        for group in groups:
+            curves |= comparison.curves(group)
+        if curves:
+            draw = functools.partial(accuracy_over, xlabel=xlabel, models=models)
+            found[name] = Drawing(heading, draw, curves)
+    certified = comparison.curves("certified_curve")
+    if certified:
+        attacked: dict[str, Any] = {}
+        for curve, by_model in comparison.curves("certificate").items():
+            attacked |= by_model if curve.startswith("attacked") else {}
+        draw = functools.partial(certified_over, attacked=attacked, models=models)
+        heading = "Certified accuracy over radius"
+        found["certified_over_radius"] = Drawing(heading, draw, certified)
+    panels: dict[str, Any] = {}
+    for column in comparison.columns:
+        if column.group == "worst":
+            cells = {
+                model: (comparison.cell(model, CLEAN), comparison.cell(model, column))
+                for model in models
+            }
+            title = comparison.label(column)
+            panels[title] = {model: pair for model, pair in cells.items() if all(pair)}
+    if panels:
+        draw = functools.partial(trade_off, models=models)
+        found["trade_off"] = Drawing("Worst case over clean accuracy", draw, panels)
+    damped = rates(comparison)
+    if any(damped.values()):
+        draw_rates = lambda panels: rates_by_depth(panels["λ"])
+        found["lambda_by_depth"] = Drawing("λ by depth", draw_rates, {"λ": damped})
+    return found
+
+
+def rates(comparison: Comparison) -> dict[str, dict[str, float]]:
+    """λ by layer of each model's first run; nan where it is not finite."""
+    by_model = {
+        model: runs[0].result.get("lambda", {})
+        for model, runs in comparison.models.items()
+    }
+    return {
+        model: {k: math.nan if v is None else v for k, v in by_layer.items()}
+        for model, by_layer in by_model.items()
+    }
 
 
 def accuracy_over(
@@ -31,8 +106,9 @@ def accuracy_over(
     for (title, by_model), ax in zip(panels.items(), axes):
         for name, points in by_model.items():
             _curve(ax, points, **styles[name], label=name)
-        ax.set(xlabel=xlabel, ylabel="accuracy (%)", ylim=(0, 101))
+        ax.set(xlabel=xlabel, ylabel="accuracy (%)")
         ax.set_title(title, wrap=True)
+    _fit(axes)
     shared_legend(figure, *axes)
     return figure
 
@@ -61,14 +137,18 @@ def certified_over(
             if name in attacked:
                 style = styles[name] | {"linestyle": "--"}
                 _curve(ax, attacked[name], **style, label=f"{name}, attacked")
-        ax.set(
-            xlabel="L2 radius (1/255)",
-            ylabel="accuracy (%)",
-            ylim=(0, 101),
-            title=title,
-        )
+        ax.set(xlabel="L2 radius (1/255)", ylabel="accuracy (%)", title=title)
+    _fit(axes)
     shared_legend(figure, *axes)
     return figure
+
+
+def _fit(axes: Iterable) -> None:
+    """Lets all panels show the same accuracies, those of the curves and bands."""
+    low, high = zip(*(ax.get_ylim() for ax in axes))
+    for ax in axes:
+        ax.set_ylim(max(min(low), -1), min(max(high), 101))
+        ax.set_xlim(left=0)
 
 
 def _curve(ax, points, color, **style):
@@ -101,5 +181,6 @@ def trade_off(
             style = styles[name] | {"elinewidth": 1, "markersize": 7}
             ax.errorbar(x, y, yerr=sides[1], xerr=sides[0], **style, ls="", label=name)
         ax.set(xlabel="clean accuracy (%)", ylabel=f"{title} (%)")
+        ax.locator_params(nbins=5)
     shared_legend(figure, *axes)
     return figure

@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -89,6 +90,79 @@ def mcnemar(first: npt.ArrayLike, second: npt.ArrayLike) -> tuple[int, int, floa
     b, c = int((first > second).sum()), int((second > first).sum())
     p = scipy.stats.binomtest(b, b + c).pvalue if b + c else 1.0
     return b, c, float(p)
+
+
+class SeedTest(NamedTuple):
+    """A test over seeds of whether two models are equally accurate.
+
+    Attributes:
+        name: `"paired t"` or `"Welch t"`.
+        low: lower end of the confidence interval of the difference.
+        high: its upper end.
+        p: two-sided p value.
+    """
+
+    name: str
+    low: float
+    high: float
+    p: float
+
+
+def over_seeds(
+    first: npt.ArrayLike, second: npt.ArrayLike, paired: bool, level: float = 0.95
+) -> SeedTest | None:
+    """Student's t test of whether two models are equally accurate over seeds.
+
+    Unlike a test over images, it is about training with any seed, not about these
+    networks.
+
+    Args:
+        first: accuracy of the first model for each seed, (seeds,).
+        second: the same for the second model.
+        paired: whether both are of the same seeds, in the same order. Otherwise Welch's
+            test is used, which allows different variances and numbers of seeds.
+        level: confidence level in (0, 1) of the interval.
+
+    Returns:
+        The test of the first minus the second. None if a model has a single seed, or if
+        nothing varies over the seeds although the means differ: then there is nothing
+        to measure the difference against.
+
+    Raises:
+        ValueError: if `paired` and the numbers of seeds differ.
+
+    Example:
+        >>> from inres_tf.reporting import statistics
+        >>> test = statistics.over_seeds([0.92, 0.91, 0.94], [0.9, 0.9, 0.91], True)
+        >>> print(f"{test.name}: {test.low:.3f} to {test.high:.3f}, p = {test.p:.3f}")
+        paired t: -0.005 to 0.045, p = 0.074
+
+    Reference:
+        Student: The Probable Error of a Mean, Biometrika 1908. Welch: The
+        Generalization of "Student's" Problem when Several Different Population
+        Variances are Involved, Biometrika 1947.
+    """
+    first, second = np.asarray(first, float), np.asarray(second, float)
+    if paired and first.shape != second.shape:
+        raise ValueError(
+            "Paired samples must have the same shape. Received: shapes "
+            f"{first.shape} and {second.shape}"
+        )
+    if min(len(first), len(second)) < 2:
+        return None
+    name = "paired t" if paired else "Welch t"
+    samples = [first - second] if paired else [first, second]
+    difference = float(first.mean() - second.mean())
+    # Equal up to rounding, such as 0.9 - 0.8 and 0.8 - 0.7.
+    if max(map(np.ptp, samples)) < 1e-9:
+        return SeedTest(name, 0.0, 0.0, 1.0) if abs(difference) < 1e-9 else None
+    variances = [np.var(values, ddof=1) / len(values) for values in samples]
+    error = math.sqrt(sum(variances))
+    weights = (v**2 / (len(values) - 1) for v, values in zip(variances, samples))
+    freedom = error**4 / sum(weights)  # paired: the number of pairs minus 1
+    half = float(scipy.stats.t.ppf((1 + level) / 2, freedom)) * error
+    p = 2 * float(scipy.stats.t.sf(abs(difference) / error, freedom))
+    return SeedTest(name, difference - half, difference + half, p)
 
 
 def holm(p_values: npt.ArrayLike) -> list[float]:

@@ -1,9 +1,14 @@
-"""Markdown tables of results, in percent with one decimal."""
+"""Tables of results, in percent with one decimal."""
+
+import math
+from collections.abc import Sequence
 
 from inres_tf import corruptions
 from inres_tf.evaluation import results
 from inres_tf.markdown import percent, table
-from inres_tf.reporting.comparison import Comparison
+from inres_tf.pages import Cell
+from inres_tf.reporting.comparison import Comparison, Difference
+from inres_tf.reporting.measurements import Column
 from inres_tf.reporting.statistics import wilson
 
 
@@ -140,27 +145,101 @@ def comparison(found: Comparison) -> dict[str, tuple[list[str], list[list[str]]]
         out.
     """
     tables: dict[str, tuple[list[str], list[list[str]]]] = {}
-    for title, groups in _TABLES.items():
-        columns = [c for c in found.columns if c.group in groups]
-        if all(c.group == "clean" for c in columns) and tables:
-            continue
-        header = ["model", *(found.label(c) for c in columns)]
-        rows = [[m, *(_cell(found.cell(m, c)) for c in columns)] for m in found.models]
-        tables[title] = header, rows
+    for title in _TABLES:
+        columns, rows = accuracies(found, title)
+        if columns:
+            header = ["model", *map(found.label, columns)]
+            tables[title] = header, _texts(zip(found.models, rows))
     if found.differences:
-        header = ["model", "column", "points", "better on", "worse on", "p", "p (Holm)"]
-        rows = [
-            [
-                row.model,
-                found.label(row.column),
-                f"{100 * row.points:+.1f}",
-                *("–" if n is None else str(n) for n in (row.better, row.worse)),
-                *("–" if p is None else _probability(p) for p in (row.p, row.adjusted)),
-            ]
-            for row in found.differences
-        ]
-        tables[f"Differences from {found.baseline} on the same images"] = header, rows
+        header, rows = differences(found, found.differences)
+        title = f"Differences from {found.baseline} on the same images"
+        tables[title] = header, _texts((first.text, rest) for first, *rest in rows)
     return tables
+
+
+def _texts(rows) -> list[list[str]]:
+    """Rows of cells as text, each after its heading."""
+    return [
+        [name, *(f"{c.text} {c.detail}".strip() for c in row)] for name, row in rows
+    ]
+
+
+def accuracies(found: Comparison, title: str) -> tuple[list[Column], list[list[Cell]]]:
+    """The accuracies of a table.
+
+    Args:
+        found: a comparison.
+        title: title of the table, such as `MAIN`.
+
+    Returns:
+        The columns, and for each model the cells. The best of a column are marked,
+        unless all are equal, and so are significant differences from the baseline.
+        Both are empty if there is nothing but clean accuracy in a later table.
+    """
+    columns = [c for c in found.columns if c.group in _TABLES[title]]
+    if all(c.group == "clean" for c in columns) and title != MAIN:
+        return [], []
+    marks = {
+        (d.model, d.column): "better" if d.points > 0 else "worse"
+        for d in found.differences
+        if d.significant
+    }
+    by_column = []
+    for column in columns:
+        cells = {model: found.cell(model, column) for model in found.models}
+        # Equal if the table shows them as equal.
+        shown = {m: round(100 * cell.mean, 1) for m, cell in cells.items() if cell}
+        best = (min if column.group == "mCE" else max)(shown.values(), default=None)
+        by_column.append(
+            [
+                _cell(
+                    cell,
+                    best=len(set(shown.values())) > 1 and shown.get(model) == best,
+                    mark=marks.get((model, column), ""),
+                )
+                for model, cell in cells.items()
+            ]
+        )
+    return columns, [list(row) for row in zip(*by_column)]
+
+
+def differences(
+    found: Comparison, rows: Sequence[Difference]
+) -> tuple[list[str], list[list[Cell]]]:
+    """Differences from the baseline, with their tests.
+
+    Args:
+        found: a comparison.
+        rows: some of its differences.
+
+    Returns:
+        Header and rows. Tests over seeds have an interval and a name; without any, the
+        numbers of images are shown.
+    """
+    seeds = any(row.low is not None for row in found.differences)
+    middle = ["95% interval", "test"] if seeds else ["better on", "worse on"]
+    header = ["model", "column", "points", *middle, "p", "p (Holm)"]
+    table = []
+    for row in rows:
+        interval = Cell("–", value=-math.inf)
+        if row.low is not None and row.high is not None:
+            text = f"{100 * row.low:+.1f} to {100 * row.high:+.1f}"
+            interval = Cell(text, value=row.low)
+        mark = ("better" if row.points > 0 else "worse") if row.significant else ""
+        table.append(
+            [
+                Cell(row.model),
+                Cell(found.label(row.column)),
+                Cell(f"{100 * row.points:+.1f}", value=row.points, mark=mark),
+                *(
+                    [interval, Cell(row.test or "–")]
+                    if seeds
+                    else map(_count, (row.better, row.worse))
+                ),
+                *map(_probability, (row.p, row.adjusted)),
+            ]
+        )
+    return header, table
 
 
 def summary(found: Comparison) -> str:
@@ -179,24 +258,34 @@ def summary(found: Comparison) -> str:
     return "\n\n".join(parts)
 
 
-# Groups of the columns of each table.
+# Groups of the columns of each table, by its title.
+MAIN = "Accuracy in %"
+CORRUPTIONS = "Corruptions: accuracy in %, mean over the severities"
+ATTACKS = "Attacks: accuracy in %, by ε in 1/255"
+CERTIFICATES = "Certificates: accuracy in %, by L2 radius in 1/255"
 _TABLES = {
-    "Accuracy in %": ("clean", "mCA", "mCE", "worst"),
-    "Corruptions: accuracy in %, mean over the severities": ("clean", "corruption"),
-    "Attacks: accuracy in %, by ε in 1/255": ("clean", "attack"),
-    "Certificates: accuracy in %, by L2 radius in 1/255": ("clean", "certificate"),
+    MAIN: ("clean", "mCA", "mCE", "worst"),
+    CORRUPTIONS: ("clean", "corruption"),
+    ATTACKS: ("clean", "attack"),
+    CERTIFICATES: ("clean", "certificate"),
 }
 
 
-def _cell(cell) -> str:
+def _cell(cell, best, mark) -> Cell:
     """A cell's accuracy with its interval, or its standard deviation over seeds."""
     if cell is None:
-        return "–"
-    text = percent(cell.accuracies)
-    if len(cell.accuracies) > 1 or cell.low == cell.high:
-        return text
-    return f"{text} [{100 * cell.low:.1f}, {100 * cell.high:.1f}]"
+        return Cell("–", value=-1.0)
+    text, _, detail = percent(cell.accuracies).partition(" ")
+    if len(cell.accuracies) == 1 and cell.low != cell.high:
+        detail = f"[{100 * cell.low:.1f}, {100 * cell.high:.1f}]"
+    return Cell(text, detail, cell.mean, best, mark)
 
 
-def _probability(p) -> str:
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+def _count(number) -> Cell:
+    return Cell("–", value=-1.0) if number is None else Cell(str(number))
+
+
+def _probability(p) -> Cell:
+    if p is None:
+        return Cell("–", value=2.0)
+    return Cell("< 0.001" if p < 0.001 else f"{p:.3f}", value=p)

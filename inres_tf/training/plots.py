@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from inres_tf.plotting import color_cycle, line_styles, make_axes, shared_legend
+from inres_tf.plotting import (
+    color_cycle,
+    line_styles,
+    make_axes,
+    plain_logarithm,
+    shared_legend,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,18 +56,38 @@ def training_curves(
         ax.locator_params(axis="x", integer=True)
         if key in _LOGARITHMIC:
             ax.set_yscale("log")
+            plain_logarithm(ax.yaxis)
         if key in _FROM_ZERO:
             ax.set_ylim(bottom=0)
     axes[0].set_title("solid: evaluated, dashed: training", fontsize=9)
-    axes[1].legend()
-    rate_axes = axes[len(panels) :]
-    for name, ax in zip(rate_panels, rate_axes):
-        ax.sharey(rate_axes[0])
-        _plot_rates(figure, ax, histories[name])
-        ax.set_title(name, fontsize=9, color=colors[name])
-    for ax in rate_axes:
-        ax.set_ylim(bottom=0)
+    shared_legend(figure, axes[1])
+    rates = {name: histories[name] for name in rate_panels}
+    _plot_all_rates(figure, axes[len(panels) :], rates, colors)
     return figure
+
+
+def rates_by_epoch(histories: dict[str, list[dict[str, Any]]]) -> Figure:
+    """Plots λ of each block by epoch, with a panel for each run.
+
+    Args:
+        histories: the rows of `metrics.jsonl` of damped networks, by name.
+
+    Returns:
+        The figure.
+    """
+    figure, axes = make_axes(len(histories), columns=3)
+    _plot_all_rates(figure, axes, histories, {})
+    return figure
+
+
+def _plot_all_rates(figure, axes, histories, colors):
+    """Plots λ of each run by epoch, all over the same range."""
+    for (name, rows), ax in zip(histories.items(), axes):
+        ax.sharey(axes[0])
+        _plot_rates(figure, ax, rows)
+        ax.set_title(name, fontsize=9, color=colors.get(name, "black"))
+    for ax in axes:
+        ax.set_ylim(bottom=0)
 
 
 def _plot_metric(ax, key, rows, name, color):

@@ -60,7 +60,12 @@ def test_calibration_plots_the_bins(trained, digits):
     result = analysis.corrupted_calibration(
         trained, few.images, few.labels, corruptions=("shot_noise",), severity=3, bins=8
     )
-    clean, noisy, by_severity = figures.calibration(result).axes
+    figure = figures.calibration(result)
+    clean, noisy, by_severity = figure.axes
+    # The legend lies below the panels, not on them.
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["shot_noise"]
+    assert not any(ax.get_legend() for ax in figure.axes)
     np.testing.assert_allclose(heights(clean), result.clean.accuracy_by_bin)
     bins = result.corrupted["shot_noise", 3].accuracy_by_bin
     np.testing.assert_allclose(lines(noisy)[1], bins[~np.isnan(bins)])

@@ -71,7 +71,10 @@ def test_the_first_test_images_are_used(digits, tmp_path):
     with np.load(tmp_path / "gradients.npz") as arrays:
         np.testing.assert_allclose(arrays["l1"], first.l1, rtol=1e-5)
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"gradients.npz", "gradients.png", "analysis.json"}
+    page = (tmp_path / "report.html").read_text()
+    assert page.count('role="img"') == 4 and "Analysis of resnet8" in page
+    others = {"analysis.json", "report.html"}
+    assert names == {"gradients.npz", "gradients.png"} | others
 
 
 def test_a_diverged_network_is_wrong_and_says_so(digits, tmp_path):

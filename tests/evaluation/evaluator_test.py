@@ -32,6 +32,13 @@ def test_clean_accuracy(trained, few, result):
     assert result["num_examples"] == 41 and result["protocol"] == "standard"
 
 
+def test_confusions_agree_with_the_clean_accuracy(few, result):
+    confusion = result["confusion"]
+    assert sum(sum(row.values()) for row in confusion.values()) == len(few)
+    right = sum(row.get(label, 0) for label, row in confusion.items())
+    assert right == round(result["clean"]["accuracy"] * len(few))
+
+
 def test_corruptions_are_generated_from_the_images(trained, few, result):
     assert tuple(result["corruptions"]) == GROUPS["noise"]
     for name, by_severity in result["corruptions"].items():

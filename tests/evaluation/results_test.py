@@ -27,6 +27,20 @@ def test_damaged_booleans_are_refused(text):
         results.unpack(text, 3)
 
 
+def test_confusion_counts_images_by_true_and_predicted_class(rng):
+    logits, labels = rng.normal(size=(50, 4)), rng.integers(0, 3, 50)
+    logits[7] = np.nan
+    logits[8, 2] = np.inf
+    counts = results.confusion(logits, labels)
+    expected: dict = {}
+    for i, (row, label) in enumerate(zip(logits, labels)):
+        predicted = "none" if i in (7, 8) else str(row.argmax())
+        of_label = expected.setdefault(str(label), {})
+        of_label[predicted] = of_label.get(predicted, 0) + 1
+    assert counts == expected == json.loads(json.dumps(counts))
+    assert list(counts) == ["0", "1", "2"]
+
+
 def test_keys_name_the_attack_or_the_corrupted_set():
     row = {"name": "pgd", "norm": "l2", "eps": 127.5}
     assert results.attack_key(row) == "pgd l2 127.5"

@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from inres_tf.errors import UserError
 from inres_tf.reporting import comparison, measurements
@@ -121,7 +122,7 @@ def test_the_baseline_can_be_chosen(compare_results, make_result):
         compare_results(*results, baseline="c")
 
 
-def test_unequal_numbers_of_seeds_are_not_tested(
+def test_a_single_seed_is_not_compared_with_several(
     make_result, answers, write_run, tmp_path
 ):
     write_run(tmp_path / "a-seed0", make_result("a"), 0)
@@ -138,7 +139,91 @@ def test_unequal_numbers_of_seeds_are_not_tested(
     # none.
     clean = compared.differences[0]
     assert (clean.better, clean.worse) == (0, 8)
-    assert clean.p == pytest.approx(2 / 2**8)
+
+
+@pytest.fixture
+def compare_seeds(make_result, answers, write_run, tmp_path):
+    """Function that compares two models by numbers of correct answers of each seed."""
+
+    def compare(**correct):
+        for model, by_seed in correct.items():
+            for seed, number in by_seed.items():
+                result = make_result(model, clean=answers(range(number)))
+                write_run(tmp_path / f"{model}-seed{seed}", result, seed)
+        runs = measurements.read_measurements([tmp_path])
+        return comparison.compare(runs, baseline="a")[0]
+
+    return compare
+
+
+def test_models_with_the_same_seeds_are_compared_by_paired_differences(compare_seeds):
+    compared = compare_seeds(a={0: 10, 1: 12, 2: 17}, b={0: 12, 1: 15, 2: 18})
+    clean = differences(compared)["clean"]
+    # Differences of 2, 3 and 1 of 20 images: t = 2 √3 / 1, two degrees of freedom.
+    expected = stats.ttest_1samp([0.1, 0.15, 0.05], 0)
+    interval = expected.confidence_interval(0.95)
+    assert clean.test == "paired t" and clean.p == pytest.approx(expected.pvalue)
+    assert (clean.low, clean.high) == pytest.approx(tuple(interval))
+    assert clean.points == pytest.approx(0.1)
+    assert clean.by_seed == pytest.approx((0.1, 0.15, 0.05))
+    assert json.loads(json.dumps(compared.as_json()))["differences"][0]["low"] < 0
+
+
+def test_models_with_other_seeds_are_compared_by_welchs_test(compare_seeds):
+    compared = compare_seeds(a={0: 10, 1: 12}, b={0: 12, 1: 15, 2: 19})
+    clean = differences(compared)["clean"]
+    expected = stats.ttest_ind([0.6, 0.75, 0.95], [0.5, 0.6], equal_var=False)
+    assert clean.test == "Welch t" and clean.p == pytest.approx(expected.pvalue)
+    assert (clean.better, clean.worse, clean.by_seed) == (None, None, ())
+    assert not any("not tested" in note for note in compared.notes)
+
+
+def test_the_main_table_is_adjusted_apart_from_the_details(compare_seeds):
+    compared = compare_seeds(a={0: 10, 1: 12, 2: 17}, b={0: 12, 1: 15, 2: 18})
+    for main in (True, False):
+        rows = [
+            d
+            for d in compared.differences
+            if (d.column.group in comparison.HEADLINE) == main
+        ]
+        assert len(rows) > 1
+        adjusted = [d.adjusted for d in rows]
+        assert adjusted == pytest.approx(holm([d.p for d in rows]))
+
+
+def test_differences_that_do_not_vary_over_the_seeds_are_not_tested(compare_seeds):
+    compared = compare_seeds(a={0: 10, 1: 12}, b={0: 12, 1: 14})
+    clean = differences(compared)["clean"]
+    assert clean.points == pytest.approx(0.1) and clean.by_seed
+    assert clean.p is None and clean.test == "" and not clean.significant
+
+
+@pytest.mark.parametrize(
+    ("first", "others", "order"),
+    [
+        ({"lambda": {"one": 0.1}}, [{"lambda": {}}], ["b", "a"]),
+        # Without shortcuts, there is no λ either.
+        (
+            {"lambda": {"one": 0.1}},
+            [
+                {"lambda": {}, "model_facts": {"dampings": ["plain"]}},
+                {"lambda": {}, "model_facts": {"dampings": []}},
+            ],
+            ["c", "a", "b"],
+        ),
+        ({"lambda": {}}, [{"lambda": {}}], ["a", "b"]),
+        # Of an older version, which did not say.
+        ({"lambda": {"one": 0.1}}, [{"lambda": None}], ["a", "b"]),
+    ],
+)
+def test_the_undamped_network_is_the_baseline_and_comes_first(
+    first, others, order, compare_results, make_result
+):
+    results = [make_result(n, **c) for n, c in zip("abc", [first, *others])]
+    (compared,) = compare_results(*results)
+    assert list(compared.models) == order and compared.baseline == order[0]
+    (compared,) = compare_results(*results, baseline="b")
+    assert next(iter(compared.models)) == compared.baseline == "b"
 
 
 @pytest.mark.parametrize(

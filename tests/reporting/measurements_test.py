@@ -65,6 +65,11 @@ DAMAGED = {
     "sample": ({"samples": [{"clean": "<script>"}]}, "base64"),
     "no images": ({"num_examples": 0}, "num_examples must be a positive integer"),
     "λ": ({"lambda": {"one": "high"}}, "str"),
+    "class": ({"confusion": {"cat": {"0": 1}}}, "'cat'"),
+    "confusion": ({"confusion": {"0": {"0": "many"}}}, "str"),
+    "parameters": ({"model_facts": {"parameters": "many"}}, "str"),
+    "dampings": ({"model_facts": {"dampings": [1]}}, "expected str"),
+    "seconds": ({"seconds": "long"}, "str"),
 }
 
 

@@ -2,8 +2,9 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from inres_tf.reporting.statistics import holm, mcnemar, wilson
+from inres_tf.reporting.statistics import holm, mcnemar, over_seeds, wilson
 
 Z = 1.959963984540054
 
@@ -63,6 +64,32 @@ def test_mcnemar_is_the_binomial_test_of_the_images_that_differ():
     assert mcnemar(*answers(9, 7, 1, 0))[:2] == (7, 1)
     assert mcnemar(*answers(9, 0, 5, 0))[2] == pytest.approx(2 / 32)
     assert mcnemar(*answers(9, 4, 4, 0)) == (4, 4, 1.0)
+
+
+def test_over_seeds_is_students_and_welchs_test():
+    first, second = [0.92, 0.91, 0.95], [0.90, 0.91, 0.90]
+    paired, expected = over_seeds(first, second, True), stats.ttest_rel(first, second)
+    assert paired.name == "paired t" and paired.p == pytest.approx(expected.pvalue)
+    interval = tuple(expected.confidence_interval(0.95))
+    assert (paired.low, paired.high) == pytest.approx(interval)
+    welch = over_seeds(first, second[:2], False, level=0.9)
+    expected = stats.ttest_ind(first, second[:2], equal_var=False)
+    assert welch.name == "Welch t" and welch.p == pytest.approx(expected.pvalue)
+    interval = tuple(expected.confidence_interval(0.9))
+    assert (welch.low, welch.high) == pytest.approx(interval)
+    # Of one side alone, the seeds need not vary.
+    assert 0 < over_seeds([0.9, 0.9], [0.8, 0.7], False).p < 1
+
+
+def test_over_seeds_needs_seeds_that_vary():
+    assert over_seeds([0.9], [0.8], True) is None
+    assert over_seeds([0.9, 0.8], [0.8], False) is None
+    # 0.9 - 0.8 and 0.8 - 0.7 differ by rounding.
+    assert over_seeds([0.9, 0.8], [0.8, 0.7], True) is None
+    assert over_seeds([0.9, 0.9], [0.8, 0.8], False) is None
+    assert over_seeds([0.9, 0.8], [0.9, 0.8], True)[1:] == (0, 0, 1)
+    with pytest.raises(ValueError, match="same shape"):
+        over_seeds([0.9, 0.8], [0.9, 0.8, 0.7], True)
 
 
 def test_mcnemar_of_equal_answers_and_of_many_different_ones():

@@ -32,6 +32,20 @@ def test_differences_are_shown_with_their_tests(compare_results, make_result, an
     assert rows[0] == ["other", "clean", "+30.0", "8", "2", "0.109", adjusted]
 
 
+def test_tests_over_seeds_are_shown_with_their_interval(
+    make_result, answers, write_run, tmp_path
+):
+    for model, correct in (("a", (10, 12, 17)), ("b", (12, 15, 18))):
+        for seed, number in enumerate(correct):
+            result = make_result(model, clean=answers(range(number)))
+            write_run(tmp_path / f"{model}-seed{seed}", result, seed)
+    (compared,) = comparison.compare(measurements.read_measurements([tmp_path]))
+    header, rows = tables.comparison(compared)["Differences from a on the same images"]
+    assert header[2:] == ["points", "95% interval", "test", "p", "p (Holm)"]
+    # 10 ± 4.303 · 5 / √3
+    assert rows[0][:5] == ["b", "clean", "+10.0", "-2.4 to +22.4", "paired t"]
+
+
 def test_separate_columns_have_empty_cells(compare_results, make_result):
     other = make_result("b")
     other["attacks"][1]["steps"] = 50

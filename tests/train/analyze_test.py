@@ -46,4 +46,4 @@ def test_analyze(binary, saved, tmp_path):
     arguments[-1] = f"--output_dir={other}"
     assert binary("analyze", *arguments, *only)[0] == 0
     written = {path.name for path in other.iterdir()}
-    assert written == {"gradients.npz", "gradients.png", "analysis.json"}
+    assert written == {"gradients.npz", "gradients.png", "analysis.json", "report.html"}

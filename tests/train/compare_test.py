@@ -31,6 +31,18 @@ def test_compare(result_of, binary, tmp_path, monkeypatch):
     assert difference["model"] == "a" and round(difference["points"], 9) == -0.1
 
 
+def test_the_undamped_network_is_the_baseline(result_of, binary, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result_of(tmp_path / "in_resnet20", **{"lambda": {"one": 0.2}})
+    result_of(tmp_path / "resnet20", **{"lambda": {}})
+    names = ("in_resnet20", "resnet20")
+    code, out, _ = binary("compare", *(f"{name}={name}" for name in names))
+    assert code == 0
+    assert out.index("| resnet20 ") < out.index("| in_resnet20 ")
+    summary = json.loads((tmp_path / "comparison" / "comparison.json").read_text())
+    assert summary["comparisons"][0]["baseline"] == "resnet20"
+
+
 def test_results_on_different_images_need_a_flag(
     result_of, binary, tmp_path, monkeypatch
 ):

@@ -1,0 +1,184 @@
+"""What a comparison shows, in words."""
+
+import itertools
+from collections.abc import Iterable
+
+from inres_tf.reporting.comparison import HEADLINE, Comparison, Difference
+from inres_tf.reporting.measurements import Column
+
+
+def verdict(found: Comparison) -> list[str]:
+    """What a comparison shows and what it rests on, in words.
+
+    A model is only called better or worse where the difference from the baseline is
+    significant.
+
+    Args:
+        found: a comparison, as `inres_tf.reporting.compare` returns.
+
+    Returns:
+        Sentences, of which the first is the headline: which models differ
+        significantly from the baseline, the highest accuracies, differences that all
+        seeds agree on without being significant, and the tests.
+
+    Example:
+        >>> import json, pathlib
+        >>> from inres_tf import reporting
+        >>> result = {"model": "resnet20", "dataset": "cifar10", "num_examples": 100,
+        ...           "protocol": "standard", "clean": {"accuracy": 0.91}}
+        >>> _ = pathlib.Path("result.json").write_text(json.dumps(result))
+        >>> (found,) = reporting.compare(reporting.read_measurements(["result.json"]))
+        >>> reporting.verdicts.verdict(found)
+        ['resnet20 has a clean accuracy of 91.0%.']
+    """
+    if len(found.models) == 1:
+        return [_single(found)]
+    rows = [d for d in found.differences if d.column.group in HEADLINE]
+    lines = [_headline(found, rows), *_best(found)]
+    agreed = [d for d in rows if not d.significant and _agree(d)]
+    clauses = [
+        f"{model} is {'higher' if higher else 'lower'} than {found.baseline} in "
+        f"{in_words([d.column for d in part])}"
+        for (model, higher), part in _grouped(agreed, lambda d: (d.model, d.points > 0))
+    ]
+    if clauses:
+        text = "Not significant, but the same in each seed:"
+        lines.append(f"{text} {'; '.join(clauses)}.")
+    return lines + _basis(found, rows)
+
+
+def in_words(columns: list[Column], conjunction: str = "and") -> str:
+    """Names what was measured, such as "accuracy under attack at ε = 8 and 16/255".
+
+    Args:
+        columns: columns of a comparison.
+        conjunction: word in front of the last one.
+    """
+    parts = []
+    for (group, curve), part in _grouped(columns, lambda c: (c.group, c.curve)):
+        radii = listed(dict.fromkeys(f"{c.strength:g}" for c in part))
+        ball = f"L2 radius {radii}/255" if curve.endswith("L2") else f"ε = {radii}/255"
+        names = {
+            "clean": "clean accuracy",
+            "mCA": "mean corruption accuracy",
+            "worst": f"accuracy under attack at {ball}",
+            "certificate": f"{curve} accuracy at L2 radius {radii}/255",
+        }
+        parts.append(names.get(group, listed(c.heading for c in part)))
+    return listed(parts, conjunction)
+
+
+def listed(parts: Iterable[str], conjunction: str = "and") -> str:
+    """Joins parts of a sentence by commas and a conjunction."""
+    *first, last = parts
+    return f"{', '.join(first)} {conjunction} {last}" if first else last
+
+
+def _grouped(items, key) -> list[tuple]:
+    """Items with equal keys, by key, in the order of the keys' first appearance."""
+    order = {k: i for i, k in enumerate(dict.fromkeys(map(key, items)))}
+    by_key = sorted(items, key=lambda item: order[key(item)])
+    return [(k, list(part)) for k, part in itertools.groupby(by_key, key)]
+
+
+def _single(found) -> str:
+    """The accuracies of the only model."""
+    model = found.baseline
+    columns = [c for c in found.columns if c.group in HEADLINE]
+    cells = [(c, found.cell(model, c)) for c in columns]
+    parts = [
+        f"a{'n' if in_words([c])[0] in 'aeiou' else ''} {in_words([c])} of "
+        f"{100 * cell.mean:.1f}%"
+        for c, cell in cells
+        if cell
+    ]
+    return f"{model} has {listed(parts)}."
+
+
+def _headline(found, rows: list[Difference]) -> str:
+    """Which models are significantly better or worse than the baseline, and where."""
+    if not any(d.p is not None for d in rows):
+        return (
+            f"Whether the networks differ from {found.baseline} was not tested: the "
+            "accuracies alone do not show it."
+        )
+    models: dict[str, list[str]] = {}  # by what is said of them
+    for model, part in _grouped([d for d in rows if d.significant], lambda d: d.model):
+        clauses = [
+            f"{word} than {found.baseline} in {in_words(columns)}"
+            for word, columns in (
+                ("better", [d.column for d in part if d.points > 0]),
+                ("worse", [d.column for d in part if d.points < 0]),
+            )
+            if columns
+        ]
+        models.setdefault(", but ".join(clauses), []).append(model)
+    sentences = [
+        f"{listed(names)} {'is' if len(names) == 1 else 'are'} significantly {clauses}."
+        for clauses, names in models.items()
+    ]
+    tested = dict.fromkeys(d.model for d in rows if d.p is not None)
+    different = {name for names in models.values() for name in names}
+    others = [name for name in tested if name not in different]
+    if not sentences:
+        columns = list(dict.fromkeys(d.column for d in rows if d.p is not None))
+        sentences.append(
+            f"No network differs significantly from {found.baseline} in "
+            f"{in_words(columns, 'or')}."
+        )
+    elif others:
+        verb = "does" if len(others) == 1 else "do"
+        sentences.append(
+            f"{listed(others)} {verb} not differ significantly from {found.baseline}."
+        )
+    unknown = [m for m in found.models if m not in (found.baseline, *tested)]
+    if unknown:
+        verb = "was" if len(unknown) == 1 else "were"
+        sentences.append(f"{listed(unknown)} {verb} not tested.")
+    return " ".join(sentences)
+
+
+def _best(found) -> list[str]:
+    """The model with the highest clean, corrupted and worst-case accuracy."""
+    columns = {}
+    for column in found.columns:  # of a curve, the largest radius
+        if column.group in HEADLINE and column.curve != "attacked":
+            columns[column.group, column.curve] = column
+    parts = []
+    for column in columns.values():
+        cells = {m: found.cell(m, column) for m in found.models}
+        means = {m: cell.mean for m, cell in cells.items() if cell}
+        if len(means) < 2:
+            continue
+        highest = max(means.values())
+        # Equal up to what is shown.
+        best = [m for m, mean in means.items() if mean > highest - 0.0005]
+        names = listed(best) if len(best) < len(means) else "all equal"
+        parts.append(f"{in_words([column])}: {names} ({100 * highest:.1f}%)")
+    return [f"Highest {'; '.join(parts)}."] if parts else []
+
+
+def _agree(row: Difference) -> bool:
+    """Whether the difference has the same sign for all of several seeds."""
+    return len(row.by_seed) > 1 and (
+        all(d > 0 for d in row.by_seed) or all(d < 0 for d in row.by_seed)
+    )
+
+
+def _basis(found, rows: list[Difference]) -> list[str]:
+    """What the tests are about."""
+    tests = {d.test for d in rows if d.test}
+    lines = []
+    if "McNemar" in tests:
+        number = found.runs[0].result["num_examples"]
+        lines.append(
+            f"Tested over {number} images with one network each: this is about these "
+            "networks, not about others trained the same way."
+        )
+    if tests - {"McNemar"}:
+        seeds = sorted({len(runs) for runs in found.models.values() if len(runs) > 1})
+        lines.append(
+            f"Tested over {listed(map(str, seeds))} seeds, not over images: this is "
+            "about training with any seed. Few seeds only show large differences."
+        )
+    return lines

@@ -1,0 +1,37 @@
+import keras
+import pytest
+
+import zoo
+from inres_tf import models
+
+
+@pytest.mark.parametrize(
+    "name", ["in_resnet20", "plain20", "resnext11_4x16d", "cpl_tiny", "node_tiny"]
+)
+def test_costs_are_those_of_the_zoo(name):
+    model = zoo.get_model(name, input_shape=(16, 16, 3))
+    facts, known = models.model_facts(model), zoo.describe(name, (16, 16, 3))
+    for key in ("parameters", "trainable_parameters", "flops"):
+        assert facts[key] == known[key], key
+    dampings = {"in_resnet20": ["in"], "plain20": ["plain"]}
+    assert facts["dampings"] == dampings.get(name, [])
+
+
+def test_costs_of_any_model_count_its_products():
+    inputs = keras.Input((8, 6, 4), dtype="uint8")
+    x = keras.layers.Rescaling(1 / 255)(inputs)
+    x = keras.layers.DepthwiseConv2D(3, depth_multiplier=2, use_bias=False)(x)
+    x = keras.layers.Conv2D(5, 3, strides=2, groups=1, use_bias=False)(x)
+    outputs = keras.layers.Dense(3)(keras.layers.Flatten()(x))
+    facts = models.model_facts(keras.Model(inputs, outputs))
+    depthwise, convolution = 6 * 4 * 8 * 9, 2 * 1 * 5 * 9 * 8
+    assert facts["flops"] == 2 * (depthwise + convolution + 10 * 3)
+    assert facts["parameters"] == 4 * 2 * 9 + 9 * 8 * 5 + 10 * 3 + 3
+
+
+def test_steps_of_unknown_number_are_not_counted():
+    model = zoo.get_model("node_tiny", input_shape=(8, 8, 1), solver="dopri5")
+    facts = models.model_facts(model)
+    assert facts["flops"] is None
+    known = zoo.describe("node_tiny", (8, 8, 1))
+    assert facts["trainable_parameters"] == known["trainable_parameters"]
