@@ -138,8 +138,8 @@ def test_every_package_is_distributed_with_its_types():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     assert project["packages"]["find"]["include"] == ["inres_tf*", "zoo*", "train*"]
     data = project["package-data"]["*"]
-    files = ["weights/*.json", "weights/*.weights.h5", "templates/*.html"]
-    assert data == ["*.pyi", "py.typed", *files]
+    files = ["weights/*.json", "weights/*.weights.h5", "*.schema.json"]
+    assert data == ["*.pyi", "py.typed", *files, "templates/*.html"]
     for folder in {p.parent for p in SOURCES}:
         assert (folder / "__init__.py").exists()
     for package in ("inres_tf", "zoo", "train"):
