@@ -15,7 +15,7 @@ from train import models
         ("A-B", ["ab", "a_b", "abc"], ["ab", "a_b"]),
         ("pdg", ["fgsm", "pgd"], ["pgd"]),
         ("net18", ["net8", "net110", "net20"], ["net20", "net8"]),
-        ("net18v3", ["net18v2", "net20"], ["net18v2", "net20"]),
+        ("net18v3", ["net18v2", "net20"], ["net18v2"]),
         ("net0", ["net1"], ["net1"]),
         ("other", ["net1"], []),
         ("", ["net1"], []),
