@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 # The least similarity of a name that is suggested, and the most that a number of
 # another size takes from it.
-_CUTOFF, _PENALTY = 0.6, 0.3
+_CUTOFF, _PENALTY = 0.65, 0.25
 
 
 def similar(name: str, known: Iterable[str], count: int = 3) -> list[str]:

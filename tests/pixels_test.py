@@ -7,6 +7,7 @@ import pytest
 
 from inres_tf import analysis, attacks, data, evaluation, pixels, verifier
 from inres_tf.training.objectives import ObjectiveConfig
+from inres_tf.training.objectives.registry import make_objective
 
 
 def test_a_distance_may_name_its_unit():
@@ -81,6 +82,16 @@ def test_binaries_warn_once_in_one_line(binary, saved):
         "train.evaluate: warning: eps=0.031 is 0.031/255 of the pixel range; if you "
         "mean 0.031 of the range, give 7.91"
     ]
+
+
+def test_what_was_warned_of_in_settings_is_not_repeated(digits, trained):
+    """In the attacks of training and beside certificates."""
+    with pytest.warns(pixels.PixelWarning):
+        config = ObjectiveConfig(objective="fgsm", adversary_eps=0.031)
+    objective = make_objective(config)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        objective.metrics(trained, digits.train.images[:2], digits.train.labels[:2])
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from train import models
         ("A-B", ["ab", "a_b", "abc"], ["ab", "a_b"]),
         ("pdg", ["fgsm", "pgd"], ["pgd"]),
         ("net18", ["net8", "net110", "net20"], ["net20", "net8"]),
-        ("net18v3", ["net18v2", "net20"], ["net18v2", "net20"]),
+        ("net18v3", ["net18v2", "net20"], ["net18v2"]),
         ("net0", ["net1"], ["net1"]),
         ("other", ["net1"], []),
         ("", ["net1"], []),
@@ -40,14 +40,14 @@ def test_at_most_as_many_as_asked_for():
     ],
 )
 def test_models(name, meant):
-    with pytest.raises(ValueError, match=f"Did you mean '{meant}'"):
+    with pytest.raises(ValueError, match=f"Did you mean {meant}[,?]"):
         zoo.get_model(name)
     with pytest.raises(UserError, match=f"got '{name}': did you mean '{meant}'"):
         models.check(name)
 
 
 def test_models_with_shipped_weights():
-    with pytest.raises(ValueError, match=r"shipped\. Did you mean 'cpl_small'"):
+    with pytest.raises(ValueError, match=r"shipped\. Did you mean cpl_small"):
         zoo.card("CPL-smal", "mnist")
     with pytest.raises(ValueError, match=r"shipped\. zoo.list_models"):
         zoo.card("vgg", "mnist")
@@ -58,7 +58,7 @@ def test_models_with_shipped_weights():
     [("pdg", "pgd"), ("PGD", "pgd"), ("AutoAttack", "autoattack"), ("apgd", "pgd")],
 )
 def test_attacks(name, meant):
-    with pytest.raises(UserError, match=f"'{name}'; did you mean '{meant}'.* known: f"):
+    with pytest.raises(UserError, match=f"'{name}'; known: .*; did you mean '{meant}'"):
         registry.find(name)
 
 

@@ -82,7 +82,8 @@ def card(model: str, weights: str) -> dict[str, Any]:
             f"There are no weights {weights!r} of {model}: {', '.join(names)} are "
             "shipped."
         )
-    hint = spelling.did_you_mean(model, {name for name, _ in cards}).capitalize()
+    close = spelling.similar(model, {name for name, _ in cards})
+    hint = f"Did you mean {', '.join(close)}? " if close else ""
     raise ValueError(
         f"No weights of {model!r} are shipped. {hint}zoo.list_models(weights="
         f"{weights!r}) returns the models with such weights."

@@ -49,7 +49,8 @@ def find(name: str) -> tuple[Family, str, str]:
         ValueError: if the model is unknown; the message suggests similar names.
     """
     if name not in MODELS:
-        hint = spelling.did_you_mean(name, MODELS).capitalize()
+        close = spelling.similar(name, MODELS)
+        hint = f"Did you mean {', '.join(close)}? " if close else ""
         raise ValueError(
             f"There is no model {name!r} in the zoo. {hint}"
             f"zoo.list_models() returns all {len(MODELS)}."

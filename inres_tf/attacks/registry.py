@@ -266,8 +266,8 @@ def find(name: str) -> Attack:
     if not colon:
         hint = spelling.did_you_mean(name, ATTACKS)
         raise UserError(
-            f"--attacks does not know {name!r}; {hint}known: {', '.join(ATTACKS)}, or "
-            "MODULE:FUNCTION for an attack of your own"
+            f"--attacks does not know {name!r}; known: {', '.join(ATTACKS)}, or "
+            f"MODULE:FUNCTION for an attack of your own; {hint}".rstrip("; ")
         )
     try:
         attack = getattr(importlib.import_module(module), attribute)

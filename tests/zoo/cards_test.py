@@ -112,7 +112,7 @@ def test_damaged_files(shelf):
 def test_unknown_weights(shelf):
     with pytest.raises(ValueError, match="no weights 'cifar10' of in_resnet8: shapes"):
         zoo.card("in_resnet8", "cifar10")
-    with pytest.raises(ValueError, match="Did you mean 'in_resnet8'"):
+    with pytest.raises(ValueError, match="Did you mean in_resnet8"):
         zoo.card("in_resnet9", "shapes")
     with pytest.raises(ValueError, match="has weights 'cifar10'; there are shapes"):
         zoo.list_models(weights="cifar10")

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from inres_tf import attacks
+from inres_tf import attacks, pixels
 from inres_tf.models import precision
 from inres_tf.training.objectives.config import ObjectiveConfig
 from inres_tf.training.objectives.pgd import PGD
@@ -66,9 +66,10 @@ class FGSM(PGD):
         if self._float32 is not model:
             self._float32.set_weights(model.get_weights())
         model = self._float32
-        adversarial = attacks.pgd(
-            model, images, labels, self.eps, steps=10, step_size=self.eps / 4
-        )
+        with pixels.checked():
+            adversarial = attacks.pgd(
+                model, images, labels, self.eps, steps=10, step_size=self.eps / 4
+            )
         scores = keras.ops.convert_to_numpy(model(adversarial, training=False))
         return {"pgd_accuracy": float((scores.argmax(-1) == labels).mean())}
 
