@@ -12,19 +12,27 @@ import zoo
 from inres_tf import markdown
 from inres_tf.evaluation import results
 from inres_tf.files import write_text
-from inres_tf.reporting import leaderboard
+from inres_tf.reporting import comparison, leaderboard, measurements, tables, verdicts
 from train import compare
 from train import list as listing
 
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
+# The evaluations in docs/claim, by the name of their files.
+_CLAIM = {
+    "noise": "Noise, all 10,000 images",
+    "noise_paper": "Noise, all 10,000 images, normalised by their own statistics",
+    "attacks": "Attacks and 18 corruptions, the first 1,000 images",
+    "attacks_paper": "Attacks under the protocol of the paper, the first 1,000 images",
+    "autoattack": "AutoAttack, the first 100 images",
+}
 
 
 def texts() -> dict[pathlib.Path, str]:
     """Returns the documents with new tables, by path.
 
     In `zoo.md` the table of models is replaced, in `weights.md` all sections of the
-    third level, in `result_files.md` those of the second; the leaderboard is written as
-    a whole.
+    third level, in `result_files.md` those of the second, in `claim.md` the text after
+    "## The tables"; the leaderboard is written as a whole.
     """
     schema = json.loads(results.SCHEMA.read_text(encoding="utf-8"))
     names = zoo.list_models()
@@ -33,6 +41,7 @@ def texts() -> dict[pathlib.Path, str]:
         "zoo.md": (r"^\| model .*?(?=\n[^|]|\Z)", listing.table(names)),
         "weights.md": (r"^### .*\Z", listing.shipped(names)),
         "result_files.md": (r"^## .*\Z", keys(schema)),
+        "claim.md": (r"^## The tables\n.*\Z", f"## The tables\n\n{claim()}"),
     }
     written = {}
     for name, (pattern, table) in parts.items():
@@ -42,6 +51,31 @@ def texts() -> dict[pathlib.Path, str]:
     written[DOCS / "leaderboard.md"] = leaderboard.markdown(rows)
     written[DOCS / "leaderboard.html"] = leaderboard.page(rows)
     return written
+
+
+def claim() -> str:
+    """Returns the tables of the claim's evaluations, with what they show in words."""
+    parts = []
+    for name, title in _CLAIM.items():
+        files = sorted((DOCS / "claim").glob(f"*/{name}.json"))
+        if not files:
+            continue
+        (found,) = comparison.compare(measurements.read_measurements(files))
+        rows = [d for d in found.differences if d.column.group in comparison.HEADLINE]
+        header, cells = tables.differences(found, rows)
+        accuracies = [
+            markdown.table(*table)
+            for table in list(tables.comparison(found).values())[:-1]
+        ]
+        differences = [[cell.text for cell in row] for row in cells]
+        parts += [
+            f"### {title}",
+            " ".join(verdicts.verdict(found)),
+            *accuracies,
+            f"Differences from {found.baseline} on the same images:",
+            markdown.table(header, differences),
+        ]
+    return "\n\n".join(parts)
 
 
 def keys(schema: dict[str, Any]) -> str:
