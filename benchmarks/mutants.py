@@ -218,6 +218,19 @@ def report(databases):
         print(f"| {' | '.join(map(str, cells))} | {100 * share:.1f}% |")
 
 
+@contextlib.contextmanager
+def without_stderr():
+    """Hides what libraries write to stderr while they start."""
+    stderr = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
 def main():
     every = list(dict.fromkeys(map(room_of, CONFIG["modules"])))
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -250,8 +263,9 @@ def main():
             os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
             tempfile.tempdir = None  # read TMPDIR again
             try:
-                for module in CONFIG["preload"]:
-                    importlib.import_module(module)
+                with without_stderr():
+                    for module in CONFIG["preload"]:
+                        importlib.import_module(module)
                 for database in databases.values():
                     work(database, folder / "log", options.again)
             except KeyboardInterrupt:

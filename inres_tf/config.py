@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from inres_tf import files
+from inres_tf import files, pixels
 from inres_tf.errors import UserError
 
 
@@ -16,10 +16,12 @@ def config_field(
     choices: Iterable[str] | None = None,
     bounds: str | None = None,
     path: bool = False,
+    pixels: float | None = None,
 ) -> Any:
     """A field of a `Config`, which the command-line programs offer as a flag.
 
-    For a tuple, `choices` and `bounds` apply to each item. None is always accepted.
+    For a tuple, `choices`, `bounds` and `pixels` apply to each item. None is always
+    accepted, and choices in any case.
 
     Args:
         default: default of the flag.
@@ -29,6 +31,8 @@ def config_field(
             `"[0, 1)"` or `"(0, inf)"`.
         path: whether the value may be a path, or `folder:` and a path, in which `~`
             means the home.
+        pixels: for a distance in 1/255 of the pixel range, the smallest plausible one.
+            A smaller one is warned of, and the flag takes `8/255` for 8.
 
     Example:
         >>> import dataclasses
@@ -42,7 +46,7 @@ def config_field(
         inres_tf.errors.UserError: --scale must be in [0, 1); got 1
     """
     metadata: dict[str, Any] = {"help": help, "choices": None, "bounds": None}
-    metadata["path"] = path
+    metadata |= {"path": path, "pixels": pixels}
     if choices is not None:
         metadata["choices"] = tuple(choices)
     if bounds is not None:
@@ -89,7 +93,8 @@ class Config:
             UserError: if a field does not accept its value.
         """
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
+            value = _in_any_case(field, getattr(self, field.name))
+            object.__setattr__(self, field.name, value)
             for item in value if isinstance(value, tuple) else [value]:
                 if item is not None:
                     _check(field, item)
@@ -97,8 +102,18 @@ class Config:
                 object.__setattr__(self, field.name, files.expand(value))
 
 
+def _in_any_case(field: dataclasses.Field, value: Any) -> Any:
+    """Returns the choice that a value is in another case, or else the value."""
+    if isinstance(value, tuple):
+        return tuple(_in_any_case(field, item) for item in value)
+    choices = field.metadata.get("choices")
+    if choices is None or value in choices or not isinstance(value, str):
+        return value
+    return next((c for c in choices if c.lower() == value.lower()), value)
+
+
 def _check(field: dataclasses.Field, value: Any) -> None:
-    choices, bounds = (field.metadata.get(key) for key in ("choices", "bounds"))
+    choices, bounds, least = map(field.metadata.get, ("choices", "bounds", "pixels"))
     if choices is not None and value not in choices:
         raise UserError(
             f"--{field.name} must be one of {', '.join(choices)}; got {value!r}"
@@ -106,3 +121,5 @@ def _check(field: dataclasses.Field, value: Any) -> None:
     if bounds is not None and value not in bounds:
         shown = f"{value:g}" if isinstance(value, float) else value
         raise UserError(f"--{field.name} must be {bounds}; got {shown}")
+    if least is not None:
+        pixels.check_distance(field.name, value, least)

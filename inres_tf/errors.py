@@ -1,5 +1,9 @@
 """Exceptions that the command-line programs report as one-line messages."""
 
+import contextlib
+import re
+from collections.abc import Iterator
+
 
 class UserError(Exception):
     """A mistake or circumstance that the user can correct.
@@ -11,6 +15,26 @@ class UserError(Exception):
     """
 
     code: int = 1
+
+
+@contextlib.contextmanager
+def arguments_as_flags() -> Iterator[None]:
+    """Names flags where messages of a `UserError` name arguments of a function.
+
+    Example:
+        >>> from inres_tf.errors import UserError, arguments_as_flags
+        >>> with arguments_as_flags():
+        ...     raise UserError("set `image_size=64`, or pass `download=True`")
+        Traceback (most recent call last):
+            ...
+        inres_tf.errors.UserError: set --image_size=64, or pass --download
+    """
+    try:
+        yield
+    except UserError as error:
+        text = re.sub(r"`(\w+)(?:=True|(=[^`]*)|)`", r"--\1\2", str(error))
+        error.args = (text,)
+        raise
 
 
 class WorkerLost(UserError):

@@ -1,6 +1,7 @@
 """Files and folders that are written completely or not at all, by one process."""
 
 import contextlib
+import errno
 import fcntl
 import json
 import math
@@ -120,6 +121,32 @@ def expand(path: str) -> str:
     """
     kind = "folder:" if path.startswith("folder:") else ""
     return kind + os.path.expanduser(path.removeprefix(kind))
+
+
+def check_creatable(path: str | os.PathLike[str]) -> None:
+    """Checks, before a computation, that a file can be created or replaced.
+
+    Args:
+        path: the file, whose folders need not exist.
+
+    Raises:
+        UserError: if the file system refuses it.
+        NotADirectoryError: if a part of the path is a file.
+    """
+    folder = pathlib.Path(os.path.realpath(path)).parent
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+    try:
+        # In /proc, say, permissions do not tell.
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written: no file can be created in {folder} "
+            f"({error.strerror}); choose another folder"
+        ) from error
 
 
 def is_stream(path: str | os.PathLike[str]) -> bool:

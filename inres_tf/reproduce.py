@@ -21,7 +21,9 @@ class ReproduceConfig(Config):
         "Models of the zoo to compare.",
     )
     seeds: tuple[int, ...] = config_field(
-        (0,), "Seeds; each model is trained once for each.", bounds="[0, 2147483647]"
+        (0,),
+        "Seeds, such as 0,1,2 or 0-2; each model is trained once for each.",
+        bounds="[0, 2147483647]",
     )
 
     def __post_init__(self) -> None:

@@ -1,5 +1,6 @@
 """The benchmarks run, and measure what they claim."""
 
+import os
 import pathlib
 import re
 import runpy
@@ -185,6 +186,16 @@ def f(a: int | None = 2) -> int | None:
     ]
     assert ignored.count("int | None") == 3 and "if TYPE_CHECKING:" in ignored
     assert len(ignored) == 4
+
+
+def test_libraries_start_in_silence(benchmarks, capfd):
+    pytest.importorskip("cosmic_ray")
+    import mutants
+
+    with mutants.without_stderr():
+        os.write(2, b"oneDNN custom operations are on")
+    os.write(2, b"an error")
+    assert capfd.readouterr().err == "an error"
 
 
 def test_changes_of_a_mutant_are_recognised(benchmarks, monkeypatch):

@@ -1,9 +1,17 @@
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
 import keras
 import numpy as np
+import PIL.Image
 import pytest
 
+import inres_tf
 import zoo
-from inres_tf import class_names, evaluation, serving, training
+from inres_tf import class_names, evaluation, models, serving, training
 from inres_tf.errors import UserError
 
 DIGITS = tuple(map(str, range(10)))
@@ -90,6 +98,68 @@ def test_programs_refuse_other_classes(command, named, binary, tmp_path, monkeyp
     assert (code, out) == (1, "") and "the class names of" in err
     assert err.count("\n") == 1 and "9, 8, 7" in err and "0, 1, 2" in err
     assert not (tmp_path / "out").exists()
+
+
+# What another process finds in a run's folder and in a SavedModel.
+LOAD = """
+import json, pathlib, sys
+import inres_tf
+from inres_tf import class_names, serving, training
+run, exported = map(pathlib.Path, sys.argv[1:])
+(checkpoint,) = (run / "checkpoints").iterdir()
+models = [training.checkpoints.load_model(training.checkpoints.find_model(path))
+          for path in (run, checkpoint)]
+print(json.dumps([
+    json.loads((run / "config.json").read_text())["class_names"],
+    *map(class_names.of, models),
+    class_names.read(run / "model.keras"),
+    serving.ImageClassifier.of_saved_model(exported).class_names,
+]))
+"""
+
+
+def build(shape, classes):
+    """A network whose initial weights are of other classes."""
+    model = zoo.InResNet8(input_shape=shape, classes=classes)
+    class_names.assign(model, ("x", "y", "z"))
+    return model
+
+
+def test_runs_and_exports_carry_the_names_to_other_processes(tmp_path):
+    for name in ("cat", "dog", "eel"):
+        for i in range(4):
+            path = tmp_path / "photos" / name / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            PIL.Image.new("RGB", (8, 8), (60 * i, 0, 0)).save(path)
+    config = training.TrainConfig(
+        model="in_resnet8",
+        dataset=f"folder:{tmp_path / 'photos'}",
+        epochs=1,
+        batch_size=4,
+        output_dir=str(tmp_path / "run"),
+        verbose=0,
+    )
+    result = training.train(config, build)
+    exported = serving.export(result.model, tmp_path / "exported")
+    found = subprocess.run(
+        [sys.executable, "-c", LOAD, config.output_dir, str(exported)],
+        cwd=pathlib.Path(__file__).parents[1],
+        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
+        check=True,
+        stdout=subprocess.PIPE,
+        timeout=600,
+    )
+    names = json.loads(found.stdout.splitlines()[-1])
+    assert names == [["cat", "dog", "eel"]] * 5
+
+
+def test_changed_models_keep_the_names():
+    model = zoo.ResNet8(input_shape=(8, 8, 1), classes=2)
+    class_names.assign(model, ["cat", "dog"])
+    assert inres_tf.damp(model).class_names == ("cat", "dog")
+    node = zoo.NODETiny(input_shape=(8, 8, 1), classes=2)
+    class_names.assign(node, ["cat", "dog"])
+    assert models.with_solver(node, "euler").class_names == ("cat", "dog")
 
 
 def test_exports_carry_the_names(named, tmp_path):

@@ -1,5 +1,6 @@
 """The examples in the documentation run, on generated images."""
 
+import json
 import pathlib
 import re
 import shlex
@@ -10,8 +11,12 @@ import pytest
 
 import zoo
 
-TEXT = (pathlib.Path(__file__).parents[1] / "docs" / "examples.md").read_text("utf-8")
-BLOCKS = re.findall(r"```(\w+)\n(.*?)```", TEXT, re.S)
+DOCS = pathlib.Path(__file__).parents[1] / "docs"
+
+
+def blocks(name):
+    """Language and text of the code blocks of a document."""
+    return re.findall(r"```(\w+)\n(.*?)```", (DOCS / name).read_text("utf-8"), re.S)
 
 
 @pytest.fixture
@@ -44,18 +49,49 @@ def commands(block):
         yield program.removeprefix("train."), arguments
 
 
-def test_the_examples_run(pictures, binary, capsys):
-    names, printed = {}, ""
-    for kind, block in BLOCKS:
-        if kind == "python":
-            exec(block, names)
-            printed += capsys.readouterr().out
-            continue
-        for program, arguments in commands(block):
-            code, _, err = binary(program, *arguments)
-            assert code == 0, (program, arguments, err)
+@pytest.fixture
+def run(pictures, binary, capsys):
+    """Runs the blocks of a document; returns the variables and what Python printed."""
+
+    def of(name):
+        names, printed = {}, ""
+        for kind, block in blocks(name):
+            if kind == "python":
+                exec(block, names)
+                printed += capsys.readouterr().out
+                continue
+            for program, arguments in commands(block):
+                code, _, err = binary(program, *arguments)
+                assert code == 0, (program, arguments, err)
+        return names, printed
+
+    return of
+
+
+def test_the_examples_run(run):
+    names, printed = run("examples.md")
     assert len(re.findall(rf"^({'|'.join(CLASSES)}): \d", printed, re.M)) == 3
     assert len(re.findall(r"^\w+: λ = [\d.]+$", printed, re.M)) == 9
     assert names["tuned"].output_shape == (None, 3)
-    for file in ("photos.json", "comparison/report.html", "runs/further/model.keras"):
+    for file in (
+        "predictions.json",
+        "photos.json",
+        "comparison/report.html",
+        "runs/further/model.keras",
+    ):
+        assert pathlib.Path(file).is_file()
+
+
+def test_the_tutorial_runs(run):
+    names, printed = run("tutorial.md")
+    first, counts, answer = printed.splitlines()
+    assert first == "('cats', 'dogs', 'owls') (32, 32, 3)"
+    assert sum(map(int, re.findall(r"\d+", counts))) == 30
+    name, probability = answer.split()
+    assert name in names["photos"].class_names and 1 / 3 <= float(probability) <= 1
+    predictions = json.loads(pathlib.Path("predictions.json").read_text())[
+        "predictions"
+    ]
+    assert [len(p["top"]) for p in predictions] == [2] * 11  # the photo and ten owls
+    for file in ("curves.png", "comparison/report.html", "served/1/saved_model.pb"):
         assert pathlib.Path(file).is_file()

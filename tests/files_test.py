@@ -205,3 +205,15 @@ def test_a_folder_in_which_nothing_was_written_is_removed(tmp_path):
     with pytest.raises(RuntimeError), files.lock(tmp_path / "run"):
         raise RuntimeError
     assert not (tmp_path / "run").exists()
+
+
+def test_files_that_cannot_be_created(tmp_path):
+    files.check_creatable(tmp_path / "new" / "file")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(
+        UserError, match="^/proc/x/y cannot be written: no file .* /pro"
+    ):
+        files.check_creatable("/proc/x/y")
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError):
+        files.check_creatable(tmp_path / "file" / "x")

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+import zoo
+
 ROOT = pathlib.Path(__file__).parents[1]
 HEAVY = ["tensorflow", "keras", "tensorflow_datasets", "matplotlib", "sklearn"]
 
@@ -157,3 +159,27 @@ def test_every_public_submodule_is_in_the_stub(exports):
 def test_no_submodule_is_shadowed_by_a_name(exports):
     for name, facts in exports["packages"].items():
         assert not facts["shadowed"], name
+
+
+def test_loading_a_model_without_the_import_is_documented(tmp_path):
+    """With the words that Keras uses."""
+    path = tmp_path / "model.keras"
+    zoo.InResNet8(input_shape=(8, 8, 1)).save(path)
+    code = """
+import json, sys
+import keras
+try:
+    keras.models.load_model(sys.argv[1])
+except Exception as error:
+    problem = str(error) + str(error.__cause__) + str(error.__context__)
+import inres_tf
+print(json.dumps([problem, keras.models.load_model(sys.argv[1]).name]))
+"""
+    problem, name = run(code, path)
+    words = "Could not locate class 'BatchNormalization'"
+    assert words in problem and name == "in_resnet8"
+    for page in ("docs/models.md", "docs/examples.md"):
+        text = (ROOT / page).read_text(encoding="utf-8")
+        assert words in text and "import inres_tf" in text
+    assert words in zoo.__doc__.replace("\n", " ")
+    assert "`import inres_tf`, then" in (ROOT / "README.md").read_text("utf-8")

@@ -30,6 +30,7 @@ from inres_tf.data import DataConfig
 from inres_tf.errors import UserError
 from inres_tf.evaluation import EvaluationConfig, evaluator
 from inres_tf.reproduce import ReproduceConfig
+from inres_tf.serving import PredictConfig
 from inres_tf.training import TrainConfig, run
 from inres_tf.verifier import VerifierConfig
 
@@ -127,6 +128,10 @@ DATA = {
 REPRODUCTION = {"models": (("plain8",), {}), "seeds": ((5,), {})}
 # Fields that other tests show, by the path of the test.
 ELSEWHERE = {
+    PredictConfig: dict.fromkeys(
+        ("top", "batch_size"),
+        "serving/predictions_test.py::test_images_are_those_of_a_dataset",
+    ),
     VerifierConfig: dict.fromkeys(
         ("num_examples", "radii"), "train/flags_test.py::test_every_flag_is_seen"
     ),
@@ -162,6 +167,7 @@ COVERED = {
     AnalysisConfig: ANALYSIS,
     DataConfig: DATA,
     EvaluationConfig: EVALUATION,
+    PredictConfig: {},
     ReproduceConfig: REPRODUCTION,
     TrainConfig: TRAINING,
     VerifierConfig: {},

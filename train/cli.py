@@ -2,24 +2,37 @@
 
 import dataclasses
 import errno
+import functools
 import io
 import os
 import pathlib
+import re
 import shlex
 import sys
 import tempfile
 import types
 import typing
+import warnings
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 from absl import app, flags, logging
 
-from inres_tf import files
+from inres_tf import files, pixels
 from inres_tf.config import Config
 from inres_tf.errors import UserError
+from train import _help
 
+_LONGEST_RANGE = 1000
 _ConfigT = TypeVar("_ConfigT", bound=Config)
+
+# Name, short name, and whether the flags of absl are shown.
+_HELP_FLAGS = (
+    ("help", "?", False),
+    ("h", None, False),
+    ("helpshort", None, False),
+    ("helpfull", None, True),
+)
 
 
 def define_flags(
@@ -37,11 +50,15 @@ def define_flags(
             continue
         default = overrides.get(field.name, field.default)
         text, choices = field.metadata["help"], field.metadata.get("choices")
+        if bounds := field.metadata.get("bounds"):
+            text += f" {str(bounds).capitalize()}."
         kind = _kind(field)
         if choices and kind is str:
-            flags.DEFINE_enum(field.name, default, choices, text)
+            flags.DEFINE_enum(field.name, default, choices, text, case_sensitive=False)
         elif kind is tuple:
             flags.DEFINE_list(field.name, ",".join(f"{v}" for v in default), text)
+        elif kind is float and field.metadata.get("pixels") is not None:
+            flags.DEFINE(_PixelsParser(), field.name, default, text)
         else:
             define: dict[type, Callable[..., Any]] = {
                 bool: flags.DEFINE_bool,
@@ -50,6 +67,13 @@ def define_flags(
                 str: flags.DEFINE_string,
             }
             define[kind](field.name, default, text)
+
+
+class _PixelsParser(flags.FloatParser):
+    """Parser of distances between pixels, which `/255` may follow."""
+
+    def convert(self, argument: Any) -> float:
+        return pixels.parse(str(argument))
 
 
 class _PathParser(flags.ArgumentParser):
@@ -138,6 +162,23 @@ def define_model_flags() -> None:
     DEFINE_path(
         "weights", None, "Weights of --model: a name of shipped weights, or a file."
     )
+    flags.DEFINE_enum(
+        "preprocessing",
+        None,
+        ("none", "unit", "symmetric", "imagenet", "caffe"),
+        "What the model expects, as models of keras.applications without a layer for "
+        "it do. none: pixels in [0, 255], as usual; unit: in [0, 1]; symmetric: in "
+        "[-1, 1]; imagenet: normalised by the mean and standard deviation of ImageNet; "
+        "caffe: BGR minus the mean of ImageNet. Without it, a model that does much "
+        "better with one of them is refused.",
+        case_sensitive=False,
+    )
+    flags.DEFINE_list(
+        "import",
+        [],
+        "Modules with your own layers or functions that the model needs, whose code is "
+        "run.",
+    )
     flags.DEFINE_string(
         "solver",
         None,
@@ -153,24 +194,16 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         path: the file to write, which need not exist.
 
     Raises:
-        UserError: if the path is a folder.
-        PermissionError: if the file cannot be written.
+        UserError: if the path is a folder, or the file cannot be created.
+        PermissionError: if it is a stream that cannot be written to.
     """
     path = pathlib.Path(path)
     if path.is_dir():
         raise UserError(f"--output={path} must be a file, but is a folder")
-    if files.is_stream(path):  # which is written to, and not replaced
-        target = path
-    else:
-        target = pathlib.Path(os.path.realpath(path)).parent
-        while not target.exists():
-            target = target.parent
-        if not target.is_dir():
-            raise NotADirectoryError(
-                errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(target)
-            )
-    if not os.access(target, os.W_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(target))
+    if not files.is_stream(path):
+        files.check_creatable(path)
+    elif not os.access(path, os.W_OK):  # it is written to, and not replaced
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
 
 def _kind(field):
@@ -186,20 +219,42 @@ def _items(field, values):
     values = [v.strip() for v in values if v.strip()]
     if values == ["none"]:
         return ()
-    item_type = typing.get_args(field.type)[0]
+    convert = typing.get_args(field.type)[0]
+    if field.metadata.get("pixels") is not None:
+        convert = pixels.parse
+    elif convert is int:
+        values = [number for text in values for number in _range(field, text)]
     try:
-        return tuple(item_type(v) for v in values)
+        return tuple(convert(v) for v in values)
     except ValueError as error:
         raise UserError(f"--{field.name}: {error}") from error
+
+
+def _range(field, text):
+    """The numbers of a range such as `0-2`, or else the text alone."""
+    match = re.fullmatch(r"(\d+)-(\d+)", text)
+    if not match:
+        return [text]
+    first, last = map(int, match.groups())
+    if not first <= last < first + _LONGEST_RANGE:
+        raise UserError(
+            f"--{field.name}: a range must go up, by at most {_LONGEST_RANGE} numbers, "
+            f"such as 0-2; got {text}"
+        )
+    return range(first, last + 1)
 
 
 def _parse(argv):
     try:
         return flags.FLAGS(argv, known_only=False)
+    except flags.UnrecognizedFlagError as error:
+        message = f"unknown flag --{error.flagname}"
+        if close := _help.near(error.flagname, _help.own_flags()):
+            message += f" (did you mean {' or '.join(f'--{n}' for n in close)}?)"
     except flags.Error as error:
         message = " ".join(str(error).split())
-        print(f"{_program(argv)}: {message}; see --help", file=sys.stderr)
-        sys.exit(2)
+    print(f"{_program(argv)}: {message}; see --help", file=sys.stderr)
+    sys.exit(2)
 
 
 def _program(argv):
@@ -231,6 +286,20 @@ def import_tensorflow() -> None:
             os.close(stderr)
 
 
+def _show_pixel_warnings(program: str) -> None:
+    """Shows warnings of pixels once, in one line, without the place in the code."""
+    show_others, shown = warnings.showwarning, set()
+
+    def show(message, category, *rest, **kwargs):
+        if not issubclass(category, pixels.PixelWarning):
+            show_others(message, category, *rest, **kwargs)
+        elif str(message) not in shown:
+            shown.add(str(message))
+            print(f"{program}: warning: {message}", file=sys.stderr)
+
+    warnings.showwarning = show
+
+
 def _tensorflow_message(error: Exception) -> str | None:
     """Returns the message of an error of TensorFlow (a full disk), else None."""
     tensorflow = sys.modules.get("tensorflow")
@@ -240,7 +309,10 @@ def _tensorflow_message(error: Exception) -> str | None:
 
 
 def run(
-    main: Callable[..., Any], positional: bool = False, tensorflow: bool = True
+    main: Callable[..., Any],
+    positional: bool = False,
+    tensorflow: bool = True,
+    groups: _help.Groups = types.MappingProxyType({}),
 ) -> None:
     """Parses the flags, runs `main` and reports its errors in one line.
 
@@ -253,6 +325,8 @@ def run(
             positional arguments. It may return an exit code.
         positional: whether the program takes positional arguments.
         tensorflow: whether to import TensorFlow once the flags are parsed.
+        groups: headings of the flags in the help, whose text is the docstring of the
+            module of `main`.
     """
     program = _program(sys.argv)
 
@@ -265,10 +339,7 @@ def run(
             )
             sys.exit(2)
         logging.set_verbosity(logging.WARNING)
-        # A terminal whose encoding lacks λ or ε must not end a run.
-        for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors="replace")
+        _show_pixel_warnings(program)
         code = 1
         try:
             if tensorflow:
@@ -289,8 +360,13 @@ def run(
         print(f"{program}: {' '.join(message.split())}", file=sys.stderr)
         sys.exit(code)
 
-    # --help shows only the flags of the main module, but absl assigns flags to the
-    # module that defines them.
-    for flag in flags.FLAGS.flags_by_module_dict().get(__name__, ()):
-        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+    # A terminal whose encoding lacks λ or ε must not end a run.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    document = main.__globals__["__doc__"]
+    app.define_help_flags()
+    for name, short_name, everything in _HELP_FLAGS:
+        text = functools.partial(_help.text, program, document, groups, everything)
+        flags.DEFINE_flag(_help.HelpFlag(name, "show this help", text, short_name))
     app.run(guarded, flags_parser=_parse)

@@ -1,17 +1,16 @@
 r"""Compares evaluation results: tables with intervals and tests, plots, a report.
 
-python -m train.compare RUN ... [--baseline=NAME] [--output_dir=comparison]
+Arguments are RUNs: a RUN is a file of train.evaluate --output, the folder of a run, or
+a folder with runs below it, such as that of train.reproduce. NAME=RUN shows it under
+another name. Runs of the same name that were trained with different seeds share a row,
+with mean and standard deviation, and are compared over the seeds. Results on different
+images or of different protocols are not compared. --cards prints the leaderboard of the
+shipped weights instead, from their cards, with your runs in it, and writes
+leaderboard.md and leaderboard.html, a page to sort and filter.
 
-A RUN is a file of train.evaluate --output, the folder of a run, or a folder with runs
-below it, such as that of train.reproduce. NAME=RUN shows it under another name. Runs of
-the same name that were trained with different seeds share a row, with mean and standard
-deviation, and are compared over the seeds. Results on different images or of different
-protocols are not compared.
-
-python -m train.compare --cards [RUN ...]
-
-prints the leaderboard of the shipped weights, from their cards, with your runs in it,
-and writes leaderboard.md and leaderboard.html, a page to sort and filter.
+    python -m train.compare resnet20.json in_resnet20.json --baseline=resnet20 \
+        --output_dir=comparison
+    python -m train.compare --cards runs/in_resnet20
 """
 
 import pathlib
@@ -25,6 +24,11 @@ from inres_tf.errors import UserError
 from inres_tf.training.config import TrainConfig
 from train import cli
 from zoo import cards
+
+GROUPS = {
+    "comparison": "baseline cards allow_different",
+    "output": "output_dir title",
+}
 
 
 def define_flags() -> None:
@@ -127,4 +131,4 @@ def _entries(
 
 if __name__ == "__main__":
     define_flags()
-    cli.run(main, positional=True)
+    cli.run(main, positional=True, groups=GROUPS)

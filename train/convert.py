@@ -1,11 +1,15 @@
 r"""Converts a checkpoint of the official PyTorch code to a Keras model.
 
-python -m train.convert --official_checkpoint=state.pt --model=in_resnet110 \
-    --output=in_resnet110.keras
-
 Reads a state dict, `torch.save(network.state_dict(), ...)`, without running code in it.
 Needs PyTorch: pip install 'inres-tf[torch]'.
+
+    python -m train.convert --official_checkpoint=state.pt --model=in_resnet110 \
+        --output=in_resnet110.keras
+    python -m train.convert --official_checkpoint=state.pt --model=lambda_in_resnet56 \
+        --output=lambda_in_resnet56.weights.h5
 """
+
+import os
 
 from absl import flags
 
@@ -13,6 +17,8 @@ import inres_tf
 from inres_tf import files
 from inres_tf.errors import UserError
 from train import cli, models
+
+GROUPS = {"model": "official_checkpoint model", "output": "output"}
 
 
 def define_flags() -> None:
@@ -41,6 +47,10 @@ def main() -> None:
         model = models.builder(values.model)((32, 32, 3), classes)
         inres_tf.convert.load_official_state(model, state)
     except (ValueError, ImportError) as error:
+        if not os.path.isfile(values.official_checkpoint):  # whatever else is missing
+            raise UserError(
+                f"--official_checkpoint={values.official_checkpoint} is not a file"
+            ) from error
         raise UserError(str(error)) from error
     with files.atomic(values.output) as temporary:
         save = model.save if values.output.endswith(".keras") else model.save_weights
@@ -50,4 +60,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     define_flags()
-    cli.run(main)
+    cli.run(main, groups=GROUPS)

@@ -1,14 +1,16 @@
 r"""Evaluates a classifier on clean, corrupted and adversarial images.
 
-python -m train.evaluate --checkpoint=runs/in_resnet20 --dataset=cifar10 \
-    --data_dir=DATA --eps=2,4,8 --num_examples=1000 --output=result.json
-
 Prints a table and writes it as JSON. --checkpoint takes a run's --output_dir, one of
 its checkpoints or a .keras file; --model and --weights take a model of the zoo. After
 Ctrl-C, finished parts are kept next to --output; rerun the same command to resume.
 docs/evaluation.md explains which attacks and corruptions support which claim.
 --certify=lipschitz and --certify=smoothing certify L2 radii; an attack that refutes a
 certificate is an error.
+
+    python -m train.evaluate --checkpoint=runs/in_resnet20 --dataset=cifar10 \
+        --data_dir=DATA --eps=2,4,8 --num_examples=1000 --output=result.json
+    python -m train.evaluate --model=in_resnet20 --weights=cifar10 --dataset=cifar10 \
+        --data_dir=DATA --attacks=autoattack --corruptions=all --num_examples=1000
 """
 
 import dataclasses
@@ -23,7 +25,23 @@ from inres_tf.errors import Stopped
 from inres_tf.evaluation.config import EvaluationConfig
 from train import cli, models
 
-_MODEL_FLAGS = ("checkpoint", "model", "weights", "solver", "transfer_from")
+GROUPS = {
+    "model": "checkpoint model weights preprocessing import solver",
+    "data": "dataset data_dir download image_size num_examples batch_size",
+    "attacks": "attacks eps norm steps step_size restarts early_stop autoattack "
+    "apgd_steps queries transfer_from",
+    "corruptions": "corruptions corruption_source baseline",
+    "certificates": "certify certify_radii certify_attack smoothing_sigma "
+    "smoothing_samples smoothing_selection smoothing_alpha",
+    "protocol": "protocol check_examples seed",
+    "distribution": "strategy workers worker_index tpu logical_cpus",
+    "output": "output samples",
+}
+
+_MODEL_FLAGS = (
+    *("checkpoint", "model", "weights", "solver", "preprocessing", "import"),
+    "transfer_from",
+)
 
 
 def define_flags() -> None:
@@ -111,4 +129,4 @@ def _command(data_config, config) -> str:
 
 if __name__ == "__main__":
     define_flags()
-    cli.run(main)
+    cli.run(main, groups=GROUPS)

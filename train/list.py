@@ -1,9 +1,10 @@
 r"""Lists the models of the zoo.
 
-python -m train.list --models='in_resnet*,resnext29_8x64d'
-
 Prints a markdown table or, with --json, one JSON object of `zoo.describe` per line.
 FLOPs are those of one image of the given input; a multiply-add counts as two.
+
+    python -m train.list --models='in_resnet*,resnext29_8x64d'
+    python -m train.list --shipped
 """
 
 import fnmatch
@@ -20,6 +21,8 @@ from inres_tf.corruptions.generate import CORRUPTIONS
 from inres_tf.errors import UserError
 from train import cli, models
 from zoo import cards
+
+GROUPS = {"models": "models", "output": "shipped json"}
 
 # Columns of single corruptions, whose mean is in the table.
 _SINGLE = {name.removesuffix("_noise") for name in CORRUPTIONS}
@@ -141,4 +144,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     define_flags()
-    cli.run(main)
+    cli.run(main, groups=GROUPS)

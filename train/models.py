@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 import zoo
-from inres_tf import class_names, training
+from inres_tf import evaluation, spelling, training
 from inres_tf.errors import UserError
 from zoo import cards, weight_files
 
@@ -32,11 +31,9 @@ def check(name: str, flag: str = "--model") -> None:
     """
     known = zoo.list_models()
     if name not in known:
-        close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         raise UserError(
-            f"{flag} must name a model of the zoo, such as "
-            f"{', '.join(close or ['in_resnet20'])} (see python -m train.list); "
-            f"got {name!r}"
+            f"{flag} must name a model of the zoo, such as in_resnet20; got {name!r}: "
+            f"{spelling.did_you_mean(name, known)}python -m train.list lists all"
         )
 
 
@@ -99,25 +96,40 @@ def from_checkpoint(path: str | os.PathLike[str] | None) -> keras.Model | None:
     """Loads the model of a run, a checkpoint or a `.keras` file; None for no path."""
     if not path:
         return None
-    return training.checkpoints.load_model(training.checkpoints.find_model(path))
+    file = training.checkpoints.find_model(path)
+    return training.checkpoints.load_model(file, compiled=False)
 
 
 def from_flags(dataset: Dataset | None = None) -> keras.Model:
     """Loads the model selected by --checkpoint, or by --model and --weights.
 
-    With --solver, its neural ODEs are solved by another method.
+    The modules of --import are imported first. With --solver, its neural ODEs are
+    solved by another method; with --preprocessing, it scales pixels in [0, 255].
 
     Args:
-        dataset: dataset whose image shape and classes a model of the zoo is built for;
-            None for its default image shape and the classes of --weights.
+        dataset: dataset whose image shape and classes a model of the zoo is built for,
+            and whose test images tell whether the model expects other inputs than
+            pixels; None for its default image shape and the classes of --weights.
 
     Raises:
-        UserError: if the flags select no model or two, it cannot be loaded, or --solver
-            does not apply to it.
+        UserError: if the flags select no model or two, it cannot be loaded, --solver or
+            --preprocessing does not apply to it, or it seems to need --preprocessing.
     """
-    model, solver = _selected(dataset), flags.FLAGS.solver
-    if not solver:
-        return model
+    from inres_tf.models import custom_objects
+
+    values = flags.FLAGS
+    custom_objects.import_modules(values["import"].value or ())
+    model = _selected(dataset)
+    if values.solver:
+        model = _solved(model, values.solver)
+    if values.preprocessing:
+        model = _scaled(model, values.preprocessing)
+    elif dataset is not None:
+        evaluation.validation.check_preprocessing(model, dataset.test)
+    return model
+
+
+def _solved(model, solver) -> keras.Model:
     from inres_tf.models import with_solver
 
     try:
@@ -126,8 +138,16 @@ def from_flags(dataset: Dataset | None = None) -> keras.Model:
         raise UserError(f"--solver={solver}: {error}") from error
     # Results of several solvers are not those of one model.
     swapped.name = f"{model.name}-{solver.replace(':', '-')}"
-    class_names.assign(swapped, class_names.of(model))
     return swapped
+
+
+def _scaled(model, name) -> keras.Model:
+    from inres_tf.models import with_preprocessing
+
+    try:
+        return with_preprocessing(model, name)
+    except ValueError as error:
+        raise UserError(f"--preprocessing={name}: {error}") from error
 
 
 def solver_settings(text: str) -> dict[str, Any]:
@@ -180,10 +200,7 @@ def _selected(dataset) -> keras.Model:
         shape, classes = dataset.shape, len(dataset.class_names)
     else:
         shape, classes = _own_shape(values.model, values.weights, card)
-    model = builder(values.model, weights=values.weights)(shape, classes)
-    names = card["classes"] if card else class_names.read(values.weights)
-    class_names.assign(model, names)
-    return model
+    return builder(values.model, weights=values.weights)(shape, classes)
 
 
 def _own_shape(name, weights, card) -> tuple[tuple[int, int, int], int]:

@@ -1,11 +1,12 @@
 r"""Plots the metrics of runs, finished or not.
 
-python -m train.plot [RUN ...] [--output=FILE]
+Arguments are RUNs: the folder of a run, its metrics.jsonl, or a folder with runs below
+it, such as that of train.reproduce; by default the folder runs. Each run has a colour.
+The plots show loss and accuracy, learning rate, images per second, the number of damped
+blocks with λ = 0, and λ of each damped block.
 
-A RUN is the folder of a run, its metrics.jsonl, or a folder with runs below it, such as
-that of train.reproduce; by default the folder runs. Each run has a colour. The plots
-show loss and accuracy, learning rate, images per second, the number of damped blocks
-with λ = 0, and λ of each damped block.
+    python -m train.plot runs/in_resnet20
+    python -m train.plot runs/resnet20 runs/in_resnet20 --output=metrics.svg
 """
 
 import pathlib
@@ -16,6 +17,8 @@ from absl import flags
 from inres_tf import plotting, training
 from inres_tf.errors import UserError
 from train import cli
+
+GROUPS = {"output": "output"}
 
 
 def define_flags() -> None:
@@ -50,4 +53,4 @@ def main(runs: list[str]) -> None:
 
 if __name__ == "__main__":
     define_flags()
-    cli.run(main, positional=True, tensorflow=False)
+    cli.run(main, positional=True, tensorflow=False, groups=GROUPS)

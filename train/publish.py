@@ -1,11 +1,13 @@
 r"""Puts trained weights into the package, with a card that says what they can do.
 
-python -m train.publish --checkpoint=runs/cpl_tiny --weights=mnist \
-    --results=linf.json,l2.json,certified.json
-
 Writes zoo/weights/MODEL-WEIGHTS.weights.h5, which zoo.get_model(MODEL,
 weights=WEIGHTS) loads, and the card MODEL-WEIGHTS.json with its checksum, how it was
 trained, and the results of train.evaluate.
+
+    python -m train.publish --checkpoint=runs/cpl_tiny --weights=mnist \
+        --results=linf.json,l2.json,certified.json
+    python -m train.publish --checkpoint=runs/in_resnet20 --weights=cifar10 \
+        --results=result.json --half
 """
 
 import hashlib
@@ -22,6 +24,12 @@ from inres_tf.training.config import TrainConfig
 from inres_tf.training.run_folder import CONFIG
 from train import cli, models
 from zoo import cards, presets, registry
+
+GROUPS = {
+    "weights": "checkpoint weights results half",
+    "card": "dataset_note licence training_command",
+    "output": "output_dir",
+}
 
 # Flags that say where files are, or how a run was driven.
 _LEFT_OUT = ("data_dir", "output_dir", "verbose", "resume", "checkpoint_every")
@@ -221,4 +229,4 @@ def summary(run: reporting.EvaluatedRun) -> list[dict[str, Any]]:
 
 if __name__ == "__main__":
     define_flags()
-    cli.run(main)
+    cli.run(main, groups=GROUPS)

@@ -1,10 +1,13 @@
 r"""Trains several models the same way, evaluates and compares them, writes a report.
 
-python -m train.reproduce --dataset=cifar10 --data_dir=DATA \
-    --models=resnet110,in_resnet110,lambda_in_resnet110 --seeds=0,1,2 \
-    --output_dir=runs/paper
+Each run has its own folder below --output_dir, and the report is beside them. Rerun the
+same command to resume after an interruption.
 
-Rerun the same command to resume after an interruption.
+    python -m train.reproduce --dataset=cifar10 --data_dir=DATA \
+        --models=resnet110,in_resnet110,lambda_in_resnet110 --seeds=0,1,2 \
+        --output_dir=runs/paper
+    python -m train.reproduce --models=resnet20,in_resnet20 --epochs=24 \
+        --batch_size=64 --learning_rate=0.02 --output_dir=runs/digits
 """
 
 import sys
@@ -13,7 +16,12 @@ from inres_tf import reporting
 from inres_tf.evaluation.config import EvaluationConfig
 from inres_tf.reproduce import ReproduceConfig, reproduce
 from inres_tf.training.config import TrainConfig
-from train import cli, models
+from train import cli, evaluate, models, train
+
+GROUPS = {"models": "models seeds", **train.GROUPS}
+_OUTPUT = GROUPS.pop("run and output")
+GROUPS |= {h: names for h, names in evaluate.GROUPS.items() if h not in GROUPS}
+GROUPS |= {"data": f"{GROUPS['data']} num_examples", "output": f"{_OUTPUT} samples"}
 
 
 def define_flags() -> None:
@@ -33,7 +41,7 @@ def main() -> None:
         EvaluationConfig, batch_size=train_config.batch_size
     )
     for name in config.models:
-        models.check(name)
+        models.check(name, "--models")
     command = " ".join(["python -m train.reproduce", *sys.argv[1:]])
     report = reproduce(config, train_config, evaluation_config, models.builder, command)
     # In the order of --models, as in the report.
@@ -51,4 +59,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     define_flags()
-    cli.run(main)
+    cli.run(main, groups=GROUPS)

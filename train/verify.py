@@ -1,12 +1,13 @@
 r"""Verifies the Lipschitz certificates of a classifier, independently.
 
-python -m train.verify --checkpoint=runs/cpl_small --dataset=digits \
-    --results=result.json
-
 Computes the logits, the norms of all layers and the certified radii again, in NumPy
 float64, from the .keras file alone: without Keras, the layers, and the code that
 train.evaluate --certify=lipschitz uses. Prints the certified accuracy. With --results
 it fails, with exit code 1, if that result claims more than can be proved.
+
+    python -m train.verify --checkpoint=runs/cpl_small --dataset=digits --verbose
+    python -m train.verify --checkpoint=runs/cpl_small --dataset=digits \
+        --results=result.json
 """
 
 from absl import flags
@@ -19,6 +20,13 @@ from inres_tf.evaluation import results
 from inres_tf.verifier.claims import Claims
 from inres_tf.verifier.config import VerifierConfig
 from train import cli
+
+GROUPS = {
+    "model": "checkpoint",
+    "data": "dataset data_dir download image_size num_examples",
+    "certificates": "radii results",
+    "output": "verbose json",
+}
 
 
 def define_flags() -> None:
@@ -112,4 +120,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     define_flags()
-    cli.run(main, tensorflow=False)
+    cli.run(main, tensorflow=False, groups=GROUPS)

@@ -4,9 +4,13 @@
 >>> model = zoo.InResNet20(classes=10)
 >>> model = zoo.get_model("in_resnet20", classes=10)  # the same
 >>> zoo.list_models()[:3]
-['cpl_small', 'cpl_tiny', 'cpl_xs']
+['airnet', 'cpl_small', 'cpl_tiny']
 >>> zoo.describe("in_resnet20")["parameters"]
 273856
+
+`import zoo` or `import inres_tf` before `keras.models.load_model` reads a saved model:
+they register its layers with Keras, which otherwise says `Could not locate class
+'BatchNormalization'`.
 
 Keras is imported when the first model is built. Editors and type checkers find the
 signatures of all constructors in `__init__.pyi`.
@@ -29,6 +33,7 @@ _FUNCTIONS = {
     "decode_predictions": "zoo.cards",
     "describe": "zoo.description",
     "load_application": "zoo.applications",
+    "preprocess_input": "zoo.preprocessing",
 }
 
 __all__ = [
@@ -38,6 +43,7 @@ __all__ = [
     "get_model",
     "list_models",
     "load_application",
+    "preprocess_input",
     *registry.ANY_DEPTH,
     *registry.ANY_SIZE,
     *registry.CONSTRUCTORS,
@@ -56,9 +62,9 @@ def list_models(weights: str | None = None) -> list[str]:
 
     Example:
         >>> len(zoo.list_models())
-        112
+        117
         >>> zoo.list_models()[0]
-        'cpl_small'
+        'airnet'
     """
     if weights is not None:
         return importlib.import_module("zoo.cards").models_with(weights)

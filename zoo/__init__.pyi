@@ -22,6 +22,11 @@ def decode_predictions(
 ) -> list[list[tuple[str, float]]]:
     """Names the most probable classes of each image."""
 
+def preprocess_input(
+    x: Any, data_format: str | None = None, model: str | None = None
+) -> Any:
+    """Prepares pixels for a model."""
+
 def get_model(name: str, **kwargs: Any) -> keras.Model:
     """Builds a model of the zoo by name."""
 
@@ -1212,6 +1217,86 @@ def PlainResNeXt29_32x4d(
     noise: float = 0.0,
 ) -> keras.Model:
     """Pre-activation ResNeXt, damping 'plain'. For the arguments see `help(zoo.PlainResNeXt29_32x4d)`."""
+
+def AirNet(
+    weights: str | os.PathLike[str] | None = None,
+    include_top: bool = True,
+    include_preprocessing: bool = True,
+    input_tensor: Any = None,
+    input_shape: tuple[int | None, int | None, int] | None = (32, 32, 3),
+    pooling: Pooling | None = None,
+    classes: int = 10,
+    classifier_activation: Any = "softmax",
+    damping: Damping = "none",
+    name: str = "airnet",
+    stochastic_depth: float = 0.0,
+    noise: float = 0.0,
+) -> keras.Model:
+    """Wide network that trains in few epochs (AirNet), damping 'none'. For the arguments see `help(zoo.AirNet)`."""
+
+def InAirNet(
+    weights: str | os.PathLike[str] | None = None,
+    include_top: bool = True,
+    include_preprocessing: bool = True,
+    input_tensor: Any = None,
+    input_shape: tuple[int | None, int | None, int] | None = (32, 32, 3),
+    pooling: Pooling | None = None,
+    classes: int = 10,
+    classifier_activation: Any = "softmax",
+    damping: Damping = "in",
+    name: str = "in_airnet",
+    stochastic_depth: float = 0.0,
+    noise: float = 0.0,
+) -> keras.Model:
+    """Wide network that trains in few epochs (AirNet), damping 'in'. For the arguments see `help(zoo.InAirNet)`."""
+
+def LambdaInAirNet(
+    weights: str | os.PathLike[str] | None = None,
+    include_top: bool = True,
+    include_preprocessing: bool = True,
+    input_tensor: Any = None,
+    input_shape: tuple[int | None, int | None, int] | None = (32, 32, 3),
+    pooling: Pooling | None = None,
+    classes: int = 10,
+    classifier_activation: Any = "softmax",
+    damping: Damping = "lambda_in",
+    name: str = "lambda_in_airnet",
+    stochastic_depth: float = 0.0,
+    noise: float = 0.0,
+) -> keras.Model:
+    """Wide network that trains in few epochs (AirNet), damping 'lambda_in'. For the arguments see `help(zoo.LambdaInAirNet)`."""
+
+def ExponentialAirNet(
+    weights: str | os.PathLike[str] | None = None,
+    include_top: bool = True,
+    include_preprocessing: bool = True,
+    input_tensor: Any = None,
+    input_shape: tuple[int | None, int | None, int] | None = (32, 32, 3),
+    pooling: Pooling | None = None,
+    classes: int = 10,
+    classifier_activation: Any = "softmax",
+    damping: Damping = "exponential",
+    name: str = "exponential_airnet",
+    stochastic_depth: float = 0.0,
+    noise: float = 0.0,
+) -> keras.Model:
+    """Wide network that trains in few epochs (AirNet), damping 'exponential'. For the arguments see `help(zoo.ExponentialAirNet)`."""
+
+def PlainAirNet(
+    weights: str | os.PathLike[str] | None = None,
+    include_top: bool = True,
+    include_preprocessing: bool = True,
+    input_tensor: Any = None,
+    input_shape: tuple[int | None, int | None, int] | None = (32, 32, 3),
+    pooling: Pooling | None = None,
+    classes: int = 10,
+    classifier_activation: Any = "softmax",
+    damping: Damping = "plain",
+    name: str = "plain_airnet",
+    stochastic_depth: float = 0.0,
+    noise: float = 0.0,
+) -> keras.Model:
+    """Wide network that trains in few epochs (AirNet), damping 'plain'. For the arguments see `help(zoo.PlainAirNet)`."""
 
 def ResNet50V2(
     weights: str | os.PathLike[str] | None = None,

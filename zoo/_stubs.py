@@ -34,6 +34,11 @@ def decode_predictions(
 ) -> list[list[tuple[str, float]]]:
     """Names the most probable classes of each image."""
 
+def preprocess_input(
+    x: Any, data_format: str | None = None, model: str | None = None
+) -> Any:
+    """Prepares pixels for a model."""
+
 def get_model(name: str, **kwargs: Any) -> keras.Model:
     """Builds a model of the zoo by name."""
 

@@ -44,6 +44,8 @@ def build(
     elif path is not None:
         weight_files.check_fit(registered, weights, model, options)
         _load(model, network, path, options)
+        if options["include_top"]:
+            weight_files.name_classes(registered, weights, model, path)
     return model
 
 
@@ -92,7 +94,7 @@ def _model(
         x = builder.normalization(x, style)
     x = builder.body(x, network, damping, stochastic_depth, noise)
     outputs = builder.head(
-        x, style, include_top, pooling, classes, classifier_activation
+        x, network, include_top, pooling, classes, classifier_activation
     )
     if input_tensor is not None:
         sources = keras.utils.get_source_inputs(inputs)

@@ -14,7 +14,7 @@ from inres_tf.layers import (
     UniformNoise,
     dampings,
 )
-from zoo import presets
+from zoo import air, presets
 
 _CONV_INIT = {"scale": 2.0, "mode": "fan_out", "distribution": "untruncated_normal"}
 _LAST = {"data_format": "channels_last"}
@@ -135,7 +135,8 @@ class Placed(NamedTuple):
         name: prefix of its layers' names, `"stage1_block2"`.
         width: width of its stage.
         stride: 1 or 2.
-        damped: whether it is neither the first block nor changes the shape.
+        damped: whether it has a damped addition: its shortcut keeps the shape, and it
+            is not the first block of a pre-activation network.
     """
 
     name: str
@@ -153,9 +154,10 @@ def blocks(network: presets.Network) -> list[Placed]:
             if style.stride_last:
                 reduces = i == repeats and stage < stages
             else:
-                reduces = i == 1 and stage > 1
+                reduces = i == 1 and (stage > 1 or network.block.pooled)
             name = f"stage{stage}_block{i}"
-            placed.append(Placed(name, width, 1 + reduces, i > 1 and not reduces))
+            damped = network.block.pooled or (i > 1 and not reduces)
+            placed.append(Placed(name, width, 1 + reduces, damped))
     return placed
 
 
@@ -177,7 +179,7 @@ def body(
         noise: scale of the noise after each block.
     """
     k_range = dampings.scalar_range(damping, network.depth)
-    x = stem(x, network.style)
+    x = air.stem(x) if network.block.pooled else stem(x, network.style)
     all_blocks = blocks(network)
     for i, placed in enumerate(all_blocks):
         name = f"{placed.name}_merge"
@@ -187,7 +189,8 @@ def body(
         else:
             merge = layers.Add(name=name)
         drop = stochastic_depth * i / (len(all_blocks) - 1)
-        x = residual_block(x, network.block, placed, network.style, merge, drop)
+        block = air.block if network.block.pooled else residual_block
+        x = block(x, network.block, placed, network.style, merge, drop)
         if noise:
             layer = UniformNoise if i else layers.GaussianNoise
             x = layer(noise, name=f"{placed.name}_noise")(x)
@@ -279,16 +282,18 @@ def normalization(x: keras.KerasTensor, style: presets.Style) -> keras.KerasTens
 
 def head(
     x: keras.KerasTensor,
-    style: presets.Style,
+    network: presets.Network,
     include_top: bool,
     pooling: str | None,
     classes: int,
     classifier_activation: Any,
 ) -> keras.KerasTensor:
-    """Applies BN and ReLU, then the classifier or the pooling."""
-    x = preactivation(x, style, "head")
+    """Applies BN and ReLU after residual blocks, then the classifier or the pooling."""
+    pooled = network.block.pooled
+    if not pooled:
+        x = preactivation(x, network.style, "head")
     if include_top:
-        x = layers.GlobalAveragePooling2D(name="avg_pool", **_LAST)(x)
+        x = pool(x, "max" if pooled else "avg")
         return layers.Dense(
             int(classes),
             activation=classifier_activation,
@@ -303,7 +308,7 @@ def head(
 
 
 def pool(x: keras.KerasTensor, pooling: str | None) -> keras.KerasTensor:
-    """Applies the pooling of a network without a top."""
+    """Applies global pooling: None, `"avg"` or `"max"`."""
     if pooling == "avg":
         return layers.GlobalAveragePooling2D(name="avg_pool", **_LAST)(x)
     if pooling == "max":

@@ -6,7 +6,6 @@ Each card is a JSON file in `zoo/weights`, next to its `.weights.h5` file.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import hashlib
 import json
@@ -16,6 +15,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from inres_tf import spelling
 
 FOLDER = pathlib.Path(__file__).parent / "weights"
 SCHEMA = FOLDER / "schema.json"
@@ -81,10 +82,9 @@ def card(model: str, weights: str) -> dict[str, Any]:
             f"There are no weights {weights!r} of {model}: {', '.join(names)} are "
             "shipped."
         )
-    close = difflib.get_close_matches(str(model), {name for name, _ in cards})
-    hint = f" Did you mean {', '.join(close)}?" if close else ""
+    hint = spelling.did_you_mean(model, {name for name, _ in cards}).capitalize()
     raise ValueError(
-        f"No weights of {model!r} are shipped.{hint} zoo.list_models(weights="
+        f"No weights of {model!r} are shipped. {hint}zoo.list_models(weights="
         f"{weights!r}) returns the models with such weights."
     )
 
@@ -114,22 +114,26 @@ def decode_predictions(
 
     Args:
         preds: probabilities or logits, (number, classes).
-        weights: name of shipped weights, such as `"cifar10"`, or the class names.
-        top: number of classes to return for each image.
+        weights: name of shipped weights, such as `"cifar10"`; `"imagenet"`, whose
+            class names Keras downloads; or the class names, as `model.class_names`.
+        top: number of classes to return for each image, at least 1; if there are fewer,
+            all are returned.
 
     Returns:
         For each image, `top` pairs of a class name and its value in `preds`, in
         descending order.
 
     Raises:
-        ValueError: if `preds` has another shape than (number, classes), or no model
-            has such weights.
+        ValueError: if `preds` has another shape than (number, classes), `top` is not
+            positive, or no model has such weights.
 
     Example:
         >>> import zoo
         >>> zoo.decode_predictions([[0.1, 0.7, 0.2]], ["cat", "dog", "ship"], top=2)
         [[('dog', 0.7), ('ship', 0.2)]]
     """
+    if isinstance(weights, str) and weights == "imagenet":
+        return _decode_imagenet(preds, top)
     if isinstance(weights, str):
         classes = card(models_with(weights)[0], weights)["classes"]
     else:
@@ -140,10 +144,19 @@ def decode_predictions(
             f"`preds` must have the shape (number, {len(classes)}), one column for "
             f"each class. Received: preds of shape {values.shape}"
         )
+    if top < 1:
+        raise ValueError(f"`top` must be at least 1. Received: top={top}")
     best = np.argsort(-values, axis=1, kind="stable")[:, :top]
     return [
         [(classes[i], float(row[i])) for i in order] for row, order in zip(values, best)
     ]
+
+
+def _decode_imagenet(preds, top) -> list[list[tuple[str, float]]]:
+    from keras.applications import imagenet_utils
+
+    rows = imagenet_utils.decode_predictions(np.asarray(preds), top)
+    return [[(name, float(value)) for _, name, value in row] for row in rows]
 
 
 def file_of(card: dict[str, Any]) -> pathlib.Path:

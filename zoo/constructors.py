@@ -254,10 +254,9 @@ def _documentation(family, network, damping):
     """Returns the docstring as a function of the title, the depth and the example."""
     style = network.style
     is_symmetric = style.scaling == "symmetric"
-    summary = (
-        f"{family.title}, whose damped blocks compute a(λ) x + b(λ) f(x). The first "
-        "block and blocks that change the shape are never damped."
-    )
+    summary = f"{family.title}, whose damped blocks compute a(λ) x + b(λ) f(x)."
+    if not network.block.pooled:
+        summary += " The first block and blocks that change the shape are never damped."
     has_imagenet = network.application is not None
     imagenet = '"imagenet" (downloaded by Keras), ' if has_imagenet else ""
     weights = (

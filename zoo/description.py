@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from inres_tf.layers import dampings
-from zoo import builder, cards, neural_ode, presets, registry
+from zoo import air, builder, cards, neural_ode, presets, registry
 
 
 def describe(
@@ -132,7 +132,7 @@ def _count(network, blocks, shape, classes):
     """Counts a residual network."""
     style, block = network.style, network.block
     height, width, channels = shape
-    norms, convolutions, operations = 0, 0, 0
+    norms, convolutions, frozen, operations = 0, 0, 0, 0
 
     def convolve(kernel, inputs, outputs, stride, bias, groups=1):
         nonlocal convolutions, operations
@@ -141,6 +141,9 @@ def _count(network, blocks, shape, classes):
         operations += 2 * weights * -(-height // stride) * -(-width // stride)
 
     kernel, stride, filters = style.stem
+    if block.pooled:
+        kernel, stride, filters = air.STEM_KERNEL, 1, air.stem_filters(channels)
+        frozen = kernel**2 * channels * filters
     convolve(kernel, channels, filters, stride, style.bias)
     for reduction in (stride, 2 if style.pool else 1):
         height, width = -(-height // reduction), -(-width // reduction)
@@ -148,29 +151,32 @@ def _count(network, blocks, shape, classes):
     last = len(block.kernels) - 1
     for _, filters, stride, _ in blocks:
         outputs = filters * block.widths[-1]
-        if channels != outputs:
+        if channels != outputs and not block.pooled:
             convolve(1, channels, outputs, stride, style.bias)
             norms += 0 if style.shared else channels
         for i, (kernel, factor) in enumerate(zip(block.kernels, block.widths)):
             is_strided = i == block.strided
-            norms += channels
+            norms += filters * factor if block.pooled else channels
             convolve(
                 kernel,
                 channels,
                 filters * factor,
-                stride if is_strided else 1,
+                stride if is_strided and not block.pooled else 1,
                 style.bias and i == last,
                 block.groups if is_strided else 1,
             )
             channels = filters * factor
-            if is_strided:
+            if block.pooled and is_strided:
+                height, width = height // stride, width // stride
+            elif is_strided:
                 height, width = -(-height // stride), -(-width // stride)
-    norms += channels
+    if not block.pooled:
+        norms += channels
     classifier = channels * classes + classes
     return _Count(
         network.depth,
         len(blocks),
-        convolutions + 2 * norms + classifier,
-        2 * norms,
+        convolutions - frozen + 2 * norms + classifier,
+        2 * norms + frozen,
         operations + 2 * channels * classes,
     )

@@ -50,6 +50,8 @@ def build_continuous(
     if path is not None:
         weight_files.check_fit(registered, weights, model, options)
         _load(model, network, path, options)
+        if options["include_top"]:
+            weight_files.name_classes(registered, weights, model, path)
     return model
 
 

@@ -10,21 +10,28 @@ from dataclasses import dataclass, field, replace
 class Block:
     """A pre-activation residual branch: BN, ReLU and convolution, repeated.
 
+    With `pooled`, a block is a convolution with pooling, BN and GELU, which may change
+    the shape, and a residual branch of convolution, BN and GELU, which does not.
+
     Attributes:
         kernels: kernel size of each convolution.
         widths: filters of each convolution, as a multiple of the stage's width.
         strided: index of the convolution with the block's stride.
         groups: number of groups of that convolution.
+        pooled: whether each block pools after its first convolution; its network starts
+            with whitened patches and ends with global max pooling.
     """
 
     kernels: tuple[int, ...]
     widths: tuple[int, ...]
     strided: int
     groups: int = 1
+    pooled: bool = False
 
 
 BASIC = Block(kernels=(3, 3), widths=(1, 1), strided=0)
 BOTTLENECK = Block(kernels=(1, 3, 1), widths=(1, 1, 4), strided=1)
+POOLED = Block(kernels=(3, 3), widths=(1, 1), strided=0, pooled=True)
 
 
 def resnext_block(cardinality: int, base_width: int) -> Block:
@@ -87,6 +94,8 @@ CIFAR = Style(
 )
 # The same with the widths of Xie et al. 2017, section 5.2.
 CIFAR_RESNEXT = replace(CIFAR, widths=(64, 128, 256), stem=(3, 1, 64))
+# Jordan 2024, with damped shortcuts.
+AIR = replace(CIFAR, minimum=8, widths=(64, 256, 256), strides=8)
 # ResNetV2 of keras.applications.
 IMAGENET = Style(
     side=224,
@@ -159,6 +168,7 @@ RESNEXTS = {
     "29_16x64d": _cifar_resnext(29, 16, 64, 68.1e6),
     "29_32x4d": _cifar_resnext(29, 32, 4),
 }
+AIRNETS = {"": Network(8, POOLED, (1, 1, 1), AIR, 2.0e6, "Jordan 2024")}
 _KERAS = "keras.io/api/applications"
 IMAGENET_RESNETS = {
     "50": Network(50, BOTTLENECK, (3, 4, 6, 3), IMAGENET, 25.6e6, _KERAS, "ResNet50V2"),
@@ -317,6 +327,13 @@ _RESNEXT_NAMES = {
     "exponential": ("ExponentialResNeXt{}", "exponential_resnext{}"),
     "plain": ("PlainResNeXt{}", "plain_resnext{}"),
 }
+_AIRNET_NAMES = {
+    "none": ("AirNet{}", "airnet{}"),
+    "in": ("InAirNet{}", "in_airnet{}"),
+    "lambda_in": ("LambdaInAirNet{}", "lambda_in_airnet{}"),
+    "exponential": ("ExponentialAirNet{}", "exponential_airnet{}"),
+    "plain": ("PlainAirNet{}", "plain_airnet{}"),
+}
 _YANG = (
     "Yang et al., Interpolation between Residual and Non-Residual Networks, ICML 2020 "
     "(arXiv 2006.05749)"
@@ -329,6 +346,10 @@ _XIE = (
 _WANG = (
     "Wang et al., ResNets Ensemble via the Feynman-Kac Formalism to Improve Natural "
     "and Robust Accuracies, NeurIPS 2019 (arXiv 1811.10745)"
+)
+
+_JORDAN = (
+    "Jordan, 94% on CIFAR-10 in 3.29 Seconds on a Single GPU, 2024 (arXiv 2404.00498)"
 )
 
 FAMILIES = {
@@ -350,6 +371,12 @@ FAMILIES = {
         _RESNEXT_NAMES,
         RESNEXTS,
         f"{_YANG}; {_XIE}, for the undamped network.",
+    ),
+    "airnet": Family(
+        "Wide network for small images that trains in few epochs (AirNet)",
+        _AIRNET_NAMES,
+        AIRNETS,
+        f"{_JORDAN}, for the network without shortcuts; {_YANG}.",
     ),
     "imagenet_resnet": Family(
         "Pre-activation residual network (ResNetV2) for ImageNet-sized images",

@@ -1,7 +1,6 @@
 """The models of the zoo by name."""
 
-import difflib
-
+from inres_tf import spelling
 from zoo import presets
 
 Family = presets.Family | presets.ContinuousFamily
@@ -50,8 +49,7 @@ def find(name: str) -> tuple[Family, str, str]:
         ValueError: if the model is unknown; the message suggests similar names.
     """
     if name not in MODELS:
-        close = difflib.get_close_matches(str(name), MODELS, n=3, cutoff=0.5)
-        hint = f"Did you mean {', '.join(close)}? " if close else ""
+        hint = spelling.did_you_mean(name, MODELS).capitalize()
         raise ValueError(
             f"There is no model {name!r} in the zoo. {hint}"
             f"zoo.list_models() returns all {len(MODELS)}."

@@ -1,18 +1,30 @@
 r"""Evaluates the shipped weights again and compares them with their cards.
 
-python -m zoo.verify --data_dir=DATA [--weights=cifar10] [--models=in_resnet20]
-
 Compares the accuracy on the images of each card's evaluations, and exits with 1 if one
 differs by more than --tolerance, or if the images are not those of the card.
+
+    python -m zoo.verify --data_dir=DATA
+    python -m zoo.verify --data_dir=DATA --weights=cifar10 --models=in_resnet20
 """
+
+import sys
 
 from absl import flags
 from tqdm import tqdm
 
 from inres_tf import data, evaluation, markdown
 from inres_tf.errors import UserError
-from train import cli, models
 from zoo import cards
+
+try:
+    from train import cli, models
+except ImportError as error:
+    sys.exit(
+        f"zoo.verify: {error}: if a train.py in this folder hides the package train, "
+        "run the command inres-zoo-verify"
+    )
+
+GROUPS = {"data": "data_dir download", "weights": "models weights tolerance"}
 
 
 def define_flags() -> None:
@@ -83,4 +95,4 @@ def _compare(model, dataset, claim, tolerance) -> tuple[list[str], bool]:
 
 if __name__ == "__main__":
     define_flags()
-    cli.run(main)
+    cli.run(main, groups=GROUPS)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import h5py
 
+from inres_tf import class_names
 from zoo import cards
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def resolve(model_name: str, weights: str | os.PathLike[str]) -> pathlib.Path:
 
     Raises:
         ValueError: if it is neither, with a list of the shipped weights; or if a
-            shipped file is missing or damaged.
+            shipped file is missing or damaged; or if it is in an older format.
     """
     shipped = cards.shipped(model_name)
     if isinstance(weights, (str, os.PathLike)):
@@ -39,12 +40,30 @@ def resolve(model_name: str, weights: str | os.PathLike[str]) -> pathlib.Path:
         path = pathlib.Path(weights)
         if path.is_file() and path.name.endswith(_SUFFIXES):
             return path
+        if path.suffix in (".h5", ".hdf5") and h5py.is_hdf5(path):
+            raise ValueError(f"{path} {_hdf5_problem(path)}")
     names = ", ".join(map(repr, shipped)) or "none are shipped"
     raise ValueError(
         "`weights` must be None, the name of shipped weights "
         f"(for {model_name}: {names}) or the path of an existing .weights.h5 or "
         f".keras file. Received: weights={str(weights)!r}"
     )
+
+
+def _hdf5_problem(path: pathlib.Path) -> str:
+    """Says what is in an HDF5 file of another name than `.weights.h5`."""
+    with h5py.File(path, "r") as file:
+        if "model_config" in file.attrs:
+            return (
+                "holds a whole model in Keras' older format: load it with "
+                "keras.models.load_model and save it as a .keras file"
+            )
+        if "layer_names" in file.attrs:
+            return (
+                "holds weights in Keras' older format: load them into a model with "
+                "model.load_weights and save it as a .keras file"
+            )
+    return f"must be named {path.stem}.weights.h5, if these are weights of Keras 3"
 
 
 def check_fit(
@@ -71,6 +90,27 @@ def check_fit(
         images = model.inputs[0]
     classes = options["classes"] if options["include_top"] else None
     cards.check_fit(cards.card(model_name, str(weights)), images.shape[1:], classes)
+
+
+def name_classes(
+    model_name: str,
+    weights: str | os.PathLike[str] | None,
+    model: "keras.Model",
+    path: pathlib.Path,
+) -> None:
+    """Names the classes of a classifier as the weights that it has loaded do.
+
+    Args:
+        model_name: name of the model in the zoo.
+        weights: the constructor's argument.
+        model: the classifier, which has `class_names` if the weights have them.
+        path: the file of the weights.
+    """
+    if weights in cards.shipped(model_name):
+        names = cards.card(model_name, str(weights))["classes"]
+    else:
+        names = class_names.read(path)
+    class_names.assign(model, names)
 
 
 def saved_classes(path: pathlib.Path) -> int | None:

@@ -52,6 +52,7 @@ class AnalysisConfig(Config):
         "measured, in 1/255 of the pixel range: an L-infinity distance; with "
         "--direction=gradient the landscape's is an L2 distance.",
         bounds="[0.001, 255]",
+        pixels=0.5,
     )
     grid: int = config_field(
         21,

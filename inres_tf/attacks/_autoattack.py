@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +42,7 @@ def autoattack(
     ids: npt.ArrayLike | None = None,
     progress: str = "",
     report: Callable[[str, np.ndarray], None] | None = None,
+    state: dict[str, Any] | None = None,
 ) -> np.ndarray:
     """AutoAttack: each member attacks the images that are still classified correctly.
 
@@ -70,6 +71,9 @@ def autoattack(
         progress: label of a progress bar; empty for none.
         report: called after each member with its name and whether each image is still
             classified correctly, (number,).
+        state: dict, empty at first, which holds the state after the last finished
+            member. With it, an interrupted call with the same arguments resumes after
+            that member.
 
     Returns:
         Adversarial pixels, float32, of the shape of `images`: the example of the first
@@ -117,11 +121,16 @@ def autoattack(
     passes = passes_of(version)
     images = np.asarray(images)
     labels = label_checks.checked(labels, len(images), classes)
-    adversarial = images.astype(np.float32)
     ids = np.arange(len(images)) if ids is None else np.asarray(ids)
-    correct, shares = np.ones(len(images), bool), np.ones(len(images))
+    state = {} if state is None else state
+    after = state.setdefault("after", {})  # whether images are correct, by member
+    adversarial = state.setdefault("adversarial", images.astype(np.float32))
+    shares = state.setdefault("shares", np.ones(len(images)))
+    correct = [np.ones(len(images), bool), *after.values()][-1]
     model = in_float32(model)  # one copy, compiled once, for all members
     for name, extra in chosen.items():
+        if name in after:
+            continue
         attack, settings = MEMBERS[name]
         budget = {"queries": queries} if name == "square" else {"steps": steps}
         attacked = np.flatnonzero(correct) if early_stop else np.arange(len(images))
@@ -149,6 +158,7 @@ def autoattack(
         correct = shares > 0.5
         if passes > 1:  # by passes that did not select the examples
             correct = classifier.correct(adversarial, labels, passes)
+        after[name] = correct.copy()
         if report:
             report(name, correct.copy())
     return adversarial

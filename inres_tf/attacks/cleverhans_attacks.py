@@ -143,6 +143,11 @@ def cleverhans_pgd(
         step_size = default_step_size(norm, eps, steps)
     step_size = float(step_size)
     check_scalars(order, eps, steps, step_size)
+    if step_size > eps:
+        raise ValueError(
+            "cleverhans_pgd takes steps of at most `eps`, which it refuses to exceed. "
+            f"Received: step_size={step_size:g}, eps={eps:g}"
+        )
 
     def attack(model_fn, images, labels):
         return projected_gradient_descent(

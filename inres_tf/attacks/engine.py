@@ -19,6 +19,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from inres_tf import labels as label_checks
+from inres_tf import pixels
 from inres_tf.attacks import losses
 from inres_tf.attacks.norms import default_step_size
 from inres_tf.distribution.classifier import compiled_classifier
@@ -376,6 +377,7 @@ def check_scalars(order: float, eps: float, steps: int, step_size: float) -> Non
     ):
         if not valid:
             raise ValueError(f"`{name}` must be {expected}. Received: {name}={value}")
+    pixels.check_distance("eps", eps)
 
 
 def checked_images(
@@ -401,6 +403,7 @@ def checked_images(
             "`images` must be pixels in [0, 255]. Received values from "
             f"{images.min():g} to {images.max():g}"
         )
+    pixels.check_images(images)
     return images, labels
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from inres_tf import spelling
 from inres_tf.attacks.versions import least_classes
 from inres_tf.errors import UserError
 
@@ -263,8 +264,9 @@ def find(name: str) -> Attack:
         return ATTACKS[name]
     module, colon, attribute = name.partition(":")
     if not colon:
+        hint = spelling.did_you_mean(name, ATTACKS)
         raise UserError(
-            f"--attacks does not know {name!r}; known: {', '.join(ATTACKS)}, or "
+            f"--attacks does not know {name!r}; {hint}known: {', '.join(ATTACKS)}, or "
             "MODULE:FUNCTION for an attack of your own"
         )
     try:

@@ -28,5 +28,6 @@ from .generate import (
 from .generate import (
     expand as expand,
 )
+from .metrics import effective as effective
 from .metrics import mce as mce
 from .metrics import mean_accuracy as mean_accuracy

@@ -1,7 +1,7 @@
 """Blur corruptions: defocus, frosted glass, motion, zoom and Gaussian blur."""
 
 import numpy as np
-from scipy import ndimage
+import scipy  # whose parts load when they are used
 
 from inres_tf.corruptions import filters
 
@@ -28,7 +28,7 @@ def defocus_blur(
         c: (radius of the disk, standard deviation of the 3x3 Gaussian that softens its
             edge), in pixels.
     """
-    return ndimage.correlate(x, disk(*c)[None, :, :, None], mode="mirror")
+    return scipy.ndimage.correlate(x, disk(*c)[None, :, :, None], mode="mirror")
 
 
 def disk(radius: float, sigma: float) -> np.ndarray:
@@ -44,7 +44,7 @@ def disk(radius: float, sigma: float) -> np.ndarray:
     gaussian = np.exp(-0.5 * (np.arange(-1, 2) / sigma) ** 2)
     gaussian /= gaussian.sum()
     for axis in (0, 1):
-        kernel = ndimage.correlate1d(kernel, gaussian, axis, mode="constant")
+        kernel = scipy.ndimage.correlate1d(kernel, gaussian, axis, mode="constant")
     return kernel / kernel.sum()
 
 

@@ -1,12 +1,12 @@
 """Ready-made corrupted test sets: CIFAR-10-C from TensorFlow Datasets or its files."""
 
-import difflib
 import os
 import pathlib
 
 import numpy as np
 
 from inres_tf import labels as label_checks
+from inres_tf import spelling
 from inres_tf.corruptions.generate import EXTRA, SEVERITIES, STANDARD
 from inres_tf.data import tfds
 from inres_tf.data.images import Images
@@ -60,8 +60,7 @@ def load(
         Corruptions and Perturbations, ICLR 2019; https://zenodo.org/records/2535967.
     """
     if name not in _NAMES:
-        close = difflib.get_close_matches(str(name), _NAMES, 3, 0.5)
-        hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
+        hint = spelling.did_you_mean(name, _NAMES)
         raise UserError(
             f"unknown corruption {name!r}; {hint}known: {', '.join(_NAMES)}"
         )
@@ -86,8 +85,8 @@ def _from_tfds(name, severity, data_dir, download) -> Images:
         data_dir,
         download,
         lambda builder: tfds.read_split(builder, "test", ("image", "label"), full_name),
-        "give another --data_dir, 'folder:PATH' with the .npy files of CIFAR-10-C, or "
-        "--download to fetch it (2.7 GiB) from TensorFlow Datasets",
+        "give another `data_dir`, 'folder:PATH' with the .npy files of CIFAR-10-C, or "
+        "fetch it (2.7 GiB) with inres_tf.corruptions.cifar10_c.load and download=True",
     )
 
 

@@ -4,7 +4,7 @@ All take several grey images, (number, height, width); `weather.spatter` uses th
 """
 
 import numpy as np
-from scipy import ndimage
+import scipy  # whose parts load when they are used
 
 # OpenCV's lengths of a horizontal or vertical step, a diagonal one and a knight's move
 # (Borgefors 1986).
@@ -54,15 +54,15 @@ def canny(pixels: np.ndarray, low: float, high: float) -> np.ndarray:
         (size > shifted(-1, -1)) & (size > shifted(1, 1)),
     )
     candidates = maximum & (size > low)
-    components, count = ndimage.label(candidates, _NEIGHBOURS)
+    components, count = scipy.ndimage.label(candidates, _NEIGHBOURS)
     strong = np.zeros(count + 1, bool)
     strong[components[candidates & (size > high)]] = True
     return strong[components]
 
 
 def _sobel(x, axis):
-    smooth = ndimage.correlate1d(x, [1, 2, 1], 3 - axis, mode="nearest")
-    return ndimage.correlate1d(smooth, [-1, 0, 1], axis, mode="nearest")
+    smooth = scipy.ndimage.correlate1d(x, [1, 2, 1], 3 - axis, mode="nearest")
+    return scipy.ndimage.correlate1d(smooth, [-1, 0, 1], axis, mode="nearest")
 
 
 def chamfer(edges: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import ndimage, sparse
+import scipy  # whose parts load when they are used
 
 # Rec. 601, as in OpenCV.
 _LUMA = np.array([0.299, 0.587, 0.114])
@@ -56,7 +56,7 @@ def gaussian(
         truncate: radius of the kernel, in standard deviations.
     """
     sigmas = (0, sigma, sigma, 0)[: x.ndim]
-    return ndimage.gaussian_filter(x, sigmas, mode=mode, truncate=truncate)
+    return scipy.ndimage.gaussian_filter(x, sigmas, mode=mode, truncate=truncate)
 
 
 def motion(
@@ -118,7 +118,9 @@ def sum_of_zooms(x: np.ndarray, factors: Sequence[float] | np.ndarray) -> np.nda
 def _zooms(height, width, factors):
     """Returns a sparse matrix that maps an image to the sum of its magnifications."""
     return sum(
-        sparse.kron(*(sparse.csr_array(_zoom_matrix(s, f)) for s in (height, width)))
+        scipy.sparse.kron(
+            *(scipy.sparse.csr_array(_zoom_matrix(s, f)) for s in (height, width))
+        )
         for f in factors
     ).tocsr()
 

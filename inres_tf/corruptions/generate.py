@@ -13,13 +13,13 @@ Reference:
     and Perturbations, ICLR 2019.
 """
 
-import difflib
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from inres_tf import spelling
 from inres_tf.corruptions import blur, digital, noise, weather
 
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -210,7 +210,6 @@ def corrupt(
 
 
 def _suggest(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, known, 3, 0.5)
-    if close:
-        return f"did you mean {' or '.join(map(repr, close))}?"
-    return f"known: {', '.join(known)}"
+    known = tuple(known)
+    hint = spelling.did_you_mean(name, known).strip()
+    return hint or f"known: {', '.join(known)}"

@@ -7,6 +7,34 @@ from typing import Any
 from inres_tf.errors import UserError
 
 
+def effective(result: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Returns the corruptions of a result, but not those that change no image.
+
+    Grey images, for example, have no saturation to change.
+
+    Args:
+        result: a result of `inres_tf.evaluation.evaluate`.
+
+    Returns:
+        The items of its `"corruptions"` with at least one severity that is not among
+        the `"unchanged_corruptions"`.
+
+    Example:
+        >>> from inres_tf import corruptions
+        >>> same = {"1": 0.5, "2": 0.5, "mean": 0.5}
+        >>> result = {"corruptions": {"fog": same, "saturate": same}}
+        >>> result["unchanged_corruptions"] = {"fog": ["1"], "saturate": ["1", "2"]}
+        >>> list(corruptions.effective(result))
+        ['fog']
+    """
+    unchanged = result.get("unchanged_corruptions", {})
+    return {
+        name: by_severity
+        for name, by_severity in result.get("corruptions", {}).items()
+        if set(_severities(by_severity)) - set(unchanged.get(name, ()))
+    }
+
+
 def mean_accuracy(corruptions: Mapping[str, Mapping[str, float]]) -> float:
     """Returns the mean over the corruptions of their mean accuracy over the severities.
 

@@ -1,8 +1,7 @@
 """Weather corruptions: snow, fog, brightness and spatter."""
 
 import numpy as np
-from scipy import ndimage
-from scipy.special import ndtr
+import scipy  # whose parts load when they are used
 
 from inres_tf.corruptions import edges, filters
 
@@ -25,7 +24,7 @@ def snow(
     number, height, width, _ = x.shape
     # The last value of each image determines the direction.
     normal = rng.standard_normal((number, height * width + 1))
-    degrees = -135 + 90 * ndtr(normal[:, -1])
+    degrees = -135 + 90 * scipy.special.ndtr(normal[:, -1])
     layer = mean + std * normal[:, :-1].reshape(number, height, width, 1)
     layer = filters.sum_of_zooms(layer, [zoom])
     layer = np.where(layer < threshold, 0, np.clip(layer, 0, 1))
@@ -155,10 +154,12 @@ def _relief(outline: np.ndarray) -> np.ndarray:
     # The margin keeps rounding errors from lowering integers by 1.
     distance = edges.equalize(np.floor(distance + 1e-6).astype(np.uint8), 21)
     emboss = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]])
-    raised = ndimage.correlate(distance.astype(float), emboss[None], mode="mirror")
+    raised = scipy.ndimage.correlate(
+        distance.astype(float), emboss[None], mode="mirror"
+    )
     return np.rint(_mean(np.clip(raised, 0, 255)))
 
 
 def _mean(x: np.ndarray) -> np.ndarray:
     """Averages over 3x3 pixels of images (number, height, width)."""
-    return ndimage.uniform_filter(x, (0, 3, 3), mode="mirror")
+    return scipy.ndimage.uniform_filter(x, (0, 3, 3), mode="mirror")

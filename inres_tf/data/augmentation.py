@@ -42,12 +42,19 @@ def plan_epoch(
 
     Returns:
         The plan, a function of the arguments only.
+
+    Reference:
+        Jordan, 94% on CIFAR-10 in 3.29 Seconds on a Single GPU, 2024 (arXiv
+        2404.00498), section 3.6, for the alternating flip.
     """
     rng = np.random.default_rng([seed, epoch])
     order = rng.permutation(number)
     pad = crop_pad(shape) if augmentation != "none" else 0
     shift = rng.integers(-pad, pad, size=(number, 2), endpoint=True)
     flip = rng.random(number) < (0.5 if augmentation == "crop_flip" else 0.0)
+    if augmentation == "crop_alternating_flip":
+        first = np.random.default_rng([seed, 0, 1]).random(number) < 0.5
+        flip = first ^ bool(epoch % 2)
     return EpochPlan(order, shift.astype(np.int32), flip)
 
 

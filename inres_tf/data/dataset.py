@@ -10,7 +10,7 @@ from inres_tf.config import Config, config_field
 from inres_tf.data.folder import load_folder
 from inres_tf.data.images import Dataset, Images, hold_out, resizer
 from inres_tf.data.tfds import load_tfds
-from inres_tf.errors import UserError
+from inres_tf.errors import UserError, arguments_as_flags
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ class DataConfig(Config):
 
     def load(self) -> Dataset:
         """Loads the dataset; see `inres_tf.data.load`."""
-        return load(self.dataset, self.data_dir, self.download, self.image_size)
+        with arguments_as_flags():
+            return load(self.dataset, self.data_dir, self.download, self.image_size)
 
 
 def load(
@@ -85,7 +86,7 @@ def load(
     if name.startswith("folder:"):
         path = name.removeprefix("folder:")
         if not path:
-            raise UserError("--dataset=folder: needs a path, as in folder:PATH")
+            raise UserError("folder: needs a path, as in folder:PATH")
         return load_folder(name, pathlib.Path(path), image_size)
     if name != "digits":
         return load_tfds(name, data_dir, download, image_size)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from inres_tf import spelling
 from inres_tf.data.folder_layout import Walk, find_splits, sub_folders
 from inres_tf.data.image_files import read_image
 from inres_tf.data.images import (
@@ -41,9 +42,10 @@ def load_folder(name: str, root: pathlib.Path, image_size: int) -> Dataset:
         UserError: if the folder is not of this form, or an image cannot be used.
     """
     if not root.is_dir():
+        beside = sub_folders(root.parent) if root.parent.is_dir() else ()
         raise UserError(
-            f"{root} is not a folder; folder:PATH needs one with a sub-folder of "
-            "images for each class"
+            f"{root} is not a folder; {spelling.did_you_mean(root.name, beside)}"
+            "folder:PATH needs one with a sub-folder of images for each class"
         )
     reader = _Reader(root, image_size)
     splits = find_splits(root)
@@ -111,12 +113,12 @@ class _Reader:
             if pixels.shape != shape:
                 raise UserError(
                     f"{paths[0]} is {shape[1]}x{shape[0]} pixels and {path} is "
-                    f"{pixels.shape[1]}x{pixels.shape[0]}; set --image_size, such as "
-                    "--image_size=64"
+                    f"{pixels.shape[1]}x{pixels.shape[0]}; set `image_size`, such as "
+                    "`image_size=64`"
                 )
             images[i], keys[i] = pixels, picture.key
-            shown = str(picture.pixels.shape).encode() + picture.pixels.tobytes()
-            pictures[i] = content_key(shown)
+            shown = np.ascontiguousarray(picture.pixels)
+            pictures[i] = content_key(shown.data, seed=shown.shape[0])
             if picture.transparent:
                 self.transparent.append(path)
         labelled = Images(images, np.array(labels, np.int64), keys)
@@ -159,7 +161,7 @@ def _read_splits(reader, train_folder, test_folder):
     if train.images.images.shape[1:] != test.images.images.shape[1:]:
         raise UserError(
             f"the images in {train_folder} and {test_folder} differ in size; set "
-            "--image_size, such as --image_size=64"
+            "`image_size`, such as `image_size=64`"
         )
     return tuple(train_classes), train, test
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import pathlib
@@ -16,6 +17,7 @@ from inres_tf.errors import UserError
 if TYPE_CHECKING:
     import PIL.Image
 
+_LARGEST = 2**28  # pixels of a picture, which then takes 0.75 GiB
 BACKGROUND = (255, 255, 255)  # white, behind transparent pixels
 # Pictures that Pillow does not read, or of which it reads a small preview only.
 _UNSUPPORTED = frozenset(".heic .heif .jxl .svg .arw .cr2 .cr3 .dng .nef .orf".split())
@@ -89,10 +91,23 @@ def read_image(path: pathlib.Path) -> Picture:
         if not path.is_file():
             raise UserError("it is missing or not a file")
         content = path.read_bytes()
-        image, transparent = _decode(content)
+        with _own_limit():
+            image, transparent = _decode(content)
     except Exception as error:  # decoders raise many types on damaged files
         raise UserError(f"{path} cannot be read as an image: {error}") from error
     return Picture(np.asarray(image), transparent, content_key(content))
+
+
+@contextlib.contextmanager
+def _own_limit():
+    """Lets Pillow read pictures larger than its limit, which is meant for servers."""
+    import PIL.Image
+
+    limit, PIL.Image.MAX_IMAGE_PIXELS = PIL.Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        PIL.Image.MAX_IMAGE_PIXELS = limit
 
 
 def _decode(content: bytes) -> tuple[PIL.Image.Image, bool]:
@@ -103,6 +118,11 @@ def _decode(content: bytes) -> tuple[PIL.Image.Image, bool]:
         image = PIL.Image.open(io.BytesIO(content))
     except PIL.UnidentifiedImageError as error:
         raise UserError("its format is unknown") from error
+    width, height = image.size
+    if width * height > _LARGEST:
+        raise UserError(
+            f"it has {width}x{height} pixels, more than {_LARGEST:,}; make it smaller"
+        )
     with image:
         image.load()
         _turn(image)

@@ -10,7 +10,7 @@ import numpy as np
 from inres_tf import labels as label_checks
 from inres_tf.errors import UserError
 
-AUGMENTATIONS = ("none", "crop", "crop_flip")
+AUGMENTATIONS = ("none", "crop", "crop_flip", "crop_alternating_flip")
 # Datasets of symbols, whose mirror images are other symbols.
 _SYMBOLS = ("digits", "mnist", "emnist", "kmnist", "svhn", "binarized", "omniglot")
 TEST_FRACTION = 0.2
@@ -149,7 +149,7 @@ def held_out(images: Images, fraction: float, seed: int = 0) -> np.ndarray:
     return chosen
 
 
-def content_key(content: bytes, seed: int = 0) -> int:
+def content_key(content: bytes | memoryview, seed: int = 0) -> int:
     """Returns a 64-bit number that depends on some bytes and a seed alone."""
     salt = seed.to_bytes(8, "little")
     digest = hashlib.blake2b(content, digest_size=8, salt=salt).digest()
@@ -180,7 +180,7 @@ def allocate(count: int, shape: Sequence[int], name: str) -> np.ndarray:
     if size > memory / 2:
         raise UserError(
             f"dataset {name!r} takes {size / 2**30:.0f} GiB decoded, more than half of "
-            f"this machine's {memory / 2**30:.0f} GiB; set a smaller --image_size"
+            f"this machine's {memory / 2**30:.0f} GiB; set a smaller `image_size`"
         )
     return np.empty((count, *shape), np.uint8)
 

@@ -20,8 +20,10 @@ class TrainingPipeline:
     Args:
         data: the training images.
         batch_size: images per step, over all devices together.
-        augmentation: `"none"`, `"crop"` (a random crop after reflection padding) or
-            `"crop_flip"` (mirrored with probability 0.5 as well).
+        augmentation: `"none"`, `"crop"` (a random crop after reflection padding),
+            `"crop_flip"` (mirrored with probability 0.5 as well) or
+            `"crop_alternating_flip"` (half of the images are mirrored in even epochs,
+            the other half in odd ones).
         seed: the run's seed.
 
     Raises:

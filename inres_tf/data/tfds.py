@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import pathlib
 import sys
+import threading
+import urllib.parse
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from inres_tf import spelling
 from inres_tf.data.images import (
     TEST_FRACTION,
     Dataset,
@@ -25,6 +28,10 @@ if TYPE_CHECKING:
     import tensorflow_datasets as tfds
 
 _T = TypeVar("_T")
+
+
+# Seconds that the server of a dataset has to answer.
+_PATIENCE = 15
 
 
 class UnlabelledError(UserError):
@@ -58,8 +65,8 @@ def load_tfds(
         data_dir,
         download,
         lambda builder: _read_builder(builder, name, image_size),
-        "use 'digits', 'folder:PATH' or another --data_dir, or pass --download to get "
-        "it from TensorFlow Datasets",
+        "use 'digits', 'folder:PATH' or another `data_dir`, or pass `download=True` to "
+        "get it from TensorFlow Datasets",
     )
 
 
@@ -90,19 +97,22 @@ def read_tfds(
 
     root = pathlib.Path(data_dir or "~/tensorflow_datasets").expanduser()
     folder = _find_prepared(root, name)
-    if folder is None and not download:
+    if folder is None:
         infos = [*root.glob("*/*/dataset_info.json")]
         infos += root.glob("*/*/*/dataset_info.json")  # with a configuration
         prepared = sorted({p.relative_to(root).parts[0] for p in infos})
-        raise UserError(
-            f"dataset {name!r} is not in --data_dir={root} (found there: "
-            f"{', '.join(prepared) or 'nothing'}); {advice}"
-        )
+        _check_exists(name, prepared)
+        if not download:
+            raise UserError(
+                f"dataset {name!r} is not in `data_dir={root}` (found there: "
+                f"{', '.join(prepared) or 'nothing'}); {advice}"
+            )
     try:
         if folder is not None:
             builder = tfds.builder_from_directory(folder)
         else:
             builder = tfds.builder(name, data_dir=root)
+            _check_network(name, builder.url_infos)
             builder.download_and_prepare()
         return read(builder)
     except UserError:
@@ -113,6 +123,53 @@ def read_tfds(
         raise UserError(
             f"dataset {name!r} could not be {action} {folder or root}: {reason[0]}"
         ) from error
+
+
+def _check_exists(name, prepared):
+    """Raises UserError if there is no dataset of a name, with similar names."""
+    import tensorflow_datasets as tfds
+
+    own = name.split("/")[0].split(":")[0]
+    listed = tfds.list_builders(with_community_datasets=False)
+    if ":" in name or own in (*listed, *prepared):
+        return
+    if pathlib.Path(name).is_dir():
+        hint = f"for the images in that folder, give 'folder:{name}'"
+    else:
+        hint = spelling.did_you_mean(own, ["digits", *listed, *prepared])
+        hint += "TensorFlow Datasets lists all at tensorflow.org/datasets"
+    raise UserError(f"there is no dataset {name!r}; {hint}")
+
+
+def _check_network(name, urls):
+    """Raises UserError if the server of a dataset cannot be reached.
+
+    TensorFlow Datasets would try for minutes.
+    """
+    import requests
+
+    url = next((url for url in urls if url.startswith("http")), None)
+    if url is None:
+        return
+    problems: list[Exception | None] = []
+
+    def ask():
+        try:
+            requests.head(url, timeout=_PATIENCE)
+            problems.append(None)
+        except requests.RequestException as error:
+            problems.append(error)
+
+    # Looking up the name of the server may take any time, whatever the timeout.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(_PATIENCE)
+    if problems != [None]:
+        raise UserError(
+            f"dataset {name!r} cannot be downloaded: "
+            f"{urllib.parse.urlsplit(url).hostname} does not answer; check the network "
+            "and its proxy, or copy a prepared dataset into `data_dir`"
+        )
 
 
 def _read_builder(builder, name: str, image_size: int) -> Dataset:
@@ -194,8 +251,8 @@ def read_split(
         shape = (image_size, image_size, shape[-1])
     elif None in shape[:2]:
         raise UserError(
-            f"the images of dataset {name!r} differ in size; set --image_size, such "
-            "as --image_size=64"
+            f"the images of dataset {name!r} differ in size; set `image_size`, such "
+            "as `image_size=64`"
         )
     count = builder.info.splits[split].num_examples
     images = allocate(count, shape, name)

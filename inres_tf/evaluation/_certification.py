@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from inres_tf import pixels
 from inres_tf.attacks import registry
 from inres_tf.data.images import Images
 from inres_tf.distribution.classifier import compiled_classifier
@@ -27,6 +28,7 @@ _TOLERANCE = 1e-3
 _POINTS = 37
 
 
+@pixels.checked()
 def attack_config(config: EvaluationConfig) -> EvaluationConfig:
     """Returns the settings of the attack beside Lipschitz certificates.
 
@@ -156,6 +158,7 @@ class Certification:
             "image_radii": packed,
         }
 
+    @pixels.checked()
     def _attack(self, radius, radii) -> tuple[dict[str, Any], np.ndarray]:
         """Attacks all images at one radius.
 

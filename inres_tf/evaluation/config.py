@@ -39,7 +39,10 @@ class EvaluationConfig(Config):
         "own; `none` for none.",
     )
     eps: tuple[float, ...] = config_field(
-        (1.0, 2.0, 4.0, 8.0), "Radii of the attacks, in 1/255 of the pixel range."
+        (1.0, 2.0, 4.0, 8.0),
+        "Radii of the attacks, in 1/255 of the pixel range: 8, or 8/255, which is the "
+        "same.",
+        pixels=0.5,
     )
     norm: str = config_field(
         "linf",
@@ -55,6 +58,7 @@ class EvaluationConfig(Config):
         "Size of these steps, in 1/255 of the pixel range; 0 for 1, as in the paper, "
         "or, in the L2 norm, 2.5 eps / steps.",
         bounds="[0, 1000000000]",
+        pixels=0.05,
     )
     restarts: int = config_field(
         1,
@@ -109,6 +113,7 @@ class EvaluationConfig(Config):
         (36.0, 72.0, 108.0),
         "Radii of the certified accuracies, in 1/255 of the pixel range.",
         bounds="(0, 1000000000]",
+        pixels=0.5,
     )
     certify_attack: str = config_field(
         "pgd",
@@ -119,6 +124,7 @@ class EvaluationConfig(Config):
         63.75,
         "Standard deviation of the noise of smoothing, in 1/255 of the pixel range.",
         bounds="(0, 1000000000]",
+        pixels=0.5,
     )
     smoothing_samples: int = config_field(
         1000,

@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-import collections
-import functools
 import itertools
 import os
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
 
-from inres_tf import class_names, corruptions, environment
-from inres_tf.attacks import registry
-from inres_tf.attacks.versions import passes_of
+from inres_tf import class_names, corruptions, environment, pixels
 from inres_tf.corruptions import cifar10_c
 from inres_tf.corruptions.generate import SEVERITIES
 from inres_tf.data.images import Dataset, Images
 from inres_tf.distribution.classifier import compiled_classifier, is_correct
-from inres_tf.errors import UserError
-from inres_tf.evaluation import adversarial_examples, checks, paper_protocol, results
+from inres_tf.errors import UserError, arguments_as_flags
+from inres_tf.evaluation import checks, paper_protocol, results
+from inres_tf.evaluation._attacks import Attacks
 from inres_tf.evaluation._certification import Certification, attack_config
-from inres_tf.evaluation._parts import parts
+from inres_tf.evaluation._corrupted import Corrupted, summary
 from inres_tf.evaluation.certificates import CertificateError
 from inres_tf.evaluation.config import GENERATED, EvaluationConfig
 from inres_tf.evaluation.validation import (
     check_classes,
     check_corrupted_sets,
-    check_examples,
     check_fits,
     check_number,
+    preprocessing_problem,
     read_baseline,
 )
 from inres_tf.layers import damping_rates
@@ -65,13 +62,14 @@ def evaluate(
         done: the finished part of an evaluation of the same model, images and settings,
             as passed to `save`, which this one resumes.
         save: function that is called with the result so far after every corruption and
-            attack.
+            attack, after every part of an attack on many images, and after every
+            member of AutoAttack.
 
     Returns:
         Dict with the keys `num_examples`, `protocol`, `seed`, `fingerprint`, `clean`,
-        `confusion`, `corruptions`, `attacks`, `checks`, `samples` and `correct`, and
-        with `config.certify` `certificates`; accuracies in [0, 1]. docs/evaluation.md
-        describes it.
+        `confusion`, `corruptions`, `unchanged_corruptions`, `attacks`, `checks`,
+        `samples` and `correct`, and with `config.certify` `certificates`; accuracies in
+        [0, 1]. docs/evaluation.md describes it.
 
     Raises:
         UserError: if there are fewer images than `num_examples`, the model takes images
@@ -106,6 +104,8 @@ def evaluate(
     if surrogate is not None:
         check_classifier(surrogate)
         check_fits(surrogate, data)
+    if problem := preprocessing_problem(model, data):
+        pixels.warn(problem)
     baseline = read_baseline(config, data) if config.baseline else None
     check_corrupted_sets(config)
     evaluation = _Evaluation(model, data, config, progress, data_dir, done or {})
@@ -205,6 +205,7 @@ class _Evaluation:
         self.earlier = earlier
         # Number of images whose logits are not finite, by key.
         self.non_finite: dict[str, int] = dict(earlier.get("non_finite", {}))
+        self.attacks = Attacks(self.model, data, config, earlier, progress)
         self.certification = Certification(self.model, data, config, earlier, progress)
 
     def run(self, surrogate, baseline, save) -> dict[str, Any]:
@@ -228,6 +229,7 @@ class _Evaluation:
             "clean": {"accuracy": float(clean.mean())},
             "confusion": results.confusion(logits, data.labels),
             "corruptions": {},
+            "unchanged_corruptions": {},
             "corruption_source": config.corruption_source,
             "attacks": [],
             "checks": [],
@@ -238,15 +240,22 @@ class _Evaluation:
             corrupted = self._corruption(name)
             result["corruptions"][name] = corrupted.accuracies
             correct |= corrupted.correct
+            if corrupted.unchanged:
+                result["unchanged_corruptions"][name] = corrupted.unchanged
             same_labels &= corrupted.same_labels
             save(self._unfinished(result, correct))
-        result |= _corruption_summary(result["corruptions"], baseline)
+        result |= summary(result, baseline)
 
         sources: dict[str, keras.Model | None] = dict.fromkeys(config.attacks)
         if surrogate is not None:
             sources["transfer"] = in_float32(surrogate)
+
+        def save_underway(underway: dict[str, Any]) -> None:
+            save(self._unfinished(result, correct) | {"underway": underway})
+
         for (name, source), eps in itertools.product(sources.items(), config.eps):
-            attacked = self._attack(name, eps, clean, source)
+            attacked = self.attacks.run(name, eps, clean, source, save_underway)
+            self.non_finite[results.attack_key(attacked.row)] = attacked.non_finite
             result["attacks"].append(attacked.row)
             result["samples"] += attacked.samples
             correct |= attacked.correct
@@ -265,9 +274,10 @@ class _Evaluation:
         result["checks"] = self._checks(result, correct, weights, same_labels)
         return result | {"correct": _packed(correct)}
 
-    def _corruption(self, name: str) -> _Corrupted:
+    def _corruption(self, name: str) -> Corrupted:
         """Evaluates the model under one corruption at all severities."""
         correct, accuracies, same_labels = {}, {}, True
+        unchanged = list(self.earlier.get("unchanged_corruptions", {}).get(name, []))
         normalized: Callable[[np.ndarray], np.ndarray] | None = None
         for severity in bar(SEVERITIES, name, "set", disable=not self.progress):
             key = results.corruption_key(name, severity)
@@ -275,13 +285,15 @@ class _Evaluation:
             if answers is None:
                 data = self._corrupted_set(name, severity).take(slice(len(self.data)))
                 same_labels &= np.array_equal(data.labels, self.data.labels)
+                if np.array_equal(data.images, self.data.images):
+                    unchanged.append(str(severity))
                 normalized = normalized or self._normalization(name)
                 logits = self._logits(key, normalized(data.images))
                 answers = is_correct(logits, data.labels)
             correct[key] = answers
             accuracies[str(severity)] = float(answers.mean())
         accuracies["mean"] = float(np.mean(list(accuracies.values())))
-        return _Corrupted(accuracies, correct, same_labels)
+        return Corrupted(accuracies, correct, same_labels, unchanged)
 
     def _normalization(self, name: str) -> Callable[[np.ndarray], np.ndarray]:
         """Returns what the protocol does with the pixels of a corruption's sets."""
@@ -301,7 +313,8 @@ class _Evaluation:
                 self.data.images, name, severity, self.config.seed
             )
             return Images(pixels, self.data.labels)
-        data = cifar10_c.load(source, name, severity, self.data_dir)
+        with arguments_as_flags():
+            data = cifar10_c.load(source, name, severity, self.data_dir)
         check_fits(self.model, data)
         if len(data) < number:
             raise UserError(
@@ -309,110 +322,6 @@ class _Evaluation:
                 f"evaluated; give --num_examples={len(data)}"
             )
         return data
-
-    def _attack(
-        self,
-        name: str,
-        eps: float,
-        clean: np.ndarray,
-        surrogate: keras.Model | None,
-    ) -> _Attacked:
-        """Evaluates the model under one attack at one radius.
-
-        Args:
-            name: name of the attack; `"transfer"` is PGD on the surrogate.
-            eps: the radius, in 1/255 of the pixel range.
-            clean: whether each image is classified correctly unattacked, (number,).
-            surrogate: model that is attacked in place of the evaluated one, or None.
-        """
-        attack = registry.find("pgd" if surrogate is not None else name)
-        settings = attack.settings(self.config, eps)
-        if surrogate is not None:
-            settings = settings | {"early_stop": False}
-        row = results.attack_row(name, eps, attack, settings)
-        earlier = self._earlier_attack(row)
-        if earlier is not None:
-            return earlier
-
-        by_member: dict[str, list[np.ndarray]] = collections.defaultdict(list)
-
-        def report(member, answers):
-            by_member[member].append(answers)
-
-        passes = 1
-        if "version" in settings:  # AutoAttack, which reports after each member
-            settings = settings | {"report": report}
-            passes = passes_of(settings["version"])
-        if passes > 1:
-            row["passes"] = passes
-        target = self.model if surrogate is None else surrogate
-        answers, samples = self._adversarial_answers(
-            functools.partial(attack, target, **settings), row, clean
-        )
-        row["accuracy"] = float(answers.mean())
-        correct = {}
-        if by_member:
-            after = {name: np.concatenate(parts) for name, parts in by_member.items()}
-            # The passes of a random network differ: those of the end count.
-            after = {name: earlier | answers for name, earlier in after.items()}
-            after[[*after][-1]] = answers
-            row["after"] = {name: float(a.mean()) for name, a in after.items()}
-            correct[results.by_gradients_key(row)] = results.robust_to_gradients(after)
-        return _Attacked(row, samples, correct | {results.attack_key(row): answers})
-
-    def _adversarial_answers(
-        self, attack: Callable, row: dict[str, Any], clean: np.ndarray
-    ) -> tuple[np.ndarray, list[dict[str, Any]]]:
-        """Runs an attack and classifies its examples.
-
-        Args:
-            attack: function of images, labels, radius and the keyword arguments `seed`,
-                `batch_size`, `ids` and `progress` that returns adversarial pixels.
-            row: the attack, as a row of the result.
-            clean: whether each image is classified correctly unattacked, (number,).
-
-        Returns:
-            Whether each adversarial example is classified correctly, (number,), and the
-            samples for the result.
-        """
-        data, config = self.data, self.config
-        wanted = config.samples if row["eps"] == max(config.eps) else 0
-        answers: list[np.ndarray] = []
-        samples: list[dict[str, Any]] = []
-        non_finite = 0
-        for start, part in parts(data, config.batch_size):
-            adversarial = attack(
-                part.images,
-                part.labels,
-                row["eps"],
-                seed=config.seed,
-                batch_size=config.batch_size,
-                ids=np.arange(start, start + len(part)),
-                progress=f"{row['name']} eps={row['eps']:g}" if self.progress else "",
-            )
-            if ":" in row["name"]:
-                adversarial = check_examples(row, adversarial, part.images)
-            logits, passes = self.classifier.logits(adversarial), row.get("passes", 1)
-            non_finite += int((~np.isfinite(logits).all(-1)).sum())
-            judged = is_correct(logits, part.labels)
-            if passes > 1:
-                judged = self.classifier.correct(adversarial, part.labels, passes)
-            answers.append(judged)
-            unattacked = clean[start : start + len(part)]
-            fooled = np.flatnonzero(unattacked & ~answers[-1])
-            encoded = adversarial_examples.encode_examples(
-                row,
-                part.images,
-                part.labels,
-                adversarial,
-                logits.argmax(-1),
-                fooled[: max(0, wanted - len(samples))],
-            )
-            samples += [
-                sample | {"index": sample["index"] + start} for sample in encoded
-            ]
-        self.non_finite[results.attack_key(row)] = non_finite
-        return np.concatenate(answers), samples
 
     def _logits(self, key, images) -> np.ndarray:
         """Computes the logits of images, and counts those that are not finite."""
@@ -459,62 +368,6 @@ class _Evaluation:
         packed = self.earlier.get("correct", {}).get(key)
         return None if packed is None else results.unpack(packed, len(self.data))
 
-    def _earlier_attack(self, row: dict[str, Any]) -> _Attacked | None:
-        """Returns what the earlier result has of an attack, if it has the attack."""
-        key = results.attack_key(row)
-        answers = self._earlier_answers(key)
-        if answers is None:
-            return None
-        rows = {results.attack_key(r): r for r in self.earlier["attacks"]}
-        samples = [s for s in self.earlier["samples"] if results.sample_key(s) == key]
-        by_gradients = self._earlier_answers(results.by_gradients_key(row))
-        correct = {}
-        if by_gradients is not None:
-            correct[results.by_gradients_key(row)] = by_gradients
-        return _Attacked(rows[key], samples, correct | {key: answers})
-
-
-class _Corrupted(NamedTuple):
-    """Outcome of a corruption.
-
-    Attributes:
-        accuracies: by severity, and their mean.
-        correct: whether each image is classified correctly, by key.
-        same_labels: whether the corrupted sets have the labels of the test images.
-    """
-
-    accuracies: dict[str, float]
-    correct: dict[str, np.ndarray]
-    same_labels: bool
-
-
-class _Attacked(NamedTuple):
-    """Outcome of an attack at one radius.
-
-    Attributes:
-        row: the attack and its accuracy, as a row of the result.
-        samples: adversarial images, as in the result.
-        correct: whether each image is classified correctly, by key.
-    """
-
-    row: dict[str, Any]
-    samples: list[dict[str, Any]]
-    correct: dict[str, np.ndarray]
-
 
 def _packed(correct: Mapping[str, np.ndarray]) -> dict[str, str]:
     return {key: results.pack(answers) for key, answers in correct.items()}
-
-
-def _corruption_summary(accuracies, baseline):
-    """Means over the corruptions, as entries of the result."""
-    summary = {}
-    if accuracies:
-        summary["mean_corruption_accuracy"] = corruptions.mean_accuracy(accuracies)
-    if baseline:
-        errors = corruptions.mce(accuracies, baseline["corruptions"])
-        mean = corruptions.mean_accuracy(baseline["corruptions"])
-        summary["mce"] = errors["mce"]
-        summary["relative_errors"] = errors["relative"]
-        summary["baseline"] = f"{baseline['model']}, mCA {mean:.4f}"
-    return summary

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from inres_tf.data.images import Dataset
     from inres_tf.evaluation.config import EvaluationConfig
 
+SCHEMA = pathlib.Path(__file__).with_name("result.schema.json")
 # In every result that `train.evaluate` or `train.reproduce` writes.
 _REQUIRED = ("model", "dataset", "num_examples", "protocol", "clean")
 

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from inres_tf import attacks, corruptions
+from inres_tf import attacks, corruptions, pixels
 from inres_tf.attacks import registry
 from inres_tf.attacks.norms import norm_order
 from inres_tf.corruptions import cifar10_c
 from inres_tf.corruptions.generate import SEVERITIES
 from inres_tf.data.images import Images
+from inres_tf.distribution.classifier import compiled_classifier, is_correct
 from inres_tf.errors import UserError
 from inres_tf.evaluation import results
 from inres_tf.evaluation.config import EvaluationConfig
+from inres_tf.models.logits import check_classifier
+from inres_tf.models.preprocessing import SCALINGS
 
 if TYPE_CHECKING:
     import keras
+
+
+# Number of images that are scaled in several ways.
+_SCALED = 100
 
 
 class _HasNumExamples(Protocol):
@@ -55,6 +63,7 @@ def check_fits(model: keras.Model, data: Images) -> None:
     Raises:
         UserError: if it does not.
     """
+    pixels.check_images(data.images)
     expected, shape = model.input_shape[1:], data.images.shape[1:]
     if len(expected) != 3 or any(
         size not in (None, actual) for size, actual in zip(expected, shape)
@@ -69,6 +78,63 @@ def check_fits(model: keras.Model, data: Images) -> None:
             f"model {model.name} has {classes} classes, but the dataset has at least "
             f"{least}; give the --dataset it was trained on"
         )
+
+
+def preprocessing_problem(model: keras.Model, data: Images) -> str:
+    """Says whether a model seems to expect other inputs than pixels in [0, 255].
+
+    It does if it classifies far more images correctly once they are scaled, and more
+    than if it always answered the most frequent class.
+
+    Args:
+        model: Keras image classifier.
+        data: labelled images, of which the first are used.
+
+    Returns:
+        What to do, naming the flag; empty if it expects pixels.
+    """
+    data = data.take(slice(_SCALED))
+    classifier = compiled_classifier(model, _SCALED)
+
+    def number_correct(scaling):
+        logits = classifier.logits(scaling(data.images.astype(np.float32)))
+        return int(is_correct(logits, data.labels).sum())
+
+    own = number_correct(SCALINGS["none"])
+    # Three standard deviations of a coin, at most.
+    margin = 1.5 * math.sqrt(len(data))
+    least = max(own, int(np.bincount(data.labels).max())) + margin
+    if least >= len(data):
+        return ""
+    correct = {
+        name: number_correct(scaling)
+        for name, scaling in SCALINGS.items()
+        if scaling.suits(data.images.shape[-1])
+    }
+    best = max(correct, key=lambda name: correct[name])
+    if correct[best] <= least:
+        return ""
+    return (
+        f"model {model.name} classifies {own} of {len(data)} images correctly, and "
+        f"{correct[best]} if their pixels are scaled by --preprocessing={best}: give "
+        "that, or --preprocessing=none if it takes pixels in [0, 255]"
+    )
+
+
+def check_preprocessing(model: keras.Model, data: Images) -> None:
+    """Checks that a model expects pixels in [0, 255], if it fits the images at all.
+
+    Raises:
+        UserError: if it seems to expect other inputs.
+    """
+    try:
+        check_classifier(model)
+        check_fits(model, data)
+    except (UserError, ValueError):  # which its evaluation says
+        return
+    problem = preprocessing_problem(model, data)
+    if problem:
+        raise UserError(problem)
 
 
 def check_classes(model: keras.Model, config: EvaluationConfig) -> None:
@@ -159,17 +225,17 @@ def check_examples(
         UserError: if they have another shape, or lie outside the ball or the pixel
             range.
     """
-    pixels = np.asarray(adversarial, np.float32)
-    if pixels.shape != images.shape:
+    found = np.asarray(adversarial, np.float32)
+    if found.shape != images.shape:
         raise UserError(
             f"--attacks={row['name']} must return pixels of the shape of the images, "
-            f"{images.shape}; got {pixels.shape}"
+            f"{images.shape}; got {found.shape}"
         )
     try:
-        attacks.check(pixels, images, row["eps"], order=norm_order(row["norm"]))
+        attacks.check(found, images, row["eps"], order=norm_order(row["norm"]))
     except attacks.AttackError as error:
         raise UserError(f"--attacks={row['name']}: {error}") from error
-    return pixels
+    return found
 
 
 def _by(shape: Sequence[int | None]) -> str:

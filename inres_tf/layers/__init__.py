@@ -15,6 +15,7 @@ from inres_tf.layers.convex_potential import (
 )
 from inres_tf.layers.damped_add import DampedAdd
 from inres_tf.layers.grouped_conv2d import GroupedConv2D
+from inres_tf.layers.initializers import PartialIdentity, PatchWhitening
 from inres_tf.layers.isometries import ResizeChannels, SpaceToDepth
 from inres_tf.layers.lipschitz import LipschitzConv2D, LipschitzDense, MaxMin
 from inres_tf.layers.neural_ode import ConvDynamics, NeuralODE
@@ -33,6 +34,8 @@ __all__ = [
     "LipschitzDense",
     "MaxMin",
     "NeuralODE",
+    "PartialIdentity",
+    "PatchWhitening",
     "ResizeChannels",
     "ShiftedOrthogonal",
     "SpaceToDepth",

@@ -1,11 +1,13 @@
 from . import continuous as continuous
 from . import costs as costs
+from . import custom_objects as custom_objects
 from . import damping as damping
 from . import float_inputs as float_inputs
 from . import graph as graph
 from . import lipschitz as lipschitz
 from . import logits as logits
 from . import precision as precision
+from . import preprocessing as preprocessing
 from . import random_state as random_state
 from . import residuals as residuals
 from . import solver_swap as solver_swap
@@ -19,6 +21,7 @@ from .logits import check_classifier as check_classifier
 from .logits import logits_fn as logits_fn
 from .precision import in_float32 as in_float32
 from .precision import in_float64 as in_float64
+from .preprocessing import with_preprocessing as with_preprocessing
 from .random_state import random_states as random_states
 from .residuals import Addition as Addition
 from .residuals import additions as additions

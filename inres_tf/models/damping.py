@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 
 import keras
 
+from inres_tf import class_names
 from inres_tf.layers import dampings
 from inres_tf.layers.damped_add import DampedAdd
 from inres_tf.models.graph import graph_calls, node_of
@@ -80,6 +81,7 @@ def damp(
     copier = Copier({id(a.operation) for a in chosen}, shortcuts, make_layer)
     damped = copier.copy(model)
     copier.copy_weights()
+    class_names.assign(damped, class_names.of(model))
     return damped
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from inres_tf import solvers
+from inres_tf import class_names, solvers
 from inres_tf.layers.neural_ode import NeuralODE
 from inres_tf.models.damping import Copier
 from inres_tf.models.residuals import check_functional
@@ -65,6 +65,7 @@ def with_solver(model: keras.Model, solver: Any) -> keras.Model:
     swapper = _Swapper(solver)
     swapped = swapper.copy(model)
     swapper.copy_weights()
+    class_names.assign(swapped, class_names.of(model))
     return swapped
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from inres_tf import files
+from inres_tf import corruptions, files
 from inres_tf.errors import UserError
 from inres_tf.evaluation import results
 from inres_tf.training.config import CHANGEABLE_ON_RESUME
@@ -220,6 +220,7 @@ def _columns(result):
     """Yields each column of a result, its accuracy and the keys of its answers."""
     yield CLEAN, result["clean"]["accuracy"], ["clean"]
     source = result.get("corruption_source", "generated")
+    effective = corruptions.effective(result)
     means, described = [], []
     sets = []  # keys of the answers of each corruption
     for name, by_severity in result.get("corruptions", {}).items():
@@ -231,13 +232,15 @@ def _columns(result):
             yield column, by_severity[severity], keys[-1:]
         severities = f"severities {', '.join(s for s in by_severity if s != 'mean')}"
         settings = f"{source}, {severities}"
-        means.append(by_severity["mean"])
+        mean = by_severity["mean"]
         severe = [a for s, a in by_severity.items() if s != "mean"]
-        if severe and abs(means[-1] - statistics.fmean(severe)) > 1e-6:
+        if severe and abs(mean - statistics.fmean(severe)) > 1e-6:
             raise ValueError(f"the mean of {name} is not the mean of its severities")
-        described.append(f"{curve}: {severities}")
-        sets.append(keys)
-        yield Column("corruption", curve, settings, curve), means[-1], keys
+        if name in effective:  # the others change no image
+            means.append(mean)
+            described.append(f"{curve}: {severities}")
+            sets.append(keys)
+        yield Column("corruption", curve, settings, curve), mean, keys
     if means:
         settings = f"{source}; {'; '.join(described)}"
         # The mean over all sets equals the mean over corruptions only if each has the

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+import scipy  # whose parts load when they are used
 
 
 def wilson(successes: float, number: int, level: float = 0.95) -> tuple[float, float]:
@@ -88,7 +88,7 @@ def mcnemar(first: npt.ArrayLike, second: npt.ArrayLike) -> tuple[int, int, floa
             f"{first.shape} and {second.shape}"
         )
     b, c = int((first > second).sum()), int((second > first).sum())
-    p = stats.binomtest(b, b + c).pvalue if b + c else 1.0
+    p = scipy.stats.binomtest(b, b + c).pvalue if b + c else 1.0
     return b, c, float(p)
 
 
@@ -160,8 +160,8 @@ def over_seeds(
     error = math.sqrt(sum(variances))
     weights = (v**2 / (len(values) - 1) for v, values in zip(variances, samples))
     freedom = error**4 / sum(weights)  # paired: the number of pairs minus 1
-    half = float(stats.t.ppf((1 + level) / 2, freedom)) * error
-    p = 2 * float(stats.t.sf(abs(difference) / error, freedom))
+    half = float(scipy.stats.t.ppf((1 + level) / 2, freedom)) * error
+    p = 2 * float(scipy.stats.t.sf(abs(difference) / error, freedom))
     return SeedTest(name, difference - half, difference + half, p)
 
 

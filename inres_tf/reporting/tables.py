@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from inres_tf.corruptions import mean_accuracy
+from inres_tf import corruptions
 from inres_tf.evaluation import results
 from inres_tf.markdown import percent, table
 from inres_tf.pages import Cell
@@ -35,11 +35,7 @@ def evaluation(result: dict) -> str:
         ]
         header = ["corruption", *(f"severity {c}" for c in columns[:-1]), "mean"]
         parts.append(table(header, rows))
-        mean = mean_accuracy(result["corruptions"])
-        line = f"mean corruption accuracy {percent([mean])}"
-        if "mce" in result:
-            line += f"; mean corruption error {percent([result['mce']])}, baseline 100"
-        parts.append(line)
+        parts += _corruption_means(result)
     if result["attacks"]:
         radii = list(dict.fromkeys(row["eps"] for row in result["attacks"]))
         rows = [
@@ -54,6 +50,33 @@ def evaluation(result: dict) -> str:
         lines = (f"- {check['name']}: {check['message']}" for check in raised)
         parts.append("\n".join(["Warnings (explained in docs/evaluation.md):", *lines]))
     return "\n\n".join(parts)
+
+
+def _corruption_means(result: dict) -> list[str]:
+    """The means over the corruptions, and which of them change no image."""
+    counted, lines = corruptions.effective(result), []
+    if counted:
+        line = (
+            f"mean corruption accuracy {percent([corruptions.mean_accuracy(counted)])}"
+        )
+        if "mce" in result:
+            line += f"; mean corruption error {percent([result['mce']])}, baseline 100"
+        lines.append(line)
+    unchanged = result.get("unchanged_corruptions", {})
+    left_out = [name for name in result["corruptions"] if name not in counted]
+    if left_out:
+        lines.append(
+            f"not in the mean: {', '.join(left_out)}, which leaves these images as "
+            "they are (saturate does so with grey ones, and others with tiny ones)"
+        )
+    partly = [
+        f"{name} at severity {', '.join(severities)}"
+        for name, severities in unchanged.items()
+        if name in counted
+    ]
+    if partly:
+        lines.append(f"no effect on these images: {'; '.join(partly)}")
+    return lines
 
 
 def _certificates(certificates: dict) -> list[str]:

@@ -12,6 +12,9 @@ from inres_tf.files import atomic, write_json
 from inres_tf.models.logits import check_classifier, logits_fn
 from inres_tf.models.precision import in_float32
 
+SIGNATURE = "serving_default"
+CLASS_NAMES = pathlib.Path("assets.extra", "class_names.json")
+
 
 def export(
     model: keras.Model, path: str | os.PathLike[str], overwrite: bool = False
@@ -58,9 +61,11 @@ def export(
     check_classifier(model)
     names = class_names.of(model)
     model = in_float32(model)
-    logits_of = logits_fn(model)
+    logits_of, shape = logits_fn(model), (None, *model.input_shape[1:])
 
     def serve(images):
+        # The signature alone does not refuse images of another size.
+        images = tf.ensure_shape(images, shape)
         logits = logits_of(tf.cast(images, tf.float32), training=False)
         return {
             "logits": logits,
@@ -71,12 +76,12 @@ def export(
     archive = keras.export.ExportArchive()
     archive.track(model)
     archive.add_endpoint(
-        "serving_default",
+        SIGNATURE,
         serve,
-        [tf.TensorSpec((None, *model.input_shape[1:]), tf.uint8, name="images")],
+        [tf.TensorSpec(shape, tf.uint8, name="images")],
     )
     with atomic(path) as temporary:
         archive.write_out(temporary, verbose=False)
         if names is not None:
-            write_json(temporary / "assets.extra" / "class_names.json", list(names))
+            write_json(temporary / CLASS_NAMES, list(names))
     return path

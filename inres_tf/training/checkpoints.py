@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import os
 import pathlib
 import re
 import shutil
@@ -19,10 +18,13 @@ import tensorflow as tf
 from inres_tf import class_names
 from inres_tf.errors import UserError
 from inres_tf.files import atomic, to_json
+from inres_tf.model_files import CHECKPOINT, MODEL
+from inres_tf.model_files import find_model as find_model
+from inres_tf.model_files import list_checkpoints as list_checkpoints
+from inres_tf.models import custom_objects
 from inres_tf.models.random_state import random_states
 
-_PREFIX = "checkpoint-"
-_MODEL, _STATE = "model.keras", "state.json"
+_PREFIX, _MODEL, _STATE = CHECKPOINT, MODEL, "state.json"
 _SUMS = "SHA256SUMS"
 _SEEDS = "seeds"
 KEEP = 2
@@ -71,11 +73,6 @@ def clear_killed(folder: pathlib.Path) -> None:
 
 def _digest(path: pathlib.Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def list_checkpoints(folder: pathlib.Path) -> list[pathlib.Path]:
-    """Lists the checkpoints in a folder, oldest first."""
-    return sorted(p for p in folder.glob(f"{_PREFIX}*") if (p / _MODEL).is_file())
 
 
 def check(path: pathlib.Path) -> None:
@@ -186,48 +183,20 @@ def restore(
         raise UserError(f"checkpoint {path / _STATE} is damaged: {error}") from error
 
 
-def find_model(path: str | os.PathLike[str]) -> pathlib.Path:
-    """Finds the model file that `--checkpoint` refers to.
-
-    Args:
-        path: a `.keras` file, a checkpoint's folder, or a run's folder. Of a run, it is
-            the finished model, or else the newest checkpoint.
-
-    Returns:
-        Path of the `.keras` file.
-
-    Raises:
-        UserError: if there is no model.
-    """
-    path = pathlib.Path(path)
-    if path.is_file():
-        return path
-    if (path / _MODEL).is_file():
-        return path / _MODEL
-    saved = list_checkpoints(path / "checkpoints") or list_checkpoints(path)
-    if saved:
-        return saved[-1] / _MODEL
-    problem = (
-        "holds no model.keras and no checkpoint" if path.is_dir() else "does not exist"
-    )
-    raise UserError(
-        f"{path} {problem}; --checkpoint must be a .keras file, a run's --output_dir "
-        "or one of its checkpoints"
-    )
-
-
-def load_model(path: pathlib.Path) -> keras.Model:
+def load_model(path: pathlib.Path, compiled: bool = True) -> keras.Model:
     """Loads a `.keras` file, after verifying that it is undamaged.
 
     Args:
         path: the file. A model in Keras' older HDF5 format, `.h5`, is read as well, but
             not compiled.
+        compiled: whether to load the optimizer and the losses as well.
 
     Returns:
         The model, with its `class_names` if the file has them.
 
     Raises:
-        UserError: if the file is damaged or not a Keras model.
+        UserError: if the file is damaged or not a Keras model, or needs code that is
+            not loaded.
     """
     try:
         if h5py.is_hdf5(path):
@@ -238,12 +207,20 @@ def load_model(path: pathlib.Path) -> keras.Model:
             raise UserError(
                 f"checkpoint {path} is damaged: {damaged} fails its checksum"
             )
-        model = keras.models.load_model(path)
+        model = keras.models.load_model(path, compile=compiled)
         class_names.assign(model, class_names.read(path))
         return model
     except (UserError, tf.errors.UnavailableError, tf.errors.AbortedError):
         raise  # the last two: another worker is lost
     except Exception as error:  # the type depends on where the file is damaged
+        if missing := custom_objects.explain(path):
+            raise UserError(missing) from error
+        if "Lambda" in str(error) and "safe_mode" in str(error):
+            raise UserError(
+                f"{path} holds a Lambda layer, whose code is not run, since it could "
+                "do anything; use a class of your own instead, in a module that you "
+                "give with --import"
+            ) from error
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(
             f"checkpoint {path} is damaged or not a Keras model: {reason[0]}"

@@ -161,7 +161,8 @@ class TrainConfig(DataConfig, StrategyConfig, ObjectiveConfig):
     augmentation: str = config_field(
         "auto",
         "Augmentation of the training images. auto: crop_flip, or crop for symbols "
-        "such as digits.",
+        "such as digits. crop_alternating_flip: each image is mirrored in every other "
+        "epoch instead of at random.",
         choices=("auto", *AUGMENTATIONS),
     )
     validation_fraction: float = config_field(

@@ -304,12 +304,14 @@ def _make_loop(
     schedule = learning_rate(
         config.schedule, config.learning_rate, steps, config.warmup
     )
-    model, state = checkpointer.restore() or (
-        _new_model(config, build_model, data.dataset, schedule),
-        State(),
-    )
-    names = data.dataset.class_names
-    class_names.check(class_names.of(model), names, "the checkpoint", "--dataset")
+    names, restored = data.dataset.class_names, checkpointer.restore()
+    if restored:
+        model, state = restored
+        class_names.check(class_names.of(model), names, "the checkpoint", "--dataset")
+    else:
+        # Initial weights may be of other classes.
+        model = _new_model(config, build_model, data.dataset, schedule)
+        state = State()
     class_names.assign(model, names)
     run_folder.check_steps(state.history, data.pipeline.steps_per_epoch)
     several_replicas = strategy.num_replicas_in_sync > 1

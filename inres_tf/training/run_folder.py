@@ -12,7 +12,7 @@ from inres_tf.data.images import Images
 from inres_tf.digests import fingerprint
 from inres_tf.environment import git_revision, processor, versions
 from inres_tf.errors import UserError
-from inres_tf.files import to_json, write_json, write_text
+from inres_tf.files import check_creatable, to_json, write_json, write_text
 
 CONFIG, METRICS = "config.json", "metrics.jsonl"
 
@@ -46,7 +46,8 @@ def check_folder(
         defaults: values of flags that did not exist yet when the run was started.
 
     Raises:
-        UserError: if the folder holds another run, or this one without `resume`.
+        UserError: if the folder holds another run, or this one without `resume`, or no
+            file can be created in it.
     """
     path = folder / CONFIG
     if folder.is_file():
@@ -58,6 +59,7 @@ def check_folder(
                 f"{folder} holds {' and '.join(results)} of a run without {CONFIG}; "
                 "choose another --output_dir"
             )
+        check_creatable(path)
         return
     content = _read(path)
     saved = content["flags"]

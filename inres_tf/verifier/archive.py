@@ -10,7 +10,6 @@ import dataclasses
 import io
 import json
 import os
-import pathlib
 import re
 import zipfile
 from collections import Counter
@@ -21,8 +20,9 @@ import h5py
 import numpy as np
 
 from inres_tf.errors import UserError
+from inres_tf.model_files import find_model
 
-_MODEL = "model.keras"
+find = find_model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,27 +68,6 @@ class SavedLayer:
     def error(self, reason: str) -> UserError:
         """Returns the error that this layer cannot be verified for a reason."""
         return UserError(f"layer {self.name!r} ({self.kind}) {reason}")
-
-
-def find(path: str | os.PathLike[str]) -> pathlib.Path:
-    """Finds the `.keras` file of a run.
-
-    Args:
-        path: a `.keras` file, or the folder of a run or of a checkpoint. Of a run, it
-            is the finished model, or else the newest checkpoint.
-
-    Raises:
-        UserError: if there is none.
-    """
-    path = pathlib.Path(path)
-    checkpoints = sorted(path.glob(f"checkpoints/checkpoint-*/{_MODEL}"))
-    for found in (path, path / _MODEL, *checkpoints[-1:]):
-        if found.is_file():
-            return found
-    raise UserError(
-        f"--checkpoint={path} must be a .keras file, or the folder of a run or a "
-        f"checkpoint with {_MODEL}"
-    )
 
 
 def read(path: str | os.PathLike[str]) -> tuple[tuple[int, ...], list[SavedLayer]]:

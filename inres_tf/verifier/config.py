@@ -28,4 +28,5 @@ class VerifierConfig(Config):
         (36.0, 72.0, 108.0),
         "L2 radii of the certified accuracy, in 1/255 of the pixel range.",
         bounds="(0, 1000000000)",
+        pixels=0.5,
     )

@@ -201,6 +201,12 @@ def test_nan_gradients_are_errors(name):
         ("fgsm", {"batch_size": 0}, "`batch_size` must be positive"),
         ("ifgsm", {"steps": 10**7}, "`steps` must be from 1 to 10^6"),
         ("ifgsm", {"step_size": 0}, "must be positive. Received: step_size=0"),
+        (
+            "cleverhans_pgd",
+            {"eps": 0.5},
+            "takes steps of at most `eps`, which it refuses to exceed. Received: "
+            "step_size=1, eps=0.5",
+        ),
         ("pgd", {"restarts": 0}, "`restarts` must be a positive integer"),
         ("mim", {"decay": 1.5}, "`decay` must be in [0, 1]. Received: decay=1.5"),
         ("fab", {"targets": -2}, "`targets` must be 0 or a positive integer"),

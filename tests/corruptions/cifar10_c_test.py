@@ -146,7 +146,9 @@ def test_every_name_is_a_configuration_of_tensorflow_datasets():
 
 def test_a_set_that_is_not_prepared_is_an_error(prepared):
     """TensorFlow Datasets would load its default configuration, brightness_1."""
-    with pytest.raises(UserError, match="'cifar10_corrupted/fog_1' is not.*--download"):
+    with pytest.raises(
+        UserError, match="'cifar10_corrupted/fog_1' is not.*download=True"
+    ):
         cifar10_c.load("cifar10_corrupted", "fog", 1, prepared)
     with pytest.raises(UserError, match=r"brightness_2' .*there: cifar10_corr"):
         cifar10_c.load("cifar10_corrupted", "brightness", 2, prepared)

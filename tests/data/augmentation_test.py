@@ -42,3 +42,15 @@ def test_plan_follows_the_augmentation():
     assert not crop.flip.any() and crop.shift.any()
     none = augmentation.plan_epoch(100, (32, 32, 3), "none", seed=1, epoch=3)
     assert not none.flip.any() and not none.shift.any()
+
+
+def test_alternating_flip_shows_each_image_in_both_orientations():
+    first, second, third = (
+        augmentation.plan_epoch(1000, (32, 32, 3), "crop_alternating_flip", 1, epoch)
+        for epoch in (0, 1, 2)
+    )
+    assert (first.flip != second.flip).all() and (first.flip == third.flip).all()
+    assert 400 < first.flip.sum() < 600
+    assert not (first.order == second.order).all()
+    other = augmentation.plan_epoch(1000, (32, 32, 3), "crop_alternating_flip", 2, 0)
+    assert not (first.flip == other.flip).all()

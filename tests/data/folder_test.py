@@ -56,7 +56,9 @@ def test_training_and_test_folders_must_have_the_same_classes(tmp_path):
 def test_training_and_test_images_must_have_the_same_size(tmp_path):
     write_images(tmp_path / "train", ["a", "b"])
     write_images(tmp_path / "test", ["a", "b"], size=(4, 4))
-    with pytest.raises(UserError, match="differ in size; set --image_size"):
+    with pytest.raises(
+        UserError, match="differ in size; set `image_size`, such as `image_size=64`"
+    ):
         data.load(f"folder:{tmp_path}")
     assert data.load(f"folder:{tmp_path}", image_size=8).shape == (8, 8, 3)
 
@@ -64,7 +66,7 @@ def test_training_and_test_images_must_have_the_same_size(tmp_path):
 def test_images_of_different_sizes_must_be_resized(tmp_path):
     write_images(tmp_path, ["a", "b"])
     PIL.Image.new("L", (9, 7), 50).save(tmp_path / "b" / "other.png")
-    sizes = r"a/0.png is 6x5 pixels and .*other.png is 9x7; set --image_size"
+    sizes = r"a/0.png is 6x5 pixels and .*other.png is 9x7; set `image_size`"
     with pytest.raises(UserError, match=sizes):
         data.load(f"folder:{tmp_path}")
     assert data.load(f"folder:{tmp_path}", image_size=16).shape == (16, 16, 3)
@@ -335,3 +337,11 @@ def test_the_first_images_are_of_all_classes(tmp_path):
     dataset = data.load(f"folder:{tmp_path}")
     for split in (dataset.train, dataset.test):
         assert set(split.labels[:8]) == {0, 1, 2}
+
+
+def test_similar_folders_are_suggested(tmp_path):
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(UserError, match="photo is not a folder; did you mean 'photos'"):
+        data.load(f"folder:{tmp_path}/photo")
+    with pytest.raises(UserError, match="y is not a folder; folder:PATH needs"):
+        data.load(f"folder:{tmp_path}/x/y")

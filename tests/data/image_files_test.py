@@ -263,3 +263,21 @@ def test_images_are_known_by_their_name_or_their_content(tmp_path):
     save(np.zeros((4, 4, 3), np.uint8), tmp_path / "photo", format="png")
     names = [p.name for p in sorted(tmp_path.iterdir()) if image_files.is_image(p)]
     assert names == ["damaged.JPG", "photo"]
+
+
+def test_pictures_above_the_limit_of_pillow(tmp_path, monkeypatch):
+    """Which it takes for an attack on a server."""
+    path = tmp_path / "large.png"
+    PIL.Image.new("L", (40, 30), 7).save(path)
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(PIL.Image.DecompressionBombError):
+        PIL.Image.open(path)
+    assert read(path).shape == (30, 40, 3)
+    assert PIL.Image.MAX_IMAGE_PIXELS == 100
+    monkeypatch.setattr(image_files, "_LARGEST", 1199)
+    with pytest.raises(UserError, match="40x30 pixels, more than 1,199; make it small"):
+        read(path)
+
+
+def test_the_limit_is_above_15000_by_15000_pixels():
+    assert 15000**2 <= image_files._LARGEST

@@ -1,7 +1,10 @@
 import shutil
+import threading
+import types
 
 import numpy as np
 import pytest
+import requests
 import tensorflow_datasets as tfds
 
 from inres_tf import data
@@ -90,7 +93,8 @@ def test_prepared_dataset_loads_by_name(prepared):
 
 def test_images_of_different_sizes_must_be_resized(prepared):
     with pytest.raises(
-        UserError, match="'tiny_varied' differ in size; set --image_size"
+        UserError,
+        match="'tiny_varied' differ in size; set `image_size`, such as `image_size=64`",
     ):
         data.load("tiny_varied", data_dir=prepared)
     assert data.load("tiny_varied", data_dir=prepared, image_size=8).shape == (8, 8, 3)
@@ -161,3 +165,53 @@ def test_the_newest_version_is_read(prepared, tmp_path):
     for path in (tmp_path / "tiny" / "9.0.0").glob("*.tfrecord*"):
         path.write_bytes(b"")
     assert len(data.load("tiny", tmp_path).train) == 8
+
+
+@pytest.fixture
+def downloads(monkeypatch):
+    """Datasets that are downloaded, from a server that is set."""
+    prepared = []
+
+    def builder(name, data_dir):
+        return types.SimpleNamespace(
+            url_infos={"ftp://old": None, "https://server.org/a.zip": None},
+            download_and_prepare=lambda: prepared.append(name) or 1 / 0,
+        )
+
+    monkeypatch.setattr(tfds, "builder", builder)
+    return prepared
+
+
+def test_a_server_that_cannot_be_reached(downloads, tmp_path, monkeypatch):
+    def fail(url, timeout):
+        raise requests.ConnectionError(url)
+
+    monkeypatch.setattr(requests, "head", fail)
+    with pytest.raises(UserError, match="'mnist' cannot be .*: server.org does not"):
+        data.load("mnist", tmp_path, download=True)
+    assert downloads == []
+
+
+def test_a_server_that_never_answers(downloads, tmp_path, monkeypatch):
+    asked = threading.Event()
+    monkeypatch.setattr(requests, "head", lambda url, timeout: asked.wait())
+    monkeypatch.setattr("inres_tf.data.tfds._PATIENCE", 0.1)
+    with pytest.raises(UserError, match="server.org does not answer; .* `data_dir`"):
+        data.load("mnist", tmp_path, download=True)
+    asked.set()
+    assert downloads == []
+
+
+def test_a_server_that_answers(downloads, tmp_path, monkeypatch):
+    """Whatever it answers: it may not allow this question."""
+    asked = []
+
+    def head(url, timeout):
+        assert timeout <= 15
+        asked.append(url)
+        return requests.Response()
+
+    monkeypatch.setattr(requests, "head", head)
+    with pytest.raises(UserError, match="could not be prepared .* division by zero"):
+        data.load("mnist", tmp_path, download=True)
+    assert (downloads, asked) == (["mnist"], ["https://server.org/a.zip"])

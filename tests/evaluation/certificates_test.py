@@ -2,6 +2,7 @@
 
 import json
 
+import jsonschema
 import keras
 import numpy as np
 import pytest
@@ -413,6 +414,8 @@ def test_smoothing_in_an_evaluation(certified, few, result):
     )
     whole = evaluate(certified, few, config, progress=False)
     found = whole["certificates"]
+    schema = json.loads(results.SCHEMA.read_text(encoding="utf-8"))
+    jsonschema.validate(found, schema["properties"]["certificates"])
     assert found["settings"] == {
         "sigma": 25.0,
         "samples": 100,

@@ -13,7 +13,7 @@ from inres_tf.evaluation import EvaluationConfig
         ({"norm": "l2", "eps": (float("inf"),)}, r"--eps must be in \(0, 1000000000\]"),
         (
             {"attacks": ("pdg",)},
-            "--attacks does not know 'pdg'; known: fgsm, ifgsm, pgd",
+            "--attacks does not know 'pdg'; did you mean 'pgd'. known: fgsm, ifgsm",
         ),
         ({"corruptions": ("fogg",)}, "--corruptions: unknown corruption 'fogg'.*fog"),
         ({"corruptions": ("frost",)}, "frost cannot be .* give a --corruption_source"),

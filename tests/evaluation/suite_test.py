@@ -13,7 +13,7 @@ from inres_tf.attacks import ATTACKS
 from inres_tf.corruptions import CORRUPTIONS
 from inres_tf.data import Dataset
 from inres_tf.errors import UserError
-from inres_tf.evaluation import EvaluationConfig, evaluate, results
+from inres_tf.evaluation import EvaluationConfig, _parts, evaluate, results
 from inres_tf.evaluation.results import PartialResult
 from inres_tf.reporting import tables
 
@@ -46,7 +46,15 @@ def test_everything_on_100_images(trained, digits):
     result = run(trained, data, config)
     assert result["num_examples"] == 100
     assert tuple(result["corruptions"]) == tuple(CORRUPTIONS)
-    means = [accuracies["mean"] for accuracies in result["corruptions"].values()]
+    # Grey images have no saturation, and zooming 8 pixels by 6% rounds to nothing.
+    assert result["unchanged_corruptions"] == {
+        "zoom_blur": ["1"],
+        "saturate": ["1", "2", "3", "4", "5"],
+    }
+    means = [
+        a["mean"] for name, a in result["corruptions"].items() if name[:3] != "sat"
+    ]
+    assert len(means) == 17
     assert result["mean_corruption_accuracy"] == pytest.approx(np.mean(means))
     accuracy = {row["name"]: row["accuracy"] for row in result["attacks"]}
     assert list(accuracy) == list(ATTACKS)
@@ -118,6 +126,53 @@ def test_an_interrupted_evaluation_is_resumed(trained, digits, monkeypatch, tmp_
     assert partial.read() == {}
 
 
+@pytest.mark.parametrize("stop", [2, 4])
+def test_autoattack_resumes_after_its_last_member(
+    trained, digits, monkeypatch, tmp_path, stop
+):
+    """Interrupted in the first or in the second part of the images."""
+    data = digits.test.take(slice(40))
+    config = EvaluationConfig(
+        attacks=("autoattack",),
+        autoattack=("apgd_ce", "square", "fab"),
+        eps=(24.0,),
+        apgd_steps=3,
+        queries=10,
+        corruptions=(),
+        check_examples=5,
+        batch_size=20,
+        samples=3,
+    )
+    monkeypatch.setattr(_parts, "_BYTES_PER_CALL", 1)
+    uninterrupted = run(trained, data, config)
+    calls = []
+
+    def counted(name):
+        attack = getattr(attacks, name)
+
+        @functools.wraps(attack)
+        def function(*args, **settings):
+            calls.append(name)
+            if len(calls) == stop + 1:
+                raise KeyboardInterrupt
+            return attack(*args, **settings)
+
+        return dataclasses.replace(ATTACKS[name], function=function)
+
+    for name in ("apgd_ce", "square", "fab"):
+        monkeypatch.setitem(ATTACKS, name, counted(name))
+    dataset = Dataset("digits", digits.train, data, digits.class_names)
+    partial = PartialResult(tmp_path / "r.json", trained, None, dataset, config)
+    with pytest.raises(KeyboardInterrupt):
+        run(trained, data, config, save=partial.write)
+    assert partial.read()["attacks"] == []
+    resumed = run(trained, data, config, done=partial.read(), save=partial.write)
+    members = ["apgd_ce", "square", "fab"] * 2
+    assert calls[:7] == [*members[: stop + 1], *members[stop:]]
+    assert without_values(resumed) == without_values(uninterrupted)
+    assert resumed["samples"] and "underway" not in partial.read()
+
+
 def test_transferred_examples(trained, digits):
     """Those of the model itself are PGD's; those of another model are weaker."""
     data = digits.test.take(slice(100))
@@ -160,3 +215,45 @@ def test_ready_made_sets_and_a_baseline(trained, digits, tmp_path):
     assert names == {"labels"}
     with pytest.raises(UserError, match="has 30 images of fog, but 40 are evaluated"):
         run(trained, digits.test.take(slice(40)), ready)
+
+
+def test_corruptions_without_effect_do_not_count(trained, digits):
+    data = digits.test.take(slice(20))
+    config = EvaluationConfig(
+        attacks=(),
+        corruptions=("saturate", "zoom_blur", "contrast"),
+        check_examples=2,
+    )
+    parts = []
+    result = run(trained, data, config, save=lambda part: parts.append(dict(part)))
+    of = result["corruptions"]
+    assert of["saturate"]["mean"] == result["clean"]["accuracy"]
+    expected = (of["zoom_blur"]["mean"] + of["contrast"]["mean"]) / 2
+    assert result["mean_corruption_accuracy"] == pytest.approx(expected)
+    text = tables.evaluation({"model": "m", "dataset": "digits", **result})
+    assert f"mean corruption accuracy {100 * expected:.1f}" in text
+    assert "not in the mean: saturate, which leaves these images as they are" in text
+    assert "no effect on these images: zoom_blur at severity 1" in text
+    # Nor after an interruption.
+    resumed = run(trained, data, config, done=json.loads(json.dumps(parts[1])))
+    assert without_values(resumed) == without_values(result)
+
+    alone = dataclasses.replace(config, corruptions=("saturate",))
+    result = run(trained, data, alone)
+    assert "mean_corruption_accuracy" not in result
+    text = tables.evaluation({"model": "m", "dataset": "digits", **result})
+    assert "not in the mean: saturate" in text
+    assert "mean corruption accuracy" not in text
+
+
+def test_corruptions_without_effect_do_not_count_in_errors(trained, digits, tmp_path):
+    data = digits.test.take(slice(20))
+    names, path = ("saturate", "contrast"), tmp_path / "baseline.json"
+    config = EvaluationConfig(attacks=(), corruptions=names, check_examples=2)
+    baseline = run(trained, data, config) | {"model": "m", "dataset": "digits"}
+    path.write_text(json.dumps(baseline))
+    config = dataclasses.replace(config, baseline=str(path))
+    result = run(trained, data, config)
+    assert list(result["relative_errors"]) == ["contrast"] and result["mce"] == 1
+    mean = baseline["mean_corruption_accuracy"]
+    assert result["baseline"] == f"m, mCA {mean:.4f}"

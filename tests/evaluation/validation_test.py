@@ -1,12 +1,15 @@
 import json
 
+import keras
 import numpy as np
 import pytest
 
 import zoo
+from inres_tf import pixels
 from inres_tf.data import Images
 from inres_tf.errors import UserError
 from inres_tf.evaluation import EvaluationConfig, evaluate, results, validation
+from inres_tf.models import with_preprocessing
 
 
 @pytest.fixture(scope="module")
@@ -126,3 +129,55 @@ def test_examples_of_the_users_own_attack_are_checked():
     black = np.zeros_like(clean)
     with pytest.raises(UserError, match="outside the pixel range"):
         validation.check_examples(row, black - 1.0, black)
+
+
+def expecting(scale, offset, model):
+    """A model of (pixels - offset) / scale, instead of pixels."""
+    inputs = keras.Input(model.input_shape[1:])
+    rescaled = keras.layers.Rescaling(scale, offset)(inputs)
+    return keras.Model(inputs, model(rescaled), name="scaled")
+
+
+@pytest.mark.parametrize(
+    ("name", "scale", "offset"), [("unit", 255.0, 0.0), ("symmetric", 127.5, 127.5)]
+)
+def test_models_of_scaled_pixels_are_recognised(name, scale, offset, trained, digits):
+    model = expecting(scale, offset, trained)
+    message = f"scaled classifies .* of 100 .* scaled by --preprocessing={name}: give"
+    with pytest.raises(UserError, match=message):
+        validation.check_preprocessing(model, digits.test)
+    config = EvaluationConfig(attacks=(), corruptions=(), check_examples=2)
+    with pytest.warns(pixels.PixelWarning, match=message):
+        evaluate(model, digits.test, config, progress=False)
+    scaled = with_preprocessing(model, name)
+    assert validation.preprocessing_problem(scaled, digits.test) == ""
+
+
+def test_coloured_images(rng):
+    """The class is whether there is more blue than red; the model takes BGR."""
+    pictures = rng.integers(0, 256, (40, 4, 4, 3)).astype(np.uint8)
+    colours = pictures.mean((1, 2), dtype=float) - [123.68, 116.779, 103.939]
+    labels = (colours[:, 2] > colours[:, 0]).astype(int)
+    inputs = keras.Input((4, 4, 3))
+    x = keras.layers.GlobalAveragePooling2D()(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(2, name="head")(x))
+    model.get_layer("head").set_weights(
+        [np.array([[-1.0, 1.0], [0.0, 0.0], [1.0, -1.0]]), np.zeros(2)]
+    )
+    problem = validation.preprocessing_problem(model, Images(pictures, labels))
+    assert "and 40 if their pixels are scaled by --preprocessing=caffe" in problem
+
+
+def test_models_of_pixels_need_no_preprocessing(trained, digits):
+    validation.check_preprocessing(trained, digits.test)
+    # Nor those that know nothing, or always answer the most frequent class.
+    keras.utils.set_random_seed(0)
+    validation.check_preprocessing(zoo.InResNet8(input_shape=(8, 8, 1)), digits.test)
+    zero = zoo.ResNet8(input_shape=(8, 8, 1))
+    zero.set_weights([0 * weight for weight in zero.get_weights()])
+    validation.check_preprocessing(zero, digits.test)
+
+
+def test_models_of_other_images_are_refused_elsewhere(trained, digits):
+    other = zoo.InResNet8(input_shape=(9, 9, 1))
+    validation.check_preprocessing(other, digits.test)

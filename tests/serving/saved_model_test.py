@@ -100,3 +100,15 @@ def test_a_failed_export_leaves_nothing(trained, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         saved_model.export(trained, tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("shape", [(9, 9, 1), (8, 8, 3)])
+def test_images_of_another_size_are_refused(shape, saved):
+    """The signature alone does not, and the network pools whatever it gets."""
+    serve = tf.saved_model.load(saved).signatures["serving_default"]
+    height, width, channels = shape
+    message = (
+        rf"\[2,{height},{width},{channels}\] is not .* expected shape \[\?,8,8,1\]"
+    )
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        serve(images=tf.zeros((2, *shape), tf.uint8))

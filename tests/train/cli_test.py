@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 
 from inres_tf.analysis import ANALYSES
+from train import _help, programs
 
 ROOT = pathlib.Path(__file__).parents[2]
 # Some flags of each binary.
@@ -23,6 +24,7 @@ FLAGS = {
     "convert": ("official_checkpoint", "output"),
     "list": ("models", "json", "shipped"),
     "plot": ("output",),
+    "predict": ("checkpoint", "top", "output"),
     "publish": ("checkpoint", "weights", "results", "half"),
     "compare": ("baseline", "output_dir", "title", "allow_different"),
     "reproduce": ("models", "seeds", "eps", "weight_decay"),
@@ -39,20 +41,97 @@ def test_every_binary_is_tested():
     assert set(FLAGS) == binaries
 
 
-@pytest.mark.parametrize("name", FLAGS)
-def test_help(name, process):
-    """Help explains the flags and imports neither TensorFlow nor Keras."""
-    run = process(f"train.{name}", "--help", options=("-X", "importtime"))
+@pytest.mark.parametrize(
+    ("program", "flags"),
+    [
+        *((f"train.{name}", flags) for name, flags in FLAGS.items()),
+        ("zoo.verify", ("data_dir", "models", "tolerance")),
+    ],
+)
+def test_help(program, flags, process):
+    """Help explains the flags and imports nothing that takes long."""
+    env = os.environ | {"COLUMNS": "80"}
+    run = process(program, "--help", options=("-X", "importtime"), env=env)
     out, err = run.communicate(timeout=600)
-    assert f"python -m train.{name}" in out
-    for flag in FLAGS[name]:
+    assert run.returncode == 0
+    for flag in flags:
         assert re.search(rf"--(\[no\])?{flag}:\s+\S", out), flag
+    # A paragraph, two examples, and flags under headings.
+    top, examples = out.split("examples:\n")
+    examples, rest = examples.split("\n\n", 1)
+    assert len(top.strip().split("\n\n")) == 2
+    assert len(re.findall(rf"^  python -m {program} ", examples, re.M)) == 2
+    headings = re.findall(r"^([a-z ]+):$", rest, re.M)
+    assert headings and "other" not in headings
+    command = programs.command_of(program)
+    assert f"The command {command} does the same" in " ".join(rest.split())
+    assert max(map(len, f"{top}{rest}".splitlines())) <= 80
     lines = err.splitlines()
     assert all(line.startswith("import time:") for line in lines), err
     modules = {line.rpartition("|")[2].strip() for line in lines}
     assert "absl.flags" in modules
     packages = {module.split(".")[0] for module in modules}
     assert not packages & {"tensorflow", "keras"}
+    assert not modules & {"scipy.ndimage", "scipy.stats"}
+
+
+@pytest.mark.parametrize("flag", ["-h", "--h", "-?", "--helpshort", "--helpfull"])
+def test_other_flags_for_help(flag, binary):
+    code, out, err = binary("export", flag)
+    assert (code, err) == (0, "") and "--[no]overwrite: " in out
+    assert ("\nabsl:\n" in out and "--verbosity:" in out) == (flag == "--helpfull")
+    assert binary("export", "--nohelp")[0] == 1  # --output is missing
+
+
+def test_help_shows_the_limits_of_each_flag_once(binary, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    _, out, _ = binary("train", "--help")
+    assert max(map(len, out.split("model:")[1].splitlines())) <= 100
+    entries = {}
+    for line in out.splitlines():
+        if match := re.match(r"  --(?:\[no\])?(\w+): +(.*)", line):
+            name = match[1]
+            entries[name] = match[2]
+        elif line.startswith(" " * 8) and entries:
+            entries[name] += " " + line.strip()
+    assert entries["adversary_steps"].endswith("From 1 to 1000000. Default: 10.")
+    assert entries["momentum"] == "Momentum of SGD. In [0, 1). Default: 0.9."
+    assert entries["objective"].startswith("Loss to minimise. clean: cross-entropy;")
+    assert entries["precision"].endswith(
+        "One of float32, bfloat16, float16. Default: float32."
+    )
+    assert entries["resume"].endswith(" Default: on.")
+    assert entries["data_dir"] == "Folder of the prepared TensorFlow Datasets."
+    for text in entries.values():
+        assert text.count("Default: ") <= 1 and "<" not in text
+    _, out, _ = binary("analyze", "--help")
+    assert "saturate; `none` for none. Default: all." in " ".join(out.split())
+    assert "Default: 0,0.5,1." in out
+
+
+def test_help_into_a_closed_pipe_is_silent(process):
+    run = process("train.train", "--help")
+    run.stdout.close()
+    run.stdout = None
+    assert run.communicate(timeout=600) == (None, "") and run.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("modle", ["model"]),
+        ("learning-rate", ["learning_rate"]),
+        ("learningrate", ["learning_rate"]),
+        ("lr", ["learning_rate"]),
+        ("Dataset", ["dataset"]),
+        ("batch", ["batch_size"]),
+        ("model_name", ["model"]),
+        ("zzz", []),
+    ],
+)
+def test_unknown_flags_suggest_near_ones(wrong, right):
+    known = ["model", "dataset", "data_dir", "batch_size", "learning_rate", "epochs"]
+    assert _help.near(wrong, known)[: len(right) or 1] == right
 
 
 def contents(folder):
@@ -158,6 +237,31 @@ def mistakes(tmp_path, saved, result_of, run_of):
             1,
             "more than the 359 test images",
         ),
+        "output in /proc": (
+            ("evaluate", f"--checkpoint={saved}", "--output=/proc/x.json"),
+            1,
+            "/proc/x.json cannot be written",
+        ),
+        "train in /proc": (
+            ("train", "--output_dir=/proc/x"),
+            1,
+            "no file can be created in /proc",
+        ),
+        "export to /proc": (
+            ("export", f"--checkpoint={saved}", "--output=/proc/x"),
+            1,
+            "no file can be created in /proc",
+        ),
+        "convert a missing file": (
+            ("convert", "--official_checkpoint=none.pt", "--output=x.keras"),
+            1,
+            "--official_checkpoint=none.pt is not a file",
+        ),
+        "a missing module": (
+            ("evaluate", f"--checkpoint={saved}", "--import=no_such_code"),
+            1,
+            "--import=no_such_code fails",
+        ),
         "neither checkpoint nor model": (("evaluate",), 1, "--checkpoint"),
         "model without weights": (("evaluate", "--model=plain8"), 1, "--weights"),
         "wrong image size": (
@@ -165,7 +269,11 @@ def mistakes(tmp_path, saved, result_of, run_of):
             1,
             "takes images of 8x8x1",
         ),
-        "unknown flag": (("train", "--modle=plain8"), 2, "modle"),
+        "unknown flag": (
+            ("train", "--modle=plain8"),
+            2,
+            "unknown flag --modle (did you mean --model?); see --help",
+        ),
         "wrong type": (("train", "--epochs=many"), 2, "many"),
         "unexpected argument": (("train", "plain8"), 2, "'plain8'"),
         "wrong choice": (("train", "--strategy=horovod"), 2, "mirrored"),

@@ -1,12 +1,16 @@
 import json
 import os
 
+import jsonschema
 import keras
+import pytest
 
 import zoo
 from inres_tf import corruptions
 from inres_tf.errors import UserError
-from inres_tf.evaluation import evaluator
+from inres_tf.evaluation import evaluator, results
+
+SCHEMA = json.loads(results.SCHEMA.read_text(encoding="utf-8"))
 
 
 def test_model_with_weights(binary, trained, tmp_path):
@@ -51,6 +55,9 @@ def test_resumes_after_ctrl_c(binary, saved, tmp_path, monkeypatch):
     assert corrupted == ["contrast"] * 5 + ["fog"] * 6
     result = json.loads(output.read_text())
     assert list(result["corruptions"]) == ["contrast", "fog"]
+    jsonschema.validate(result, SCHEMA)
+    with pytest.raises(jsonschema.ValidationError, match="undocumented"):
+        jsonschema.validate(result | {"undocumented": 1}, SCHEMA)
     # Without paths, and in the order of the flags of each group.
     assert result["command"].split() == [
         *("python", "-m", "train.evaluate", "--checkpoint=CHECKPOINT"),
@@ -108,7 +115,9 @@ def test_certificates_and_their_refusal(binary, tmp_path):
     code, out, err = binary("evaluate", *arguments)
     assert (code, err) == (0, "")
     assert "| L2 radius | certified | under pgd |" in out and "\n| 0.5/255 " in out
-    found = json.loads(output.read_text())["certificates"]
+    result = json.loads(output.read_text())
+    jsonschema.validate(result, SCHEMA)
+    found = result["certificates"]
     assert list(found["radii"]) == list(found["attacked"]) == ["0.5", "1"]
     output.unlink()
     layers = [keras.layers.LayerNormalization(name="norm"), keras.layers.Flatten()]

@@ -33,6 +33,7 @@ PROGRAMS = {
     "train.export": ("--checkpoint=a", "--output=out"),
     "train.list": ("--models=cpl_tiny",),
     "train.plot": (),
+    "train.predict": ("a.png", "--checkpoint=a"),
     "train.publish": (
         "--checkpoint=a",
         "--weights=w",
@@ -67,6 +68,7 @@ VALUES = {
     "train.evaluate eps": "3",
     "train.evaluate output": "other.json",
     "train.plot output": "other.svg",
+    "train.predict output": "other.json",
     "train.reproduce eps": "3",
     "train.verify num_examples": "7",
     "zoo.verify tolerance": "5",
@@ -81,7 +83,7 @@ NEEDS = {
     "worker_index": MANY,
     "workers": MANY,
 }
-for program in ("train.analyze", "train.evaluate", "train.export"):
+for program in ("train.analyze", "train.evaluate", "train.export", "train.predict"):
     NEEDS[f"{program} model"] = NEEDS[f"{program} weights"] = OF_THE_ZOO
 
 
@@ -152,11 +154,14 @@ LIBRARY = {
     "inres_tf.convert.read_official_checkpoint": lambda path: {},
     "inres_tf.distribution.make_strategy": lambda _: tf.distribute.get_strategy(),
     "inres_tf.distribution.workers.check_same_settings": lambda settings: None,
+    "inres_tf.evaluation.validation.check_preprocessing": lambda *_: None,
     "inres_tf.evaluation.evaluate_model": lambda *_, **__: {
         "fingerprint": "0",
         "clean": CLEAN,
     },
     "inres_tf.evaluation.results.read": lambda path: {},
+    "inres_tf.models.custom_objects.import_modules": lambda modules: None,
+    "inres_tf.models.with_preprocessing": lambda model, name: model,
     "inres_tf.models.with_solver": lambda model, settings: model,
     "inres_tf.plotting.save": stop,
     "inres_tf.reporting.compare": lambda *_: [],
@@ -170,6 +175,7 @@ LIBRARY = {
     "inres_tf.reporting.tables.evaluation": lambda result: "table",
     "inres_tf.reproduce.reproduce": stop,
     "inres_tf.serving.export": stop,
+    "inres_tf.serving.predict": lambda *_: {"predictions": [], "failed": []},
     "inres_tf.training.checkpoints.find_model": lambda path: path,
     "inres_tf.training.checkpoints.load_model": model_of,
     "inres_tf.training.metrics_log.find": lambda runs: {},

@@ -1,12 +1,16 @@
 """The models of the binaries: solvers by flag, networks of continuous depth."""
 
+import importlib
 import json
+import sys
+import warnings
 
 import keras
 import numpy as np
 import pytest
 
 import zoo
+from inres_tf.models import preprocessing
 from train import models
 
 
@@ -149,3 +153,85 @@ def test_training_starts_from_initial_weights(binary, trained, tmp_path, digits)
         (w.numpy() for w in end.trainable_weights), trained.trainable_weights
     ):
         np.testing.assert_allclose(array, expected.numpy(), atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def symmetric(trained, tmp_path_factory):
+    """The file of a model of pixels in [-1, 1]."""
+    inputs = keras.Input((8, 8, 1))
+    pixels = keras.layers.Rescaling(127.5, 127.5)(inputs)
+    path = tmp_path_factory.mktemp("symmetric") / "model.keras"
+    keras.Model(inputs, trained(pixels), name="symmetric").save(path)
+    return path
+
+
+QUICK = ("--attacks=none", "--corruptions=none", "--check_examples=2")
+
+
+@pytest.mark.parametrize(
+    "program", [("evaluate", *QUICK), ("analyze", "--output_dir=x")]
+)
+def test_models_of_scaled_pixels_need_a_flag(program, binary, symmetric, tmp_path):
+    code, out, err = binary(*program, f"--checkpoint={symmetric}")
+    assert (code, out) == (1, "") and err.count("\n") == 1
+    assert "--preprocessing=symmetric: give that, or --preprocessing=none if" in err
+
+
+def test_preprocessing_by_flag(binary, symmetric, trained, tmp_path, digits):
+    accuracies = {}
+    for name in ("symmetric", "none"):
+        output = tmp_path / f"{name}.json"
+        arguments = [f"--checkpoint={symmetric}", f"--preprocessing={name}", *QUICK]
+        with warnings.catch_warnings():
+            warnings.simplefilter("default")
+            code, _, err = binary("evaluate", *arguments, f"--output={output}")
+        assert code == 0
+        # What was asked for is done, but not in silence.
+        assert ("warning: model symmetric classifies" in err) == (name == "none")
+        result = json.loads(output.read_text())
+        assert f"--preprocessing={name}" in result["command"]
+        accuracies[name] = result["clean"]["accuracy"]
+    predicted = trained.predict(digits.test.images, verbose=0).argmax(-1)
+    assert accuracies["symmetric"] == (predicted == digits.test.labels).mean()
+    assert accuracies["none"] < 0.5 < accuracies["symmetric"]
+
+    exported = tmp_path / "exported"
+    arguments = [f"--checkpoint={symmetric}", "--preprocessing=symmetric"]
+    assert binary("export", *arguments, f"--output={exported}")[0] == 0
+    served = keras.layers.TFSMLayer(exported, "serving_default")
+    found = np.asarray(served(digits.test.images)["class_ids"])
+    np.testing.assert_array_equal(found, predicted)
+
+
+def test_preprocessing_of_colours_for_grey_images(binary, symmetric):
+    code, _, err = binary(
+        "evaluate", f"--checkpoint={symmetric}", "--preprocessing=caffe"
+    )
+    assert code == 1 and "--preprocessing=caffe: The preprocessing 'caffe' is of" in err
+
+
+def test_code_of_the_user_by_flag(binary, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    before = dict(keras.saving.get_custom_objects())
+    (tmp_path / "my_own_layers.py").write_text(
+        "import keras\n\nclass Plus(keras.layers.Layer):\n"
+        "    def call(self, inputs):\n        return inputs + 1\n"
+    )
+    layer = importlib.import_module("my_own_layers").Plus()
+    inputs = keras.Input((8, 8, 1))
+    x = keras.layers.Dense(10)(keras.layers.Flatten()(layer(inputs)))
+    keras.Model(inputs, x).save(tmp_path / "model.keras")
+    monkeypatch.delitem(sys.modules, "my_own_layers")
+    arguments = ("evaluate", f"--checkpoint={tmp_path}/model.keras", *QUICK)
+    code, _, err = binary(*arguments)
+    assert code == 1 and "needs Plus, of module my_own_layers; if you trust it" in err
+    assert err.strip().endswith("--import=my_own_layers")
+    code, out, _ = binary(*arguments, "--import=my_own_layers")
+    keras.saving.get_custom_objects().clear()
+    keras.saving.get_custom_objects().update(before)
+    assert code == 0 and "clean" in out
+
+
+def test_the_flag_takes_every_preprocessing(binary):
+    _, _, err = binary("evaluate", "--preprocessing=other")
+    assert f"<{'|'.join(preprocessing.SCALINGS)}>" in err

@@ -67,3 +67,28 @@ def test_networks_of_continuous_depth_beside_residual_ones(binary, tmp_path):
         assert bounded == (name in ("lip_node_small", "damped_node_small"))
         code, _, err = binary("export", f"--checkpoint={run}", f"--output={run}/served")
         assert code == 0, err
+
+
+@pytest.mark.parametrize(
+    ("seeds", "expected"),
+    [("0-2", (0, 1, 2)), ("7, 3-4", (7, 3, 4)), ("5-5", (5,)), ("1", (1,))],
+)
+def test_seeds_may_be_a_range(seeds, expected, binary, monkeypatch):
+    found = []
+    monkeypatch.setattr(
+        "inres_tf.reproduce.reproduce", lambda config, *_: found.append(config) or 1 / 0
+    )
+    with pytest.raises(ZeroDivisionError):
+        binary("reproduce", f"--seeds={seeds}")
+    assert found[0].seeds == expected
+
+
+@pytest.mark.parametrize("seeds", ["2-0", "0-1000", "0-99999999999"])
+def test_ranges_of_seeds_go_up_and_end(seeds, binary):
+    code, _, err = binary("reproduce", f"--seeds={seeds}")
+    assert code == 1 and "a range must go up, by at most 1000 numbers" in err
+
+
+def test_misspelt_models_name_the_flag(binary, tmp_path):
+    code, _, err = binary("reproduce", "--models=resnet8,InResNet20")
+    assert code == 1 and "--models must name" in err and "mean 'in_resnet20'" in err

@@ -154,7 +154,7 @@ def test_mistakes_are_one_line(binary, checkpoint, result, write, tmp_path):
     given = f"--checkpoint={checkpoint}"
     cases = [
         ([], "pass --checkpoint"),
-        (["--checkpoint=none"], "--checkpoint=none must be a .keras file"),
+        (["--checkpoint=none"], "none does not exist; --checkpoint must be a .ker"),
         ([f"--checkpoint={tmp_path}/flipped.keras"], "damaged"),
         ([f"--checkpoint={tmp_path}/residual.keras"], "only chains can be verified"),
         ([given, "--results=none"], "there is no result file none"),
@@ -163,7 +163,10 @@ def test_mistakes_are_one_line(binary, checkpoint, result, write, tmp_path):
         ([given, "--image_size=9"], "takes images of shape (8, 8, 1)"),
         ([given, "--radii=a"], "--radii"),
         ([given, "--radii=0"], "--radii must be in"),
-        ([given, "--dataset=none", f"--data_dir={tmp_path}"], "'none' is not in"),
+        (
+            [given, "--dataset=none", f"--data_dir={tmp_path}"],
+            "there is no dataset 'none'",
+        ),
     ]
     for arguments, message in cases:
         code, out, err = binary("verify", *arguments)

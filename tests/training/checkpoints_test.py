@@ -1,4 +1,5 @@
 import os
+import sys
 import zipfile
 
 import keras
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 
 from inres_tf.errors import UserError
+from inres_tf.models import custom_objects
 from inres_tf.training import checkpoints
 
 
@@ -116,3 +118,114 @@ def test_damaged_states_are_rejected(tmp_path):
     os.truncate(path / "state.json", 1)
     with pytest.raises(UserError, match="state.json is damaged"):
         checkpoints.restore(path)
+
+
+def test_models_near_a_path_are_named(tmp_path):
+    for run in ("resnet", "in_resnet"):
+        (tmp_path / "runs" / run).mkdir(parents=True)
+        small_model().save(tmp_path / "runs" / run / "model.keras")
+    small_model().save(tmp_path / "best.keras")
+    for path, message in (
+        ("runs", r"but 2 models, of .* must name one: .*/runs/in_resnet, .*/resnet$"),
+        ("run", r"run does not exist \(did you mean '.*/runs'\?\)"),
+        ("runs/in-resnet", r"\(did you mean '.*/runs/in_resnet'\?\)"),
+        ("best", r"\(did you mean '.*/best.keras'\?\)"),
+        ("other", "other does not exist; --checkpoint must be a .keras file, a run's"),
+    ):
+        with pytest.raises(UserError, match=message):
+            checkpoints.find_model(tmp_path / path)
+    for number in range(11):
+        (tmp_path / "runs" / f"{number}.keras").touch()
+    with pytest.raises(UserError, match="13 models.*, .*/7.keras, .* and 3 more$"):
+        checkpoints.find_model(tmp_path / "runs")
+
+
+def test_a_saved_model_is_not_a_checkpoint(tmp_path):
+    (tmp_path / "saved_model.pb").touch()
+    with pytest.raises(UserError, match="is a SavedModel, .* it was exported from"):
+        checkpoints.find_model(tmp_path)
+
+
+OWN_CODE = """
+import keras
+
+class Double(keras.layers.Layer):
+    def call(self, inputs):
+        return 2 * inputs
+
+@keras.saving.register_keras_serializable("own")
+class Triple(keras.layers.Layer):
+    def call(self, inputs):
+        return 3 * inputs
+
+def squared(inputs):
+    return inputs ** 2
+"""
+
+
+@pytest.fixture
+def own_module(tmp_path, monkeypatch):
+    """The name of a module with layers and a function, which is not imported."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "own_code.py").write_text(OWN_CODE)
+    monkeypatch.delitem(sys.modules, "own_code", raising=False)
+    before = dict(keras.saving.get_custom_objects())
+    yield "own_code"
+    keras.saving.get_custom_objects().clear()
+    keras.saving.get_custom_objects().update(before)
+
+
+def save_with_own_code(path, module=None, script=False):
+    """Saves a model with the layers and the function, and forgets them."""
+    before = dict(keras.saving.get_custom_objects())
+    space = {"__name__": "__main__" if script else module}
+    exec(OWN_CODE, space)
+    inputs = keras.Input((2,))
+    x = space["Triple"]()(space["Double"]()(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(2, space["squared"])(x))
+    model.compile(loss=space["squared"])
+    model.save(path)
+    keras.saving.get_custom_objects().clear()
+    keras.saving.get_custom_objects().update(before)
+    return model
+
+
+@pytest.mark.filterwarnings("ignore")  # Keras advises against HDF5
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_code_that_a_model_needs_is_named_and_can_be_imported(
+    suffix, own_module, tmp_path
+):
+    path = tmp_path / f"own{suffix}"
+    model = save_with_own_code(path, own_module)
+    with pytest.raises(UserError) as caught:
+        checkpoints.load_model(path, compiled=False)
+    assert str(caught.value).startswith(f"{path} needs Double, Triple, squared, ")
+    known = own_module if suffix == ".keras" else "MODULE"
+    assert str(caught.value).endswith(f"with --import={known}")
+    custom_objects.import_modules([own_module])
+    loaded = checkpoints.load_model(path, compiled=False)
+    pixels = np.arange(6.0).reshape(3, 2)
+    np.testing.assert_array_equal(loaded.predict(pixels), model.predict(pixels))
+
+
+def test_code_of_a_script(tmp_path):
+    path = tmp_path / "own.keras"
+    save_with_own_code(path, script=True)
+    with pytest.raises(UserError, match="Double.*Keras does not have.*import=MODULE$"):
+        checkpoints.load_model(path, compiled=False)
+
+
+def test_the_code_of_lambda_layers_is_not_run(tmp_path):
+    inputs = keras.Input((2,))
+    outputs = keras.layers.Lambda(lambda x: x + 1)(inputs)
+    keras.Model(inputs, outputs).save(tmp_path / "model.keras")
+    with pytest.raises(UserError, match="holds a Lambda layer, whose code is not run"):
+        checkpoints.load_model(tmp_path / "model.keras")
+
+
+def test_modules_that_cannot_be_imported(own_module, tmp_path):
+    (tmp_path / "own_code.py").write_text("1 / 0")
+    with pytest.raises(UserError, match="--import=own_code fails: ZeroDivisionError"):
+        custom_objects.import_modules([own_module])
+    with pytest.raises(UserError, match="--import=other_code fails: ModuleNotFound"):
+        custom_objects.import_modules(["other_code"])

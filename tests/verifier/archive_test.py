@@ -185,7 +185,7 @@ def test_images_of_no_fixed_shape(tmp_path):
 
 
 def test_finds_the_file_of_a_run(tmp_path):
-    with pytest.raises(UserError, match="must be a .keras file, or the folder"):
+    with pytest.raises(UserError, match="no checkpoint; .* a .keras file, a run"):
         archive.find(tmp_path)
     for step in (9, 10):
         folder = tmp_path / "checkpoints" / f"checkpoint-{step:08d}"

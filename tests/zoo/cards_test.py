@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import zoo
+from inres_tf import class_names
 from zoo import cards
 
 SHIPPED = sorted(cards.shipped_cards())
@@ -52,6 +53,28 @@ def test_weights_by_name(shelf, rng):
     assert names == [[("star", 0.6), ("square", 0.3)]]
 
 
+def test_classes_have_the_names_of_the_weights(shelf, tmp_path):
+    assert load().class_names == ("circle", "square", "star")
+    assert not hasattr(load(include_top=False, classes=10), "class_names")
+    file, own = tmp_path / "own.keras", load()
+    class_names.assign(own, ("a", "b", "c"))
+    class_names.save(own, file)
+    again = zoo.InResNet8(weights=file, input_shape=(8, 8, 1), classes=3)
+    assert again.class_names == ("a", "b", "c")
+    assert not hasattr(zoo.InResNet8(input_shape=(8, 8, 1)), "class_names")
+
+
+def test_names_of_imagenet_are_those_of_keras(monkeypatch):
+    def decode(preds, top):
+        assert preds.shape == (1, 1000)
+        return [[("n01", "tench", np.float32(0.5)), ("n02", "goldfish", 0.25)][:top]]
+
+    monkeypatch.setattr("keras.applications.imagenet_utils.decode_predictions", decode)
+    preds = np.zeros((1, 1000))
+    assert zoo.decode_predictions(preds, "imagenet", 1) == [[("tench", 0.5)]]
+    assert len(zoo.decode_predictions(preds, "imagenet")[0]) == 2
+
+
 def test_arguments_that_do_not_fit_are_refused_before_the_file_is_read(
     shelf, monkeypatch
 ):
@@ -89,7 +112,7 @@ def test_damaged_files(shelf):
 def test_unknown_weights(shelf):
     with pytest.raises(ValueError, match="no weights 'cifar10' of in_resnet8: shapes"):
         zoo.card("in_resnet8", "cifar10")
-    with pytest.raises(ValueError, match="Did you mean in_resnet8"):
+    with pytest.raises(ValueError, match="Did you mean 'in_resnet8'"):
         zoo.card("in_resnet9", "shapes")
     with pytest.raises(ValueError, match="has weights 'cifar10'; there are shapes"):
         zoo.list_models(weights="cifar10")
@@ -97,6 +120,10 @@ def test_unknown_weights(shelf):
         zoo.InResNet8(weights="nothing")
     with pytest.raises(ValueError, match=r"shape \(number, 3\)"):
         zoo.decode_predictions([[0.5, 0.5]], "shapes")
+    with pytest.raises(ValueError, match="`top` must be at least 1. Received: top=0"):
+        zoo.decode_predictions([[0.5, 0.5]], ["a", "b"], top=0)
+    with pytest.raises(ValueError, match=r"Received: preds of shape \(2,\)"):
+        zoo.decode_predictions([0.5, 0.5], ["a", "b"])
 
 
 @pytest.mark.parametrize("key", SHIPPED, ids="-".join)

@@ -37,7 +37,11 @@ def test_description_of_resnext_29():
 
 
 @pytest.mark.parametrize(
-    "name", ["in_resnet20", "resnet56", "resnext11_4x16d", "plain50", "cpl_tiny"]
+    "name",
+    [
+        *("in_resnet20", "resnet56", "resnext11_4x16d", "plain50", "cpl_tiny"),
+        "in_airnet",
+    ],
 )
 @pytest.mark.parametrize("side", [32, 45])
 def test_flops_match_the_graph_of_tensorflow(name, side):

@@ -12,7 +12,7 @@ from zoo import presets, registry
 
 # These cover every family and damping; tests of the other networks are long.
 FAST_SIZES = {"20", "11_4x16d", "tiny"}
-FAST_NAMES = {"in_resnet8", "in_resnext29_32x4d"}
+FAST_NAMES = {"in_resnet8", "in_resnext29_32x4d", "airnet", "in_airnet"}
 
 
 def is_fast(name):
@@ -71,10 +71,11 @@ def test_network(name, rng, tmp_path):
         assert damping_rates(loaded) == damping_rates(model)
         assert len(damping_rates(model)) == facts["damped_blocks"]
 
+    pooling = "max" if "airnet" in name else "avg"
     features = zoo.get_model(
         name,
         include_top=False,
-        pooling="avg",
+        pooling=pooling,
         input_shape=pixels.shape[1:] if is_continuous(family) else None,
         weights=tmp_path / "model.keras",
     )
@@ -84,7 +85,7 @@ def test_network(name, rng, tmp_path):
     else:
         other_size = rng.integers(0, 256, (2, 45, 38, 3)).astype(np.uint8)
         assert np.isfinite(features(other_size)).all()
-        pooled = keras.Model(model.inputs[0], model.get_layer("avg_pool").output)
+        pooled = keras.Model(model.inputs[0], model.get_layer(f"{pooling}_pool").output)
     np.testing.assert_allclose(features(pixels), pooled(pixels), rtol=1e-4, atol=1e-5)
 
 

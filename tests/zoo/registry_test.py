@@ -13,6 +13,7 @@ def test_registry_lists_every_family_at_every_depth():
     resnets = [*presets.RESNETS, *presets.IMAGENET_RESNETS]
     resnexts = [*presets.RESNEXTS, *presets.IMAGENET_RESNEXTS]
     expected = {s.format(f"resnet{size}") for s in stems for size in resnets}
+    expected |= {s.format("airnet") for s in (*stems, "plain_{}")}
     expected |= {s.format(f"resnext{size}") for s in stems for size in resnexts}
     expected |= {f"plain{size}" for size in resnets}
     expected |= {f"plain_resnext{size}" for size in resnexts}
@@ -36,7 +37,7 @@ def test_registry_lists_every_family_at_every_depth():
 
 
 def test_unknown_names():
-    with pytest.raises(ValueError, match="Did you mean .*in_resnet20.*all 112"):
+    with pytest.raises(ValueError, match="Did you mean .*in_resnet20.*all 117"):
         zoo.get_model("in_resnet21")
     with pytest.raises(ValueError, match="There is no model 'vgg' in the zoo"):
         zoo.describe("vgg")

@@ -1,3 +1,4 @@
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -115,3 +116,23 @@ def test_weights_with_an_input_tensor(tmp_path, rng):
     )
     grey = rng.uniform(0, 255, (2, 8, 8, 1)).astype(np.float32)
     np.testing.assert_allclose(model(grey), source(colours(grey)), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")  # Keras advises against the format
+def test_hdf5_files_of_other_names_and_formats(tmp_path):
+    model = zoo.InResNet8(**SMALL)
+    model.save(tmp_path / "model.h5")
+    model.save_weights(tmp_path / "new.weights.h5")
+    (tmp_path / "new.weights.h5").rename(tmp_path / "new.h5")
+    with h5py.File(tmp_path / "legacy.hdf5", "w") as file:
+        file.attrs["layer_names"] = [b"dense"]
+    for name, message in (
+        ("model.h5", "model.h5 holds a whole model in Keras' older format: load it"),
+        ("new.h5", r"new.h5 must be named new\.weights\.h5"),
+        ("legacy.hdf5", "holds weights in Keras' older format: load them into"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            zoo.InResNet8(**SMALL, weights=tmp_path / name)
+    (tmp_path / "text.h5").write_text("no HDF5")
+    with pytest.raises(ValueError, match="`weights` must be None, the name of shipped"):
+        zoo.InResNet8(**SMALL, weights=tmp_path / "text.h5")

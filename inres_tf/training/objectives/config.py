@@ -36,8 +36,9 @@ class ObjectiveConfig(Config):
     adversary_eps: float = config_field(
         8.0,
         "Radius of the L-infinity ball of pgd, fgsm and trades, in 1/255 of the pixel "
-        "range.",
+        "range: 8, or 8/255, which is the same.",
         bounds="(0, 255]",
+        pixels=0.5,
     )
     adversary_steps: int = config_field(
         10, "Number of attack steps of pgd and trades.", bounds="[1, 1000000]"
@@ -47,6 +48,7 @@ class ObjectiveConfig(Config):
         "Step size of pgd and trades, in 1/255 of the pixel range; fgsm uses 1.25 "
         "times --adversary_eps.",
         bounds="(0, 255]",
+        pixels=0.05,
     )
     trades_beta: float = config_field(
         6.0,
@@ -58,6 +60,7 @@ class ObjectiveConfig(Config):
         "Largest standard deviation of the noise of --objective=noise, in 1/255 of the "
         "pixel range.",
         bounds="(0, 255]",
+        pixels=0.5,
     )
     margin_offset: float = config_field(
         1.0,

@@ -1,0 +1,5 @@
+"""Lists the programs: python -m zoo."""
+
+from train import programs
+
+print(programs.table("zoo"))
