@@ -29,6 +29,7 @@ from inres_tf.config import Config
 from inres_tf.data import DataConfig
 from inres_tf.errors import UserError
 from inres_tf.evaluation import EvaluationConfig, evaluator
+from inres_tf.pages import Plot
 from inres_tf.reproduce import ReproduceConfig
 from inres_tf.serving import PredictConfig
 from inres_tf.training import TrainConfig, run
@@ -345,6 +346,7 @@ def observe_analysis(model, dataset, folder, settings):
         patch.setattr(suite, "Chain", mock.Mock())
         patch.setattr(suite, "require_limit", lambda model: None)
         patch.setattr(suite.plotting, "save", lambda *_: None)
+        patch.setattr(suite.pages, "plot", lambda *_: Plot("", [], []))
         config = AnalysisConfig(**settings)
         analysis.analyze(model, dataset, config, folder, progress=False)
     return calls

@@ -69,7 +69,7 @@ def page(
         lists = [pages.Items(check["name"], [check["message"]]) for check in raised]
         sections.append(pages.Section("warnings", "Warnings", [pages.Warned(lists)]))
     for name, rows in analyses.items():
-        header = [name, *next(iter(rows.values()))]
+        header = [name, *next(iter(rows.values()), {})]
         cells = [[row, *map(_cell, numbers.values())] for row, numbers in rows.items()]
         table = pages.Table(titles[name], header, cells)
         long = len(cells) > 12
