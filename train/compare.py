@@ -67,6 +67,9 @@ def main(arguments: list[str]) -> None:
         )
     runs = reporting.read_measurements(arguments)
     if flags.FLAGS.cards:
+        for name in ("baseline", "title", "allow_different"):
+            if flags.FLAGS[name].value != flags.FLAGS[name].default:
+                raise UserError(f"--{name} does not apply to --cards")
         cli.check_writable(folder / "leaderboard.html")
         rows = reporting.leaderboard.rank([*shipped(), *_entries(runs)])
         page = reporting.leaderboard.write(folder, rows)

@@ -469,6 +469,17 @@ def _notes(comparison) -> list[str]:
             "Evaluated with different settings, in separate columns: "
             f"{', '.join(dict.fromkeys(clashing))}."
         )
+    unchanged = {
+        name: severities
+        for run in comparison.runs
+        for name, severities in run.result.get("unchanged_corruptions", {}).items()
+    }
+    if unchanged:
+        listed = "; ".join(f"{k} at {', '.join(v)}" for k, v in unchanged.items())
+        notes.append(
+            f"Severities at which a corruption changes no image: {listed}. If it "
+            "changes none at any, it does not count in the mean."
+        )
     evaluation_seeds = {str(run.result.get("seed")) for run in comparison.runs}
     if len(evaluation_seeds) > 1:
         listed = ", ".join(sorted(evaluation_seeds))

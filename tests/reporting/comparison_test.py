@@ -353,6 +353,15 @@ def test_columns_that_some_seeds_lack_are_left_out(make_result, write_run, tmp_p
     ]
 
 
+def test_corruptions_without_effect_are_named(compare_results, make_result):
+    unchanged = {"saturate": ["1", "2", "3", "4", "5"], "zoom_blur": ["1"]}
+    (compared,) = compare_results(make_result(unchanged_corruptions=unchanged))
+    assert compared.notes == [
+        "Severities at which a corruption changes no image: saturate at 1, 2, 3, 4, 5; "
+        "zoom_blur at 1. If it changes none at any, it does not count in the mean."
+    ]
+
+
 def test_raised_checks_are_listed(make_result, write_run, tmp_path):
     checks = [
         {"name": "zero_gradients", "raised": True, "value": 0.1, "message": "zero"},

@@ -77,6 +77,8 @@ def test_leaderboard_of_the_cards_with_own_results(result_of, binary, tmp_path):
     assert code == 0
     section = out.split("## mnist")[1].split("### Clean and corrupted images")[1]
     assert section.index("| new") < section.index("| node_tiny (mnist)")
+    code, _, err = binary("compare", "--cards", "--baseline=resnet20")
+    assert code == 1 and err.endswith("--baseline does not apply to --cards\n")
 
 
 def test_own_results_of_the_same_name_are_not_mixed(result_of, binary, tmp_path):
