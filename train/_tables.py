@@ -30,37 +30,47 @@ _CLAIM = {
 def texts() -> dict[pathlib.Path, str]:
     """Returns the documents with new tables, by path.
 
-    In `zoo.md` the table of models is replaced, in `weights.md` all sections of the
+    In the README the table of the claim is replaced, in `zoo.md` the table of models is replaced, in `weights.md` all sections of the
     third level, in `result_files.md` those of the second, in `claim.md` the text after
     "## The tables"; the leaderboard is written as a whole.
     """
     schema = json.loads(results.SCHEMA.read_text(encoding="utf-8"))
     names = zoo.list_models()
     rows = leaderboard.rank(compare.shipped())
+    table = r"^\| model .*?(?=\n[^|]|\n\n|\Z)"
+    (_, first), *_ = tables.comparison(claimed("attacks")).items()
     parts = {
-        "zoo.md": (r"^\| model .*?(?=\n[^|]|\Z)", listing.table(names)),
+        "../README.md": (table, markdown.table(*first)),
+        "zoo.md": (table, listing.table(names)),
         "weights.md": (r"^### .*\Z", listing.shipped(names)),
         "result_files.md": (r"^## .*\Z", keys(schema)),
         "claim.md": (r"^## The tables\n.*\Z", f"## The tables\n\n{claim()}"),
     }
     written = {}
     for name, (pattern, table) in parts.items():
-        text = (DOCS / name).read_text(encoding="utf-8")
+        path = (DOCS / name).resolve()
+        text = path.read_text(encoding="utf-8")
         new = re.sub(pattern, lambda _, t=table: t, text, flags=re.S | re.M)  # type: ignore[misc]
-        written[DOCS / name] = new.rstrip("\n") + "\n"
+        written[path] = new.rstrip("\n") + "\n"
     written[DOCS / "leaderboard.md"] = leaderboard.markdown(rows)
     written[DOCS / "leaderboard.html"] = leaderboard.page(rows)
     return written
+
+
+def claimed(name: str) -> comparison.Comparison:
+    """Returns the comparison of one kind of the claim's evaluations."""
+    files = sorted((DOCS / "claim").glob(f"*/{name}.json"))
+    (found,) = comparison.compare(measurements.read_measurements(files))
+    return found
 
 
 def claim() -> str:
     """Returns the tables of the claim's evaluations, with what they show in words."""
     parts = []
     for name, title in _CLAIM.items():
-        files = sorted((DOCS / "claim").glob(f"*/{name}.json"))
-        if not files:
+        if not any((DOCS / "claim").glob(f"*/{name}.json")):
             continue
-        (found,) = comparison.compare(measurements.read_measurements(files))
+        found = claimed(name)
         rows = [d for d in found.differences if d.column.group in comparison.HEADLINE]
         header, cells = tables.differences(found, rows)
         accuracies = [
