@@ -1,5 +1,6 @@
 """The `.keras` file that a path means: a file, a run or one of its checkpoints."""
 
+import contextlib
 import os
 import pathlib
 
@@ -72,7 +73,11 @@ def _problem(path: pathlib.Path) -> str:
 
 def _models(folder: pathlib.Path, depth: int = 1) -> list[pathlib.Path]:
     """The models and runs in a folder, and folders of them at a depth above 1."""
-    if not folder.is_dir():
-        return []
-    paths = (p for p in sorted(folder.iterdir()) if p.is_dir() or p.suffix == ".keras")
-    return [p for p in paths if _found(p) or (depth > 1 and _models(p, depth - 1))]
+    models = []
+    with contextlib.suppress(OSError):  # not a folder, or of others
+        for path in sorted(folder.iterdir()):
+            with contextlib.suppress(PermissionError):
+                if path.is_dir() or path.suffix == ".keras":
+                    if _found(path) or (depth > 1 and _models(path, depth - 1)):
+                        models.append(path)
+    return models

@@ -153,10 +153,11 @@ def _cleaned(text: str, name: str, label: str, width: float) -> str:
         text,
     )
     text = re.sub(r'(url\(|href=")#', rf"\1#{name}-", text)
-    # The page chooses the font; hundredths of a point are enough.
+    # The page chooses the font.
     text = re.sub(r"font: ([\d.]+px) [^;\"]+", r"font-size: \1", text)
     text = re.sub(r"font-family:[^;\"]+;? *", "", text)
-    text = re.sub(r"(\d\.\d\d)\d+", r"\1", text)
+    # Hundredths of a point are enough, but not in the labels of ticks.
+    text = re.sub(r"<[^>]*>", lambda m: re.sub(r"(\d\.\d\d)\d+", r"\1", m[0]), text)
     for color, variable in _variables().items():
         text = text.replace(color, variable)
     text = re.sub(r"\s*\n\s*", "\n", text)

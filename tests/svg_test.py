@@ -47,6 +47,15 @@ def test_drawings_are_small_and_have_ids_of_their_own(figure):
         assert "#ff7f0e" not in panel
 
 
+def test_ticks_are_shown_in_full():
+    figure, (ax,) = plotting.make_axes()
+    ax.plot([0, 1], [0, 0.075])
+    ax.set_yticks([0.025, 0.075])
+    _, (panel,) = svg.split(figure, "name")
+    assert ">0.025<" in panel and ">0.075<" in panel
+    assert not re.search(r"<[^>]*\d\.\d{3}", panel)  # coordinates
+
+
 def test_drawings_do_not_depend_on_the_time(figure):
     first = svg.split(figure, "name")[1]
     assert svg.split(figure, "name")[1] == first

@@ -166,11 +166,11 @@ def define_model_flags() -> None:
         "preprocessing",
         None,
         ("none", "unit", "symmetric", "imagenet", "caffe"),
-        "What the model expects, as models of keras.applications without a layer for "
-        "it do. none: pixels in [0, 255], as usual; unit: in [0, 1]; symmetric: in "
+        "Pixels that the model expects, as most of keras.applications do not scale "
+        "them inside. none: in [0, 255], as usual; unit: in [0, 1]; symmetric: in "
         "[-1, 1]; imagenet: normalised by the mean and standard deviation of ImageNet; "
-        "caffe: BGR minus the mean of ImageNet. Without it, a model that does much "
-        "better with one of them is refused.",
+        "caffe: BGR minus the mean of ImageNet. Without it, evaluations and analyses "
+        "refuse a model that does much better with one of them.",
         case_sensitive=False,
     )
     flags.DEFINE_list(

@@ -133,6 +133,8 @@ def decode_predictions(
         >>> zoo.decode_predictions([[0.1, 0.7, 0.2]], ["cat", "dog", "ship"], top=2)
         [[('dog', 0.7), ('ship', 0.2)]]
     """
+    if top < 1:
+        raise ValueError(f"`top` must be at least 1. Received: top={top}")
     if isinstance(weights, str) and weights == "imagenet":
         return _decode_imagenet(preds, top)
     if isinstance(weights, str):
@@ -145,8 +147,6 @@ def decode_predictions(
             f"`preds` must have the shape (number, {len(classes)}), one column for "
             f"each class. Received: preds of shape {values.shape}"
         )
-    if top < 1:
-        raise ValueError(f"`top` must be at least 1. Received: top={top}")
     best = np.argsort(-values, axis=1, kind="stable")[:, :top]
     return [
         [(classes[i], float(row[i])) for i in order] for row, order in zip(values, best)

@@ -91,7 +91,7 @@ def preprocessing_problem(model: keras.Model, data: Images) -> str:
         data: labelled images, of which the first are used.
 
     Returns:
-        What to do, naming the flag; empty if it expects pixels.
+        What was found, naming the flag; empty if it expects pixels.
     """
     data = data.take(slice(_SCALED))
     classifier = compiled_classifier(model, _SCALED)
@@ -116,8 +116,7 @@ def preprocessing_problem(model: keras.Model, data: Images) -> str:
         return ""
     return (
         f"model {model.name} classifies {own} of {len(data)} images correctly, and "
-        f"{correct[best]} if their pixels are scaled by --preprocessing={best}: give "
-        "that, or --preprocessing=none if it takes pixels in [0, 255]"
+        f"{correct[best]} if their pixels are scaled by --preprocessing={best}"
     )
 
 
@@ -134,7 +133,10 @@ def check_preprocessing(model: keras.Model, data: Images) -> None:
         return
     problem = preprocessing_problem(model, data)
     if problem:
-        raise UserError(problem)
+        raise UserError(
+            f"{problem}: give that, or --preprocessing=none if it takes pixels in "
+            "[0, 255]"
+        )
 
 
 def check_classes(model: keras.Model, config: EvaluationConfig) -> None:

@@ -31,7 +31,8 @@ def model_facts(model: keras.Model) -> dict[str, Any]:
         >>> facts["parameters"], facts["dampings"]
         (273568, ['in'])
     """
-    additions = (layer for layer in model.layers if isinstance(layer, DampedAdd))
+    layers = model._flatten_layers()  # also of nested models
+    additions = (layer for layer in layers if isinstance(layer, DampedAdd))
     return {
         "parameters": model.count_params(),
         "trainable_parameters": sum(

@@ -84,7 +84,10 @@ def _config(path) -> Any:
         with h5py.File(path, "r") as file:
             return json.loads(file.attrs["model_config"])
     with zipfile.ZipFile(path) as archive:
-        return json.loads(archive.read("config.json"))
+        config = json.loads(archive.read("config.json"))
+    # Losses and metrics of Keras look like functions of a user there.
+    config.pop("compile_config", None)
+    return config
 
 
 def _missing(config: Any) -> Iterator[tuple[str, str | None]]:

@@ -51,14 +51,14 @@ def with_preprocessing(model: keras.Model, name: str) -> keras.Model:
         model: functional or Sequential Keras model of one batch of images.
         name: how its inputs are scaled: `"none"`, pixels in [0, 255]; `"unit"`, in
             [0, 1]; `"symmetric"`, in [-1, 1]; `"imagenet"`, by the mean and standard
-            deviation of ImageNet; `"caffe"`, BGR without the mean of ImageNet. The last
-            four are those of `preprocess_input` in keras.applications.
+            deviation of ImageNet; `"caffe"`, BGR minus the mean of ImageNet. The last
+            three are those of `preprocess_input` in keras.applications.
 
     Returns:
         A model of float32 pixels with `model` in it; with `"none"`, the model itself.
 
     Raises:
-        ValueError: if there is no such scaling, it is of colours and the images are
+        ValueError: if there is no such scaling, it is for colours and the images are
             grey, or the model is subclassed.
 
     Example:

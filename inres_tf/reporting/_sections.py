@@ -135,7 +135,7 @@ def note_on_differences(found: Comparison) -> str:
         parts.append(
             "Over seeds: Student's t test, paired where the seeds match, otherwise "
             "Welch's. p (Holm): adjusted by Holm's method for the tests of the main "
-            "table, or for all others."
+            "table and the certificates, or for all others."
         )
     return " ".join(parts)
 

@@ -102,11 +102,12 @@ def markdown(title: str, facts: dict[str, str], comparisons: list[Comparison]) -
 def histories_of(comparisons: list[Comparison]) -> dict[str, list[dict]]:
     """Rows of the `metrics.jsonl` beside each model's first result, by model."""
     return {
-        model: metrics_log.read(file)
+        model: rows
         for comparison in comparisons
         for model, runs in comparison.models.items()
         if (file := runs[0].file.parent / METRICS).is_file()
         and runs[0].seed is not None
+        and (rows := metrics_log.read(file))  # none before the first epoch ends
     }
 
 

@@ -1,6 +1,5 @@
 """Tables of results, in percent with one decimal."""
 
-import math
 from collections.abc import Sequence
 
 from inres_tf import corruptions
@@ -221,7 +220,7 @@ def differences(
     header = ["model", "column", "points", *middle, "p", "p (Holm)"]
     table = []
     for row in rows:
-        interval = Cell("–", value=-math.inf)
+        interval = Cell("–", value=-2.0)  # below any other; scripts know no "-inf"
         if row.low is not None and row.high is not None:
             text = f"{100 * row.low:+.1f} to {100 * row.high:+.1f}"
             interval = Cell(text, value=row.low)

@@ -147,14 +147,14 @@ def _best(found) -> list[str]:
     parts = []
     for column in columns.values():
         cells = {m: found.cell(m, column) for m in found.models}
-        means = {m: cell.mean for m, cell in cells.items() if cell}
-        if len(means) < 2:
+        # Equal if the tables show them as equal.
+        shown = {m: f"{100 * cell.mean:.1f}" for m, cell in cells.items() if cell}
+        if len(shown) < 2:
             continue
-        highest = max(means.values())
-        # Equal up to what is shown.
-        best = [m for m, mean in means.items() if mean > highest - 0.0005]
-        names = listed(best) if len(best) < len(means) else "all equal"
-        parts.append(f"{in_words([column])}: {names} ({100 * highest:.1f}%)")
+        highest = max(shown.values(), key=float)
+        best = [m for m, text in shown.items() if text == highest]
+        names = listed(best) if len(best) < len(shown) else "all equal"
+        parts.append(f"{in_words([column])}: {names} ({highest}%)")
     return [f"Highest {'; '.join(parts)}."] if parts else []
 
 
@@ -179,6 +179,6 @@ def _basis(found, rows: list[Difference]) -> list[str]:
         seeds = sorted({len(runs) for runs in found.models.values() if len(runs) > 1})
         lines.append(
             f"Tested over {listed(map(str, seeds))} seeds, not over images: this is "
-            "about training with any seed. Few seeds only show large differences."
+            "about training with any seed. Few seeds show only large differences."
         )
     return lines

@@ -17,6 +17,15 @@ def test_costs_are_those_of_the_zoo(name):
     assert facts["dampings"] == dampings.get(name, [])
 
 
+@pytest.mark.parametrize("name", ["in_resnet20", "plain20"])
+def test_facts_of_a_nested_model_are_its_own(name):
+    model = zoo.get_model(name, input_shape=(8, 8, 3))
+    nested = models.with_preprocessing(model, "symmetric")
+    inside, facts = models.model_facts(model), models.model_facts(nested)
+    assert facts["flops"] == inside["flops"]
+    assert facts["dampings"] == inside["dampings"]
+
+
 def test_costs_of_any_model_count_its_products():
     inputs = keras.Input((8, 6, 4), dtype="uint8")
     x = keras.layers.Rescaling(1 / 255)(inputs)

@@ -386,8 +386,11 @@ def test_curves_of_the_training_beside_a_result_are_shown(
     run = write_run(tmp_path / "a", make_result("a"), seed=0)
     lines = "".join(f"{json.dumps(row)}\n" for row in rows)
     (run / "metrics.jsonl").write_text(lines)
-    alone = write_run(tmp_path / "b", make_result("b"), seed=0)
-    found = comparison.compare(measurements.read_measurements([run, alone]))
+    alone, started = (
+        write_run(tmp_path / name, make_result(name), seed=0) for name in "bc"
+    )
+    (started / "metrics.jsonl").touch()
+    found = comparison.compare(measurements.read_measurements([run, alone, started]))
     histories = html.histories_of(found)
     assert histories == {"a": rows}
     page = Page(html.page("T", {}, found, histories))

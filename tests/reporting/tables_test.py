@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 
 from inres_tf.reporting import comparison, measurements, tables
@@ -44,6 +46,9 @@ def test_tests_over_seeds_are_shown_with_their_interval(
     assert header[2:] == ["points", "95% interval", "test", "p", "p (Holm)"]
     # 10 ± 4.303 · 5 / √3
     assert rows[0][:5] == ["b", "clean", "+10.0", "-2.4 to +22.4", "paired t"]
+    untested = dataclasses.replace(compared.differences[0], low=None, high=None)
+    _, ((*_, interval, _, _, _),) = tables.differences(compared, [untested])
+    assert (interval.text, interval.value) == ("–", -2.0)  # sorted as a number
 
 
 def test_separate_columns_have_empty_cells(compare_results, make_result):

@@ -35,6 +35,18 @@ def test_significant_differences_are_the_headline(verdict):
     assert basis.startswith("Tested over 20 images with one network each")
 
 
+def test_the_highest_are_those_that_the_tables_show(compare_results):
+    known = {"dataset": "d", "num_examples": 10_000, "protocol": "standard"}
+    results = [
+        known | {"model": name, "clean": {"accuracy": accuracy}}
+        for name, accuracy in (("a", 0.9004), ("b", 0.9006), ("c", 0.9014))
+    ]
+    _, best = verdicts.verdict(compare_results(*results[:2])[0])
+    assert best == "Highest clean accuracy: b (90.1%)."
+    _, best = verdicts.verdict(compare_results(*results)[0])
+    assert best == "Highest clean accuracy: b and c (90.1%)."
+
+
 def test_models_that_do_not_differ_are_named_beside_those_that_do(verdict):
     headline, *_ = verdict(a={0: 5}, b={0: 20}, c={0: 6})
     assert headline == (

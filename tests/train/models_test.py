@@ -188,6 +188,7 @@ def test_preprocessing_by_flag(binary, symmetric, trained, tmp_path, digits):
         assert code == 0
         # What was asked for is done, but not in silence.
         assert ("warning: model symmetric classifies" in err) == (name == "none")
+        assert "give" not in err
         result = json.loads(output.read_text())
         assert f"--preprocessing={name}" in result["command"]
         accuracies[name] = result["clean"]["accuracy"]

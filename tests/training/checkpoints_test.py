@@ -1,4 +1,5 @@
 import os
+import pathlib
 import sys
 import zipfile
 
@@ -140,6 +141,21 @@ def test_models_near_a_path_are_named(tmp_path):
         checkpoints.find_model(tmp_path / "runs")
 
 
+def test_folders_of_others_do_not_hide_that_a_path_is_missing(tmp_path, monkeypatch):
+    (tmp_path / "private").mkdir()
+    (tmp_path / "run.keras").touch()
+    is_file = pathlib.Path.is_file
+
+    def denied(path):
+        if "private" in path.parts:
+            raise PermissionError(13, "Permission denied", str(path))
+        return is_file(path)
+
+    monkeypatch.setattr(pathlib.Path, "is_file", denied)
+    with pytest.raises(UserError, match=r"rum does not exist .*mean '.*/run.keras'"):
+        checkpoints.find_model(tmp_path / "rum")
+
+
 def test_a_saved_model_is_not_a_checkpoint(tmp_path):
     (tmp_path / "saved_model.pb").touch()
     with pytest.raises(UserError, match="is a SavedModel, .* it was exported from"):
@@ -218,7 +234,9 @@ def test_code_of_a_script(tmp_path):
 def test_the_code_of_lambda_layers_is_not_run(tmp_path):
     inputs = keras.Input((2,))
     outputs = keras.layers.Lambda(lambda x: x + 1)(inputs)
-    keras.Model(inputs, outputs).save(tmp_path / "model.keras")
+    model = keras.Model(inputs, outputs)
+    model.compile(loss=keras.losses.mean_squared_error)  # which is not the problem
+    model.save(tmp_path / "model.keras")
     with pytest.raises(UserError, match="holds a Lambda layer, whose code is not run"):
         checkpoints.load_model(tmp_path / "model.keras")
 

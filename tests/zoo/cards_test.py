@@ -73,6 +73,8 @@ def test_names_of_imagenet_are_those_of_keras(monkeypatch):
     preds = np.zeros((1, 1000))
     assert zoo.decode_predictions(preds, "imagenet", 1) == [[("tench", 0.5)]]
     assert len(zoo.decode_predictions(preds, "imagenet")[0]) == 2
+    with pytest.raises(ValueError, match="`top` must be at least 1"):
+        zoo.decode_predictions(preds, "imagenet", 0)
 
 
 def test_arguments_that_do_not_fit_are_refused_before_the_file_is_read(
