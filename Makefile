@@ -31,7 +31,7 @@ $(INSTALLED): requirements.txt pyproject.toml
 demo: $(INSTALLED)  ## Train, attack, compare and export three networks on digits
 	$(BIN)/python -m train.reproduce --dataset=digits \
 	  --models=resnet20,in_resnet20,lambda_in_resnet20 --seeds=0-2 --epochs=24 --batch_size=64 \
-	  --learning_rate=0.02 --attacks=fgsm,pgd,apgd_ce --eps=4,8,16,32 --step_size=4 --apgd_steps=50 \
+	  --learning_rate=0.02 --attacks=fgsm,pgd,apgd_ce --eps=4,8,16,32 --step_size=8 --restarts=2 \
 	  --corruptions=all --output_dir=$(DEMO)
 	@$(BIN)/python -m train.export --checkpoint=$(DEMO)/in_resnet20-seed0 \
 	  --output=$(DEMO)/in_resnet20.savedmodel --overwrite > /dev/null

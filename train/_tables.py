@@ -75,7 +75,8 @@ def claim() -> str:
         header, cells = tables.differences(found, rows)
         accuracies = [
             markdown.table(*table)
-            for table in list(tables.comparison(found).values())[:-1]
+            for heading, table in tables.comparison(found).items()
+            if not heading.startswith("Differences")
         ]
         differences = [[cell.text for cell in row] for row in cells]
         parts += [

@@ -187,6 +187,10 @@ def _selected(dataset) -> keras.Model:
             "file) or --model with --weights"
         )
     if values.checkpoint:
+        if values.weights:
+            raise UserError(
+                "--weights belongs to --model, and does not apply to --checkpoint"
+            )
         return from_checkpoint(values.checkpoint)
     check(values.model)
     if not values.weights:

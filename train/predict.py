@@ -43,7 +43,7 @@ def classifier_from_flags() -> serving.ImageClassifier:
     values = flags.FLAGS
     path = pathlib.Path(values.checkpoint or "")
     if values.checkpoint and (path / "saved_model.pb").is_file():
-        for name in ("model", "solver", "preprocessing"):
+        for name in ("model", "weights", "solver", "preprocessing", "import"):
             if values[name].value:
                 raise UserError(f"--{name} does not apply to the SavedModel {path}")
         return serving.ImageClassifier.of_saved_model(path)

@@ -98,6 +98,8 @@ def test_shipped_weights(binary, pictures):
         (("--checkpoint={folder}/sm", "a.png"), "not a SavedModel of train.export"),
         (("--checkpoint={folder}/sm", "--solver=rk4", "a.png"), "--solver does not"),
         (("--checkpoint={folder}/sm", "--model=plain8", "a.png"), "--model does not"),
+        (("--checkpoint={folder}/sm", "--weights=mnist", "a.png"), "--weights does"),
+        (("--checkpoint={named}", "--weights=mnist", "a.png"), "belongs to --model"),
     ],
 )
 def test_mistakes(binary, named, pictures, tmp_path, arguments, message):
