@@ -30,9 +30,10 @@ _CLAIM = {
 def texts() -> dict[pathlib.Path, str]:
     """Returns the documents with new tables, by path.
 
-    In the README the table of the claim is replaced, in `zoo.md` the table of models is replaced, in `weights.md` all sections of the
-    third level, in `result_files.md` those of the second, in `claim.md` the text after
-    "## The tables"; the leaderboard is written as a whole.
+    In the README the table of the claim is replaced, in `zoo.md` the table of models,
+    in `weights.md` all sections of the third level, in `result_files.md` those of the
+    second, in `claim.md` the text after "## The tables"; the leaderboard is written as
+    a whole.
     """
     schema = json.loads(results.SCHEMA.read_text(encoding="utf-8"))
     names = zoo.list_models()
