@@ -112,8 +112,7 @@ def read_tfds(
             builder = tfds.builder_from_directory(folder)
         else:
             builder = tfds.builder(name, data_dir=root)
-            if not (root / "downloads").is_dir():  # whose archives are used again
-                _check_network(name, builder.url_infos)
+            _check_network(name, builder.url_infos)
             builder.download_and_prepare()
         return read(builder)
     except UserError:
