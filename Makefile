@@ -15,7 +15,7 @@ PARALLEL ?= --numprocesses=auto --maxprocesses=2 --dist=loadfile --no-loadscope-
 MUTANTS ?= --sample=30
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-backends mutants lint stubs tables format extras clean
+.PHONY: help demo pictures test test-all test-backends mutants lint stubs tables format extras clean
 
 help:  ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -36,6 +36,15 @@ demo: $(INSTALLED)  ## Train, attack, compare and export three networks on digit
 	@$(BIN)/python -m train.export --checkpoint=$(DEMO)/in_resnet20-seed0 \
 	  --output=$(DEMO)/in_resnet20.savedmodel --overwrite > /dev/null
 	@echo "SavedModel: $(DEMO)/in_resnet20.savedmodel"
+
+pictures: demo  ## Take the pictures of the demo for docs/ again; needs Playwright and Chromium
+	cp $(DEMO)/accuracy_over_eps.png docs/images/demo_accuracy_over_eps.png
+	$(BIN)/python benchmarks/report_pictures.py $(DEMO)/report.html --height=920 --output=build/pictures
+	cp build/pictures/report_1280_light.png docs/images/report.png
+	cp build/pictures/report_390_dark.png docs/images/report_phone.png
+	$(BIN)/python benchmarks/report_pictures.py $(DEMO)/report.html --height=920 --section=attacks \
+	  --output=build/pictures
+	cp build/pictures/report_1280_dark.png docs/images/report_attacks.png
 
 test: $(INSTALLED)  ## Run the tests
 	$(BIN)/python -m pytest $(PARALLEL)
