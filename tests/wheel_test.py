@@ -47,8 +47,9 @@ def test_packages_are_typed_and_have_their_data(wheel):
     assert {f"{package}/py.typed" for package in ("inres_tf", "zoo", "train")} <= names
     assert {"zoo/__init__.pyi", "inres_tf/data/__init__.pyi"} <= names
     assert {"zoo/weights/a.weights.h5", "zoo/weights/schema.json"} <= names
-    templates = {str(p.relative_to(ROOT)) for p in ROOT.glob("inres_tf/*/templates/*")}
+    templates = {str(p.relative_to(ROOT)) for p in ROOT.glob("inres_tf/**/templates/*")}
     assert templates and templates <= names
+    assert "inres_tf/evaluation/result.schema.json" in names
 
 
 def test_metadata(wheel):
