@@ -40,17 +40,17 @@ def main() -> None:
         )
     cli.check_writable(values.output)
     models.check(values.model)
-    if not os.path.isfile(values.official_checkpoint):
-        raise UserError(
-            f"--official_checkpoint={values.official_checkpoint} is not a file"
-        )
     try:
         state = inres_tf.convert.read_official_checkpoint(values.official_checkpoint)
         biases = [v for k, v in state.items() if k.endswith("fc.bias") and v.ndim == 1]
         classes = len(biases[0]) if biases else 10
         model = models.builder(values.model)((32, 32, 3), classes)
         inres_tf.convert.load_official_state(model, state)
-    except (ValueError, ImportError) as error:
+    except (ValueError, ImportError, FileNotFoundError) as error:
+        if not os.path.isfile(values.official_checkpoint):  # whatever else is missing
+            raise UserError(
+                f"--official_checkpoint={values.official_checkpoint} is not a file"
+            ) from error
         raise UserError(str(error)) from error
     with files.atomic(values.output) as temporary:
         save = model.save if values.output.endswith(".keras") else model.save_weights
