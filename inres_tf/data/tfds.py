@@ -126,7 +126,7 @@ def read_tfds(
 
 
 def _check_exists(name, prepared):
-    """Raises UserError if there is no dataset of a name, with similar names."""
+    """Raises UserError, which suggests similar names, if no dataset has this name."""
     import tensorflow_datasets as tfds
 
     own = name.split("/")[0].split(":")[0]

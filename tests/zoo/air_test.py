@@ -59,3 +59,24 @@ def test_whitening_is_not_trained(digits):
     history = model.fit(images, labels, epochs=3, verbose=0).history
     assert history["accuracy"][-1] > 0.8
     np.testing.assert_array_equal(model.get_layer("stem_conv").get_weights()[0], before)
+
+
+def test_stochastic_depth_drops_branches_only(rng):
+    """Without its branch, a block of the residual network is its pooled half."""
+    model = zoo.AirNet(
+        input_shape=(8, 8, 3), stochastic_depth=0.999999, include_top=False
+    )
+    assert [x.name for x in model.layers if x.name.endswith("drop")] == [
+        "stage2_block1_drop",
+        "stage3_block1_drop",
+    ]
+    pixels = rng.integers(0, 256, (2, 8, 8, 3)).astype(np.uint8)
+    # Statistics of the batch are not used, so that only dropping is in training mode.
+    for layer in model.layers:
+        layer.trainable = False
+    half = model.get_layer("stage3_block1_1_gelu").output
+    both = keras.Model(model.input, [half, model.output])  # of the same draws
+    shortcut, output = both(pixels, training=True)
+    np.testing.assert_allclose(output, shortcut, rtol=1e-4, atol=1e-5)
+    shortcut, output = both(pixels, training=False)
+    assert np.abs(np.asarray(output) - np.asarray(shortcut)).max() > 0.1
