@@ -1,7 +1,6 @@
 """Help of the binaries: flags under headings, the most used first."""
 
 import argparse
-import difflib
 import os
 import re
 import shutil
@@ -11,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from absl import flags
 
+from inres_tf import spelling
 from train import programs
 
 # Headings of a program, each with the names of its flags.
@@ -123,7 +123,7 @@ def near(name: str, known: Collection[str]) -> list[str]:
         if wanted in (flag.replace("_", ""), "".join(w[0] for w in flag.split("_")))
     ]
     parts = [flag for flag in known if flag in wanted or wanted in flag]
-    close = difflib.get_close_matches(wanted, known, n=3, cutoff=0.6)
+    close = spelling.similar(wanted, known)
     return list(dict.fromkeys([*shortened, *close, *sorted(parts, key=len)]))[:3]
 
 
