@@ -4,6 +4,8 @@ import importlib.metadata
 import pathlib
 import platform
 import subprocess
+import warnings
+from collections.abc import Iterable
 from typing import Any
 
 _PACKAGES = (
@@ -14,6 +16,43 @@ _PACKAGES = (
     "numpy",
     "inres-tf",
 )
+
+_CPUINFO = pathlib.Path("/proc/cpuinfo")
+# Flags of processors that compute in a precision, on x86 and on ARM.
+_INSTRUCTIONS = {
+    "bfloat16": {"avx512_bf16", "amx_bf16", "bf16"},
+    "float16": {"avx512_fp16", "amx_fp16", "asimdhp"},
+}
+
+
+class EmulationWarning(UserWarning):
+    """A precision that the processor has no instructions for, which is slow."""
+
+
+def warn_if_emulated(precision: str, devices: Iterable[str]) -> None:
+    """Warns of a precision that the processor has no instructions for.
+
+    It does not warn if some device is not a CPU, or if the processor does not list its
+    instructions.
+
+    Args:
+        precision: `float32`, `bfloat16` or `float16`.
+        devices: names of the devices, such as `/device:CPU:0`.
+
+    Example:
+        >>> from inres_tf import environment
+        >>> environment.warn_if_emulated("float32", ["/device:CPU:0"])
+    """
+    needed, listed = _INSTRUCTIONS.get(precision), _cpu_info("flags", "Features")
+    if needed is None or listed is None or not all("CPU" in d for d in devices):
+        return
+    if needed.isdisjoint(listed.split()):
+        warnings.warn(
+            f"this processor has no {precision} instructions, so {precision} is "
+            "several times slower than float32",
+            EmulationWarning,
+            stacklevel=2,
+        )
 
 
 def versions() -> dict[str, str]:
@@ -54,13 +93,17 @@ def git_revision() -> str | None:
 
 def processor() -> str:
     """Name of the processor."""
+    return _cpu_info("model name") or platform.processor() or platform.machine()
+
+
+def _cpu_info(*names):
+    """The first value of one of these entries of /proc/cpuinfo, or None."""
     try:
-        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+        lines = _CPUINFO.read_text(encoding="utf-8").splitlines()
     except OSError:
-        pass
-    return platform.processor() or platform.machine()
+        return None
+    entries = (line.partition(":") for line in lines)
+    return next((v.strip() for name, _, v in entries if name.strip() in names), None)
 
 
 def describe() -> dict[str, Any]:

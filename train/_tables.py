@@ -25,6 +25,17 @@ _CLAIM = {
     "attacks_paper": "Attacks under the protocol of the paper, the first 1,000 images",
     "autoattack": "AutoAttack, the first 100 images",
 }
+# The columns of the claim's analyses: analysis, row and number in `analysis.json`.
+_ANALYSES = {
+    "loss at ε": ("landscape", "attack direction, +eps", "loss"),
+    "accuracy at ε": ("landscape", "attack direction, +eps", "accuracy"),
+    "growth, PGD": ("lyapunov", "λ as trained", "median growth, PGD"),
+    "growth, random": ("lyapunov", "λ as trained", "median growth, random"),
+    "exponent": ("lyapunov", "λ as trained", "mean exponent"),
+    "Lipschitz constant": ("lipschitz", "logits", "median"),
+    "gradient, L2": ("gradients", "L2 norm", "median"),
+    "ECE": ("calibration", "clean", "ece"),
+}
 
 
 def texts() -> dict[pathlib.Path, str]:
@@ -87,7 +98,29 @@ def claim() -> str:
             f"Differences from {found.baseline} on the same images:",
             markdown.table(header, differences),
         ]
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, *analyses()])
+
+
+def analyses() -> list[str]:
+    """Returns a heading and the table of the claim's analyses, if there are any."""
+    read = [
+        (file.parent.name, json.loads(file.read_text(encoding="utf-8")))
+        for file in sorted((DOCS / "claim").glob("*/analysis.json"))
+    ]
+    if not read:
+        return []
+    rows = []
+    for name, summary in read:
+        numbers = [
+            summary["analyses"][a][row][key] for a, row, key in _ANALYSES.values()
+        ]
+        rates = ", ".join(f"{rate:.2f}" for rate in summary["lambda"].values())
+        rows.append([name, *(f"{n:.3g}" for n in numbers), rates or "-"])
+    count, eps = read[0][1]["num_examples"], read[0][1]["settings"]["eps"]
+    return [
+        f"### Analyses, the first {count} images, ε = {eps:g}",
+        markdown.table(["run", *_ANALYSES, "λ of the damped blocks"], rows),
+    ]
 
 
 def keys(schema: dict[str, Any]) -> str:

@@ -1,4 +1,5 @@
 from . import blocks as blocks
+from . import comparison as comparison
 from . import compiled as compiled
 from . import config as config
 from . import figures as figures

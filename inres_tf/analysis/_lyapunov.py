@@ -15,6 +15,7 @@ from inres_tf import attacks
 from inres_tf.analysis import compiled
 from inres_tf.analysis._lipschitz import block_constants, check_iteration
 from inres_tf.analysis.blocks import Chain, damped_at
+from inres_tf.analysis.comparison import through_blocks
 from inres_tf.distribution.per_example import compile_per_example
 from inres_tf.layers import damped_layers
 from inres_tf.models import precision
@@ -74,20 +75,6 @@ class Lyapunov:
 def label(setting: float) -> str:
     """Label of a setting of λ in tables and plots."""
     return "λ as trained" if np.isnan(setting) else f"λ = {setting:g}"
-
-
-def through_blocks(growth: np.ndarray) -> np.ndarray:
-    """Growth relative to the first block's input.
-
-    Args:
-        growth: result of `growth`, (..., 1 + blocks).
-
-    Returns:
-        Growth divided by its first column; nan where the difference does not reach the
-        blocks.
-    """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return growth / growth[..., :1]
 
 
 def growth(

@@ -3,7 +3,7 @@
 import dataclasses
 
 from inres_tf.config import Config, config_field
-from inres_tf.corruptions.generate import CORRUPTIONS
+from inres_tf.corruptions.generate import CORRUPTIONS, GROUPS, expand
 from inres_tf.errors import UserError
 
 ANALYSES = (
@@ -83,9 +83,10 @@ class AnalysisConfig(Config):
         bounds="[0, 1]",
     )
     corruptions: tuple[str, ...] = config_field(
-        tuple(CORRUPTIONS),
-        f"Corruptions, from {', '.join(CORRUPTIONS)}; `none` for none.",
-        choices=CORRUPTIONS,
+        ("all",),
+        f"Corruptions, from {', '.join(CORRUPTIONS)}, or groups of them: "
+        f"{', '.join(GROUPS)}; `none` for none.",
+        choices=(*CORRUPTIONS, *GROUPS),
     )
     severity: int = config_field(
         5, "Severity shown in the reliability diagram, 1 to 5.", bounds="[1, 5]"
@@ -120,6 +121,7 @@ class AnalysisConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        object.__setattr__(self, "corruptions", expand(self.corruptions))
         if not any(getattr(self, name) for name in ANALYSES):
             raise UserError(
                 "at least one analysis must be on: "

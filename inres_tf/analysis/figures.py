@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from inres_tf.analysis._lyapunov import label, through_blocks
+from inres_tf.analysis._lyapunov import label
+from inres_tf.analysis.comparison import through_blocks
 from inres_tf.plotting import (
     color_cycle,
     line_styles,

@@ -17,6 +17,7 @@ from inres_tf.data.pipeline import TrainingPipeline
 from inres_tf.distribution import workers
 from inres_tf.distribution.config import WorkerInfo, worker_info
 from inres_tf.distribution.strategy import make_strategy
+from inres_tf.environment import warn_if_emulated
 from inres_tf.errors import Stopped, UserError
 from inres_tf.files import atomic, lock
 from inres_tf.layers import damped_layers, damping_rates, tighten
@@ -161,6 +162,7 @@ def _train(
 ) -> TrainResult:
     """Trains on this worker."""
     folder = pathlib.Path(config.output_dir)
+    warn_if_emulated(config.precision, strategy.extended.worker_devices)
     data = _load_data(config, strategy.num_replicas_in_sync)
     # All workers must do the same under the strategy's scope. What only the chief does,
     # saving and logging, stays outside.

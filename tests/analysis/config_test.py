@@ -20,3 +20,16 @@ from inres_tf.errors import UserError
 def test_invalid_settings_are_rejected(settings, message):
     with pytest.raises(UserError, match=message):
         AnalysisConfig(**settings)
+
+
+def test_groups_of_corruptions():
+    chosen = AnalysisConfig(corruptions=("fog", "digital")).corruptions
+    assert chosen == (
+        "fog",
+        "contrast",
+        "elastic_transform",
+        "pixelate",
+        "jpeg_compression",
+    )
+    assert len(AnalysisConfig().corruptions) == 18
+    assert AnalysisConfig(corruptions=()).corruptions == ()

@@ -1,0 +1,100 @@
+import os
+import warnings
+
+import pytest
+
+from inres_tf import environment, training
+from inres_tf.environment import EmulationWarning, warn_if_emulated
+from inres_tf.training import run
+from train import cli
+
+_X86 = "processor\t: 0\nmodel name\t: Some CPU\nflags\t\t: fpu avx2 {}\nbugs\t: \n"
+_ARM = "processor\t: 0\nFeatures\t: fp asimd {}\n"
+
+
+@pytest.fixture
+def cpu_info(tmp_path, monkeypatch):
+    """Function that replaces what the system says of the processor."""
+
+    def replace(text):
+        file = tmp_path / "cpuinfo"
+        file.write_text(text)
+        monkeypatch.setattr(environment, "_CPUINFO", file)
+
+    return replace
+
+
+@pytest.mark.parametrize(
+    "precision, text",
+    [("bfloat16", _X86), ("float16", _X86), ("bfloat16", _ARM), ("float16", _ARM)],
+)
+def test_a_precision_without_instructions(precision, text, cpu_info):
+    cpu_info(text.format("avx512f bmi2"))
+    with pytest.warns(EmulationWarning, match=f"no {precision} instructions"):
+        warn_if_emulated(precision, ["/device:CPU:0", "/device:CPU:1"])
+    for devices in (["/device:GPU:0"], ["/device:CPU:0", "/job:w/device:TPU:0"]):
+        warn_if_emulated(precision, devices)
+    warn_if_emulated("float32", ["/device:CPU:0"])
+
+
+@pytest.mark.parametrize(
+    "precision, text, flag",
+    [
+        ("bfloat16", _X86, "avx512_bf16"),
+        ("bfloat16", _X86, "amx_bf16"),
+        ("float16", _X86, "avx512_fp16"),
+        ("bfloat16", _ARM, "bf16"),
+        ("float16", _ARM, "asimdhp"),
+    ],
+)
+def test_a_precision_with_instructions(precision, text, flag, cpu_info):
+    cpu_info(text.format(flag))
+    warn_if_emulated(precision, ["/device:CPU:0"])
+
+
+def test_an_unknown_processor(cpu_info, tmp_path, monkeypatch):
+    cpu_info("processor\t: 0\n")
+    warn_if_emulated("bfloat16", ["/device:CPU:0"])
+    monkeypatch.setattr(environment, "_CPUINFO", tmp_path / "missing")
+    warn_if_emulated("bfloat16", ["/device:CPU:0"])
+    assert environment.processor()
+
+
+def test_the_name_of_the_processor(cpu_info):
+    cpu_info(_X86)
+    assert environment.processor() == "Some CPU"
+
+
+def test_training_warns(cpu_info, tmp_path, monkeypatch):
+    class Loading(Exception):
+        pass
+
+    def load(*_):
+        raise Loading
+
+    cpu_info(_X86)
+    monkeypatch.setattr(run, "_load_data", load)
+    config = training.TrainConfig(
+        precision="bfloat16", output_dir=str(tmp_path / "run")
+    )
+    with pytest.warns(EmulationWarning), pytest.raises(Loading):
+        training.train(config, None)
+
+
+def test_programs_show_the_warning_once(capsys, monkeypatch):
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    cli._show_own_warnings("train.train")
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        for _ in range(2):
+            warnings.warn("slow", EmulationWarning, stacklevel=1)
+    assert capsys.readouterr().err == "train.train: warning: slow\n"
+
+
+@pytest.mark.parametrize("chosen, expected", [(None, "1"), ("0", "0")])
+def test_programs_use_onednn_unless_told_otherwise(chosen, expected, monkeypatch):
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS")
+    if chosen:
+        monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", chosen)
+    cli.import_tensorflow()
+    assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == expected
