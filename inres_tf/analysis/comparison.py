@@ -138,7 +138,7 @@ def _names(paths):
 def _along_attack(arrays, key):
     """The mean over the images along the attack direction."""
     middle = len(arrays["steps"]) // 2
-    return arrays[key].mean(0)[:, middle]
+    return arrays[key].mean(0, dtype=np.float64)[:, middle]
 
 
 def _loss(ax, arrays, style):
@@ -179,4 +179,4 @@ def _rates(ax, arrays, style):
     ax.plot(np.arange(1, len(rates) + 1), rates, "o-", ms=3, **style)
     ax.set(xlabel="block", ylabel="λ")
     ax.locator_params(axis="x", integer=True)
-    ax.set_title("gaps: undamped blocks", fontsize=9)
+    ax.set_title("gaps: blocks that are never damped", fontsize=9)
