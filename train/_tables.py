@@ -119,9 +119,10 @@ def analyses() -> list[str]:
     count, eps = read[0][1]["num_examples"], read[0][1]["settings"]["eps"]
     return [
         f"### Analyses, the first {count} images, ε = {eps:g}",
-        "Loss in nats and accuracy in [0, 1] at the end of the attack direction; median "
-        "growth through the blocks; mean exponent; median local Lipschitz constant of "
-        "the logits and median norm of the input gradient, per 1/255; ECE in [0, 1].",
+        "Loss in nats and accuracy in [0, 1] at the end of the attack direction; "
+        "median growth through the blocks; mean exponent; median local Lipschitz "
+        "constant of the logits and median norm of the input gradient, per 1/255; "
+        "ECE in [0, 1].",
         markdown.table(["run", *_ANALYSES, "λ of the damped blocks"], rows),
     ]
 
