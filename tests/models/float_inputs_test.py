@@ -88,6 +88,14 @@ def test_arithmetic_of_integers_is_refused(preprocessing, problem):
         check_classifier(model)
 
 
+def test_a_saturated_softmax_does_not_hide_other_numbers():
+    model = network(preprocessing=lambda x: keras.ops.cast(x * x, "float32"))
+    dense = model.layers[-1]
+    dense.set_weights([np.zeros((16, 3)), np.array([1e6, 0, 0])])
+    with pytest.raises(ValueError, match="computes other outputs"):
+        check_classifier(model)
+
+
 def test_random_networks_are_not_refused():
     noise = L.GaussianNoise(1.0)
     check_classifier(network(preprocessing=lambda x: noise(x / 255, training=True)))
