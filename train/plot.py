@@ -3,13 +3,9 @@ r"""Plots the metrics of runs, finished or not, or several analyses together.
 Arguments are RUNs: the folder of a run, its metrics.jsonl, or a folder with runs below
 it, such as that of train.reproduce; by default the folder runs. Each run has a colour.
 The plots show loss and accuracy, learning rate, images per second, the number of damped
-blocks with λ = 0, and λ of each damped block.
+blocks with λ = 0, and λ of each damped block. Folders of train.analyze instead show the
+loss and the accuracy along the attack, the growth of perturbations and λ by depth.
 
-Or they are folders that train.analyze wrote. The plots show the loss and the accuracy
-along the attack direction, the growth of perturbations by depth, and λ by depth, with a
-colour for each network.
-
-    python -m train.plot runs/in_resnet20
     python -m train.plot runs/resnet20 runs/in_resnet20 --output=metrics.svg
     python -m train.plot runs/resnet20/analysis runs/in_resnet20/analysis
 """

@@ -105,7 +105,7 @@ def test_help_shows_the_limits_of_each_flag_once(binary, monkeypatch):
     for text in entries.values():
         assert text.count("Default: ") <= 1 and "<" not in text
     _, out, _ = binary("analyze", "--help")
-    assert "saturate; `none` for none. Default: all." in " ".join(out.split())
+    assert "extra, all; `none` for none. Default: all." in " ".join(out.split())
     assert "Default: 0,0.5,1." in out
 
 
