@@ -26,7 +26,7 @@ _INSTRUCTIONS = {
 
 
 class EmulationWarning(UserWarning):
-    """A precision that the processor has no instructions for, which is slow."""
+    """A precision that the processor has no instructions for, which it emulates."""
 
 
 def warn_if_emulated(precision: str, devices: Iterable[str]) -> None:
@@ -48,8 +48,8 @@ def warn_if_emulated(precision: str, devices: Iterable[str]) -> None:
         return
     if needed.isdisjoint(listed.split()):
         warnings.warn(
-            f"this processor has no {precision} instructions, so {precision} is "
-            "several times slower than float32",
+            f"this processor has no {precision} instructions: {precision} is emulated, "
+            "and probably slower than float32",
             EmulationWarning,
             stacklevel=2,
         )

@@ -22,6 +22,7 @@ from inres_tf.analysis._landscape import landscape
 from inres_tf.analysis._lipschitz import lipschitz
 from inres_tf.analysis._lyapunov import lyapunov
 from inres_tf.analysis.blocks import Chain
+from inres_tf.analysis.comparison import SUMMARY
 from inres_tf.analysis.config import AnalysisConfig
 from inres_tf.analysis.gradients import gradient_norms
 from inres_tf.attacks.engine import NotANumberError
@@ -210,7 +211,7 @@ def analyze(
         **environment.describe(),
         "seconds": round(time.time() - start, 1),
     }
-    write_json(folder / "analysis.json", summary)
+    write_json(folder / SUMMARY, summary)
     titles = {name: ANALYSES[name].title for name in analyses}
     write_text(folder / "report.html", _report.page(summary, titles, plots))
     return summary

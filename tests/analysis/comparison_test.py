@@ -99,6 +99,34 @@ def test_what_cannot_be_compared_is_named(folders):
             comparison.read([folders["res"], folders[other]])
 
 
+@pytest.mark.parametrize(
+    ("part", "key"),
+    [
+        *(("plane", key) for key in ("eps", "grid", "direction", "steps", "seed")),
+        *(("depth", key) for key in ("eps", "steps", "seed")),
+        ("plane", "dataset"),
+    ],
+)
+def test_settings_that_the_arrays_depend_on_must_agree(part, key, folders, tmp_path):
+    other = shutil.copytree(folders[part], tmp_path / "other")
+    file = other / "analysis.json"
+    summary = json.loads(file.read_text())
+    holder = summary if key == "dataset" else summary["settings"]
+    holder[key] = "changed"
+    file.write_text(json.dumps(summary))
+    with pytest.raises(UserError, match=f"{key} is changed instead of"):
+        comparison.read([folders[part], other])
+
+
+def test_settings_of_other_analyses_may_differ(folders, tmp_path):
+    other = shutil.copytree(folders["depth"], tmp_path / "other")
+    file = other / "analysis.json"
+    summary = json.loads(file.read_text())
+    summary["settings"] |= {"grid": 5, "rates": [2.0], "bins": 3}
+    file.write_text(json.dumps(summary))
+    assert len(comparison.read([folders["depth"], other])) == 2
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"dataset": "digits"}'])
 def test_a_damaged_file_is_named(text, tmp_path):
     (tmp_path / "analysis.json").write_text(text)
