@@ -2,18 +2,20 @@ r"""Puts trained weights into the package, with a card that says what they can d
 
 Writes zoo/weights/MODEL-WEIGHTS.weights.h5, which zoo.get_model(MODEL,
 weights=WEIGHTS) loads, and the card MODEL-WEIGHTS.json with its checksum, how it was
-trained, and the results of train.evaluate.
+trained, and the results of train.evaluate. With --model instead of --checkpoint, adds
+results of shipped weights to their card, in place of those that they repeat.
 
-    python -m train.publish --checkpoint=runs/cpl_tiny --weights=mnist \
-        --results=linf.json,l2.json,certified.json
     python -m train.publish --checkpoint=runs/in_resnet20 --weights=cifar10 \
-        --results=result.json --half
+        --results=clean.json,attacks.json --half
+    python -m train.publish --model=in_resnet20 --weights=cifar10 \
+        --results=autoattack.json
 """
 
 import hashlib
 import io
 import json
 import pathlib
+import shlex
 from typing import Any
 
 from absl import flags
@@ -26,7 +28,7 @@ from train import cli, models
 from zoo import cards, presets, registry
 
 GROUPS = {
-    "weights": "checkpoint weights results half",
+    "weights": "checkpoint model weights results half",
     "card": "dataset_note licence training_command",
     "output": "output_dir",
 }
@@ -38,9 +40,14 @@ _LEFT_OUT = ("data_dir", "output_dir", "verbose", "resume", "checkpoint_every")
 def define_flags() -> None:
     """Defines the flags of this binary."""
     cli.DEFINE_path("checkpoint", None, "Folder of the run, with its config.json.")
+    flags.DEFINE_string(
+        "model", None, "Instead of --checkpoint: model whose card gets further results."
+    )
     flags.DEFINE_string("weights", None, "Name of the weights, such as cifar10.")
     flags.DEFINE_list(
-        "results", [], "Files of train.evaluate --output for this checkpoint."
+        "results",
+        [],
+        "Files of train.evaluate --output for this checkpoint, or for these weights.",
     )
     flags.DEFINE_bool(
         "half", False, "Store float16 numbers. Not for networks with certificates."
@@ -56,11 +63,22 @@ def define_flags() -> None:
 
 
 def main() -> None:
-    """Writes the weights and their card."""
+    """Writes the weights and their card, or adds results to a card."""
     values = flags.FLAGS
-    for name in ("checkpoint", "weights", "results"):
+    if values.model and values.checkpoint:
+        raise UserError("--model adds results to a card: leave out --checkpoint")
+    needed = "weights", "results"
+    for name in needed if values.model else ("checkpoint", *needed):
         if not getattr(values, name):
             raise UserError(f"--{name} is missing; see --help")
+    if values.model:
+        _add_results(values)
+    else:
+        _publish(values)
+
+
+def _publish(values) -> None:
+    """Writes the weights of a run and their card."""
     run, folder = pathlib.Path(values.checkpoint), pathlib.Path(values.output_dir)
     config = _config(run)
     results = reporting.read_measurements(values.results)
@@ -96,6 +114,55 @@ def main() -> None:
         "dataset": {"name": config["flags"]["dataset"], "note": values.dataset_note},
         "licence": values.licence,
         "training": _training(config, values.training_command),
+        **_measured(results, name, values.weights),
+    }
+    print(f"{len(content):,} bytes -> {folder / file}")
+    _write(card, folder)
+
+
+def _add_results(values) -> None:
+    """Adds results of shipped weights to their card."""
+    name, weights = values.model, values.weights
+    folder = pathlib.Path(values.output_dir)
+    models.check(name)
+    card = cards.read_cards(folder).get((name, weights))
+    if card is None:
+        raise UserError(f"--output_dir={folder} has no card {name}-{weights}.json")
+    new = reporting.read_measurements(values.results)
+    own = {f"--model={name}", f"--weights={weights}"}
+    for run in new:
+        command = run.result.get("command", "")
+        if not own <= set(shlex.split(command)):
+            raise UserError(
+                f"{run.file} must be a result of train.evaluate "
+                f"{' '.join(sorted(own))}; its command is {command or 'unknown'}"
+            )
+        if run.result["class_names"] != card["classes"]:
+            raise UserError(
+                f"{run.file} is a result on the classes {run.result['class_names']}, "
+                f"but those of the card are {card['classes']}"
+            )
+    repeated = set().union(*map(_facts, new))
+    old = [
+        reporting.measurements.measure(result, folder / card["file"])
+        for result in card["evaluations"]
+    ]
+    kept = [run for run in old if not _facts(run) <= repeated]
+    card = {**card, **_measured([*kept, *new], name, weights)}
+    print(f"replaced {len(old) - len(kept)} of {len(old)} results, by {len(new)}")
+    _write(card, folder)
+
+
+def _facts(run) -> set[tuple]:
+    """What a result measured, on which images."""
+    keys = "dataset", "num_examples", "fingerprint", "protocol"
+    images = tuple(run.result.get(key) for key in keys)
+    return {(column, images) for column in run.accuracies}
+
+
+def _measured(results, name, weights) -> dict[str, Any]:
+    """The part of a card that comes from results."""
+    return {
         "summary": _unique(row for result in results for row in summary(result)),
         "raised_checks": sorted(
             {
@@ -105,13 +172,15 @@ def main() -> None:
                 if check["raised"]
             }
         ),
-        "evaluations": [
-            _evaluation(result.result, name, values.weights) for result in results
-        ],
+        "evaluations": [_evaluation(run.result, name, weights) for run in results],
     }
-    path = folder / f"{name}-{values.weights}.json"
+
+
+def _write(card, folder) -> None:
+    """Writes a card into a folder."""
+    path = folder / f"{card['model']}-{card['weights']}.json"
     files.write_json(path, card)
-    print(f"{len(content):,} bytes -> {folder / file}\ncard -> {path}")
+    print(f"card -> {path}")
 
 
 def _training_command(values) -> str:

@@ -25,7 +25,7 @@ FLAGS = {
     "list": ("models", "json", "shipped"),
     "plot": ("output",),
     "predict": ("checkpoint", "top", "output"),
-    "publish": ("checkpoint", "weights", "results", "half"),
+    "publish": ("checkpoint", "model", "weights", "results", "half"),
     "compare": ("baseline", "output_dir", "title", "allow_different"),
     "reproduce": ("models", "seeds", "eps", "weight_decay"),
     "verify": ("checkpoint", "results", "radii", "verbose"),

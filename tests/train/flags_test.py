@@ -85,6 +85,7 @@ NEEDS = {
 }
 for program in ("train.analyze", "train.evaluate", "train.export", "train.predict"):
     NEEDS[f"{program} model"] = NEEDS[f"{program} weights"] = OF_THE_ZOO
+NEEDS["train.publish model"] = OF_THE_ZOO
 
 
 def entry(table, program, flag, default):
@@ -146,6 +147,7 @@ def write_report(folder, stem, *_):
 
 CLEAN = {"accuracy": 0.5}
 RESULT = {"model": "resnet8", "class_names": list("0123456789"), "checks": []}
+RESULT["command"] = "train.evaluate --model=resnet8 --model=plain8 --weights=w"
 VERIFIED = {"num_examples": 5, "clean": CLEAN, "lipschitz": {"head": 1.0}}
 VERIFIED["certificates"] = {"radii": {"36": 0.5}}
 LIBRARY = {
@@ -220,6 +222,10 @@ def observe(binary, digits, monkeypatch, tmp_path):
     shipped = {"input_shape": [8, 8, 1], "classes": RESULT["class_names"]}
     shipped |= {"evaluations": evaluations, "dataset": {"name": "digits"}}
     shelf = {("resnet8", "w"): shipped, ("plain8", "other"): shipped}
+    to_add = {
+        (name, "w"): shipped | {"model": name, "weights": "w", "evaluations": []}
+        for name in ("resnet8", "plain8")
+    }
     run = {"model": "resnet8", "dataset": "digits", "epochs": 1}
     config = {"flags": run, "seed": 0, "versions": {}, "device": "a"}
     own, start = set(flags.FLAGS), cli.run
@@ -242,6 +248,8 @@ def observe(binary, digits, monkeypatch, tmp_path):
         with pytest.MonkeyPatch.context() as patch:
             if package == "zoo":
                 patch.setattr(cards, "shipped_cards", lambda: shelf)
+            if name == "publish":
+                patch.setattr(cards, "read_cards", lambda folder: to_add)
             _, out, err = binary(name, *arguments, package=package)
         assert err in ("", f"{program}: stopped\n"), (arguments, err)
         files = {

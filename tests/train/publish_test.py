@@ -109,3 +109,110 @@ def test_mistakes(binary, run, tmp_path):
     code, _, err = binary("publish", *flags, f"--output_dir={folder}")
     assert code == 1 and "--checkpoint must be a run's folder" in err
     assert not pathlib.Path(folder).exists()
+
+
+@pytest.fixture
+def shelf(tmp_path, digits):
+    """Folder with a card of two results, and a function that makes such results."""
+
+    def result(name, number, attacks=(), accuracy=0.5, weights="digits"):
+        check = {"name": "step_size", "raised": "pgd" in attacks, "message": ""}
+        own = f"--model=in_resnet8 --weights={weights}"
+        content = {
+            "model": "in_resnet8",
+            "dataset": "digits",
+            "num_examples": number,
+            "fingerprint": f"images {number}",
+            "protocol": "standard",
+            "clean": {"accuracy": accuracy},
+            "attacks": [
+                {"name": attack, "eps": 8.0, "norm": "linf", "accuracy": 0.1}
+                | {"steps": 2, "step_size": 1.0}
+                for attack in attacks
+            ],
+            "checks": [check],
+            "class_names": list(digits.class_names),
+            "command": f"python -m train.evaluate {own}",
+        }
+        file = tmp_path / name
+        file.write_text(json.dumps(content))
+        return file
+
+    folder = tmp_path / "shelf"
+    folder.mkdir()
+    old = [json.loads(result("a", 9).read_text())]
+    old.append(json.loads(result("b", 4, ["pgd"]).read_text()))
+    del old[1]["command"]  # as in cards of older versions
+    content = {"model": "in_resnet8", "weights": "digits", "file": "weights.h5"}
+    content |= {"sha256": "kept", "classes": list(digits.class_names)}
+    content |= {"summary": [], "raised_checks": ["step_size"], "evaluations": old}
+    (folder / "in_resnet8-digits.json").write_text(json.dumps(content))
+    return folder, result
+
+
+def add(binary, folder, *results, model="in_resnet8"):
+    """Adds results to a card; returns the card, the output and the error."""
+    cards.read_cards.cache_clear()
+    flags = f"--model={model}", "--weights=digits", f"--output_dir={folder}"
+    _, out, err = binary("publish", *flags, f"--results={','.join(map(str, results))}")
+    card = json.loads((folder / "in_resnet8-digits.json").read_text())
+    return card, out, err
+
+
+def columns(card):
+    return [(row["column"], row["images"], row["accuracy"]) for row in card["summary"]]
+
+
+def test_results_of_other_attacks_and_images_are_added_to_a_card(binary, shelf):
+    folder, result = shelf
+    card, out, _ = add(binary, folder, result("c", 4, ["fgsm"]), result("d", 6))
+    assert out.startswith("replaced 0 of 2 results, by 2")
+    assert [len(run["attacks"]) for run in card["evaluations"]] == [0, 1, 1, 0]
+    found = [("clean", 9, 0.5), ("clean", 4, 0.5), ("pgd 8", 4, 0.1)]
+    assert columns(card) == [*found, ("fgsm 8", 4, 0.1), ("clean", 6, 0.5)]
+    assert card["sha256"] == "kept" and card["raised_checks"] == ["step_size"]
+
+
+def test_a_result_replaces_those_that_it_repeats(binary, shelf):
+    folder, result = shelf
+    card, out, _ = add(binary, folder, result("c", 4, ["pgd", "fgsm"], 0.75))
+    assert out.startswith("replaced 1 of 2 results, by 1")
+    expected = [("clean", 9, 0.5), ("clean", 4, 0.75), ("pgd 8", 4, 0.1)]
+    assert columns(card) == [*expected, ("fgsm 8", 4, 0.1)]
+    # An evaluation without the attack repeats only a part of the other.
+    card, out, _ = add(binary, folder, result("d", 4, ["fgsm"], 0.25))
+    assert out.startswith("replaced 0 of 2 results, by 1")
+    # The check that PGD raised goes with its result.
+    folder, result = shelf
+    (folder / "in_resnet8-digits.json").write_text(
+        json.dumps(card | {"evaluations": card["evaluations"][:1]})
+    )
+    card, *_ = add(binary, folder, result("e", 9, [], 0.25))
+    assert columns(card) == [("clean", 9, 0.25)] and card["raised_checks"] == []
+
+
+def test_mistakes_with_a_card(binary, shelf, tmp_path):
+    folder, result = shelf
+    before = (folder / "in_resnet8-digits.json").read_text()
+    good = result("good", 4)
+    assert "must name a model of the zoo" in add(binary, folder, good, model="no")[2]
+    error = f"--output_dir={folder} has no card resnet8-digits.json"
+    assert error in add(binary, folder, good, model="resnet8")[2]
+    wrong = result("wrong", 4, weights="mnist")
+    assert (
+        f"{wrong} must be a result of train.evaluate --model=in_resnet8 "
+        "--weights=digits; its command is python -m train.evaluate --model=in_resnet8 "
+        "--weights=mnist" in add(binary, folder, good, wrong)[2]
+    )
+    content = json.loads(good.read_text())
+    good.write_text(json.dumps(content | {"class_names": ["cat", "dog"]}))
+    error = f"{good} is a result on the classes ['cat', 'dog'], but those of the card"
+    assert error in add(binary, folder, good)[2]
+    del content["command"]
+    good.write_text(json.dumps(content))
+    assert "its command is unknown" in add(binary, folder, good)[2]
+    assert (folder / "in_resnet8-digits.json").read_text() == before
+    _, _, err = binary("publish", "--model=resnet8", f"--checkpoint={tmp_path}")
+    assert "--model adds results to a card: leave out --checkpoint" in err
+    _, _, err = binary("publish", "--model=resnet8", "--results=a")
+    assert "--weights is missing" in err
