@@ -155,7 +155,7 @@ def _add_results(values) -> None:
 
 def _facts(run) -> set[tuple]:
     """What a result measured, on which images."""
-    keys = "dataset", "num_examples", "fingerprint", "protocol"
+    keys = "dataset", "num_examples", "protocol"
     images = tuple(run.result.get(key) for key in keys)
     return {(column, images) for column in run.accuracies}
 

@@ -260,7 +260,9 @@ def read_split(
     resize = resizer(image_size) if image_size else lambda image: image
     # Images of several sizes cannot be batched.
     size = 1 if image_size else _READ_BATCH
-    examples = builder.as_dataset(split=split, as_supervised=True).batch(size)
+    examples = builder.as_dataset(
+        split=split, as_supervised=True, decoders=_decoders(builder, keys[0])
+    ).batch(size)
     done = 0
     with bar((), f"reading {split}", "img", count) as progress:
         for batch, classes in tfds.as_numpy(examples):
@@ -275,3 +277,28 @@ def read_split(
             progress.update(end - done)
             done = end
     return Images(images, labels)
+
+
+def _decoders(builder, key):
+    """Decodes JPEG as Pillow does, which reads the photos of folders and predictions.
+
+    TensorFlow's default, a faster approximation, differs by a level on average.
+    """
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
+    feature = builder.info.features[key]
+    if not isinstance(feature, tfds.features.Image) or feature.np_dtype != np.uint8:
+        return None
+
+    @tfds.decode.make_decoder(output_dtype=tf.uint8)
+    def decode(content, feature):
+        channels = feature.shape[-1]
+        image = tf.cond(
+            tf.io.is_jpeg(content),
+            lambda: tf.io.decode_jpeg(content, channels, dct_method="INTEGER_ACCURATE"),
+            lambda: tf.io.decode_image(content, channels, expand_animations=False),
+        )
+        return tf.ensure_shape(image, feature.shape)
+
+    return {key: decode()}
