@@ -6,10 +6,10 @@ python benchmarks/attack_speed.py --checkpoint=runs/in_resnet20 --dataset=cifar1
 See `measure` for the method.
 """
 
-import os
 import statistics
 import time
 
+import environment  # noqa: F401
 import keras
 import measure
 import numpy as np
@@ -25,8 +25,6 @@ from inres_tf.distribution.classifier import compiled_classifier
 from inres_tf.models import precision
 from inres_tf.models.logits import logits_fn
 from inres_tf.training import checkpoints
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string(

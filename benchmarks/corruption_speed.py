@@ -6,17 +6,15 @@ See `measure` for the method.
 """
 
 import functools
-import os
 import statistics
 
+import environment  # noqa: F401
 import measure
 import numpy as np
 from absl import app, flags
 
 from inres_tf import corruptions, markdown
 from inres_tf.corruptions import CORRUPTIONS, GROUPS, SEVERITIES
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("images", 10_000, "Images to corrupt; times are scaled to 10,000.")

@@ -10,10 +10,10 @@ import functools
 import importlib.util
 import os
 import statistics
-import subprocess
 import sys
-import time
 
+import contenders
+import environment  # noqa: F401
 from absl import app, flags
 
 FLAGS = flags.FLAGS
@@ -133,57 +133,18 @@ def with_jax(name: str, gradient: bool):
 
 
 def contend(name: str) -> None:
-    """Answers each line of stdin with the seconds of one run."""
+    """Runs one contender."""
     kind, gradient = name.rsplit("_", 1)
     make = with_jax if kind in ("jax_solver", "diffrax") else convolutional
-    run = make(kind, gradient == "gradient")
-    run()
-    for _ in sys.stdin:
-        start = time.perf_counter()
-        run()
-        print(time.perf_counter() - start, flush=True)
-
-
-def compare(names: list[str], label: str) -> dict[str, list[float]]:
-    """The seconds of contenders, each in its own process, which take turns."""
-    from inres_tf import progress
-
-    script, *arguments = sys.argv
-    children = {
-        name: subprocess.Popen(
-            [sys.executable, script, *arguments, f"--contender={name}"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        for name in names
-    }
-
-    def once(child):
-        child.stdin.write("\n")
-        child.stdin.flush()
-        return float(child.stdout.readline())
-
-    try:
-        for child in children.values():
-            once(child)  # one starts after the other
-        seconds: dict[str, list[float]] = {name: [] for name in names}
-        for _ in progress.bar(range(FLAGS.rounds), label, "round"):
-            for name, child in children.items():
-                seconds[name].append(once(child))
-    finally:
-        for child in children.values():
-            child.stdin.close()
-            child.wait()
-    return seconds
+    contenders.answer(make(kind, gradient == "gradient"))
 
 
 def row(what: str, names: list[str], goal: float) -> list[str]:
     """A row of the table: medians of two contenders and their ratio."""
     import measure
 
-    seconds = compare(names, what)
+    commands = {name: [*sys.argv, f"--contender={name}"] for name in names}
+    seconds = contenders.compare(commands, FLAGS.rounds, what)
     medians = [f"{1e3 * statistics.median(seconds[name]):.1f} ms" for name in names]
     ratio = measure.ratios(*(seconds[name] for name in names))
     return [what, *medians, measure.verdict(ratio, goal)]
@@ -241,5 +202,4 @@ with a step size of its own for each state.
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     app.run(main)

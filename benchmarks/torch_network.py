@@ -1,11 +1,14 @@
 """In-ResNet in PyTorch, with which the benchmarks compare the package.
 
 The parameters have the names of the official code, so that
-`inres_tf.convert.load_official_state` loads them into a network of the zoo.
+`inres_tf.convert.load_official_state` loads them into a network of the zoo. As a
+program, it is a contender of `training_speed`.
 """
 
+import argparse
 from collections.abc import Callable
 
+import contenders
 import torch
 from torch import nn
 from torch.nn import functional
@@ -115,13 +118,14 @@ class InResNet(nn.Module):
 
 
 def training_step(
-    network: InResNet, compiled: bool
+    network: InResNet, compiled: bool, mixed: bool = False
 ) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     """The SGD step of `train.train`: momentum 0.9, coupled weight decay 1e-4.
 
     Args:
         network: an `InResNet`.
         compiled: whether `torch.compile` compiles the forward and backward pass.
+        mixed: whether to compute in bfloat16 where autocast does.
 
     Returns:
         Function of (pixels, labels) that returns the mean cross-entropy.
@@ -133,7 +137,8 @@ def training_step(
     )
 
     def step(pixels, labels):
-        loss = functional.cross_entropy(forward(pixels), labels)
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            loss = functional.cross_entropy(forward(pixels), labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -143,13 +148,14 @@ def training_step(
 
 
 def inference(
-    network: InResNet, compiled: bool
+    network: InResNet, compiled: bool, mixed: bool = False
 ) -> Callable[[torch.Tensor], torch.Tensor]:
     """The forward pass in evaluation mode.
 
     Args:
         network: an `InResNet`.
         compiled: whether `torch.compile` compiles it.
+        mixed: whether to compute in bfloat16 where autocast does.
 
     Returns:
         Function of pixels that returns the logits.
@@ -158,7 +164,43 @@ def inference(
     forward = torch.compile(network) if compiled else network
 
     def logits(pixels):
-        with torch.inference_mode():
+        with (
+            torch.inference_mode(),
+            torch.autocast("cpu", torch.bfloat16, enabled=mixed),
+        ):
             return forward(pixels)
 
     return logits
+
+
+def contend() -> None:
+    """Runs one contender on random images."""
+    parser = argparse.ArgumentParser(description=contend.__doc__)
+    parser.add_argument("--train", action="store_true", help="a step, or else logits")
+    parser.add_argument("--compiled", action="store_true", help="use torch.compile")
+    parser.add_argument("--layout", choices=["NCHW", "channels_last"], required=True)
+    parser.add_argument("--precision", choices=["float32", "bfloat16"], required=True)
+    parser.add_argument("--depth", type=int, required=True)
+    parser.add_argument("--batch_size", type=int, required=True)
+    parser.add_argument("--threads", type=int, default=0, help="0 for one per core")
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    layout = torch.channels_last
+    if options.layout == "NCHW":
+        layout = torch.contiguous_format
+    network = InResNet(options.depth).to(memory_format=layout)
+    images = torch.randint(0, 256, (options.batch_size, 3, 32, 32)).float()
+    images = images.contiguous(memory_format=layout)
+    labels = torch.randint(0, 10, (options.batch_size,))
+    mixed = options.precision == "bfloat16"
+    if options.train:
+        step = training_step(network, options.compiled, mixed)
+        contenders.answer(lambda: float(step(images, labels)))
+    else:
+        logits = inference(network, options.compiled, mixed)
+        contenders.answer(lambda: logits(images).float().numpy())
+
+
+if __name__ == "__main__":
+    contend()

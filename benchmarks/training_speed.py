@@ -2,19 +2,22 @@ r"""How fast networks train and infer, compared with PyTorch and with their own 
 
 python benchmarks/training_speed.py --output=docs/benchmarks_training.md
 
-See `measure` for the method. PyTorch is measured if it is installed.
+See `measure` for the method. PyTorch is measured if it is installed, and compiled if
+there is a C++ compiler.
 """
 
-import importlib.util
 import itertools
 import multiprocessing
 import os
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
 
+import contenders
+import environment  # noqa: F401
 import keras
 import measure
 import numpy as np
@@ -34,15 +37,15 @@ from inres_tf.training.objectives.config import ObjectiveConfig
 from inres_tf.training.objectives.registry import make_objective
 from inres_tf.training.step import make_step, synchronize_batch_norm
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("depth", 20, "Depth of the networks.")
 flags.DEFINE_integer("batch_size", 128, "Images per step.")
 flags.DEFINE_integer("rounds", 25, "Rounds of every comparison.")
 flags.DEFINE_integer("epochs", 10, "Epochs of the run whose memory is measured.")
 flags.DEFINE_integer("threads", 0, "Threads of a step; 0 for one per core.")
+flags.DEFINE_list("precisions", ["float32", "bfloat16"], "Of training and inference.")
 flags.DEFINE_string("output", None, "Markdown file to write, as well as stdout.")
+flags.DEFINE_string("contender", None, "Used by the script to start its contenders.")
 
 # Goals: ratios.
 GOALS = {"training": 1.2, "inference": 1.8, "input": 0.05, "loop": 1.03, "memory": 1.02}
@@ -129,81 +132,73 @@ def inference(policy: str, keras_own: bool = False) -> Callable[[], np.ndarray]:
     return lambda: classifier.logits(images)
 
 
-def own_functions(make: Callable[..., Callable]) -> dict[str, Callable]:
-    """Functions by name: both precisions, with our batch normalisation and Keras'."""
-    functions = {}
-    for precision, policy in PRECISIONS.items():
-        functions[precision] = make(policy=policy)
-        functions[f"{precision}, Keras' batch normalisation"] = make(
-            policy=policy, keras_own=True
-        )
-    return functions
+def contend(name: str) -> None:
+    """Runs one of our contenders, such as `train bfloat16 keras`."""
+    mode, precision, normalisation = name.split()
+    options = {"policy": PRECISIONS[precision], "keras_own": normalisation == "keras"}
+    if mode == "inference":
+        contenders.answer(inference(**options))
+        return
+    strategy = tf.distribute.OneDeviceStrategy("CPU:0")
+    network_name = f"in_resnet{FLAGS.depth}"
+    contenders.answer(
+        training_step(strategy, FLAGS.batch_size, network_name, **options)
+    )
 
 
-def torch_functions(train: bool) -> tuple[dict[str, Callable], dict[str, str]]:
-    """PyTorch's functions by name, and the reasons why some of them do not run."""
-    if importlib.util.find_spec("torch") is None:
-        return {}, {"PyTorch": "not installed"}
-    import torch
-    import torch_network
-
-    if FLAGS.threads:
-        torch.set_num_threads(FLAGS.threads)
-    data, functions, failures = pixels(FLAGS.batch_size), {}, {}
-    labels = torch.from_numpy(data.labels)
-    layouts = {"NCHW": torch.contiguous_format, "channels_last": torch.channels_last}
-    for layout, memory_format in layouts.items():
-        images = torch.from_numpy(data.images).permute(0, 3, 1, 2).float()
-        images = images.contiguous(memory_format=memory_format)
-        for compiled in (False, True):
-            name = f"PyTorch {'compiled' if compiled else 'eager'}, {layout}"
-            model = torch_network.InResNet(FLAGS.depth)
-            model = model.to(memory_format=memory_format)
-            if train:
-                step = torch_network.training_step(model, compiled)
-                function = lambda f=step, x=images: float(f(x, labels))
-            else:
-                logits = torch_network.inference(model, compiled)
-                function = lambda f=logits, x=images: f(x).numpy()
-            try:
-                function()
-            except Exception as error:  # whatever a missing compiler raises
-                if not compiled:
-                    raise
-                failures[name] = f"does not compile here: {type(error).__name__}"
-            else:
-                functions[name] = function
-    return functions, failures
-
-
-def against_pytorch(own: dict[str, Callable], train: bool, goal: float) -> str:
+def against_pytorch(mode: str, goal: float) -> str:
     """Table of the speed of our functions and PyTorch's.
 
     Args:
-        own: our functions, by name.
-        train: whether they are training steps.
-        goal: least ratio to PyTorch's fastest function.
+        mode: `train` or `inference`.
+        goal: least ratio to PyTorch's fastest function of the same precision.
     """
-    pytorch, failures = torch_functions(train)
-    label = "training" if train else "inference"
-    seconds = measure.compare({**own, **pytorch}, FLAGS.rounds, label)
+    commands, precision_of, own = {}, {}, set()
+    for precision in FLAGS.precisions:
+        for label, kind in (("", "fused"), (", Keras' batch normalisation", "keras")):
+            name = f"{precision}{label}"
+            contender = f"--contender={mode} {precision} {kind}"
+            commands[name] = [*sys.argv, contender]
+            precision_of[name] = precision
+            own.add(name)
+        for compiled, layout in itertools.product(
+            (False, True), ("NCHW", "channels_last")
+        ):
+            name = (
+                f"PyTorch {precision}, {'compiled' if compiled else 'eager'}, {layout}"
+            )
+            switches = ["--train"] * (mode == "train") + ["--compiled"] * compiled
+            commands[name] = [
+                os.path.join(os.path.dirname(__file__), "torch_network.py"),
+                *switches,
+                f"--layout={layout}",
+                f"--precision={precision}",
+                f"--depth={FLAGS.depth}",
+                f"--batch_size={FLAGS.batch_size}",
+                f"--threads={FLAGS.threads}",
+            ]
+            precision_of[name] = precision
+    seconds = contenders.compare(commands, FLAGS.rounds, mode)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
-    best = min(pytorch, key=medians.get, default=None)
     rows = []
-    for name, value in medians.items():
-        against = ""
+    for name, precision in precision_of.items():
+        if name not in seconds:
+            rows.append([name, "does not run here", "", ""])
+            continue
+        rivals = [n for n in medians if precision_of[n] == precision and n not in own]
+        best, against = min(rivals, key=medians.__getitem__, default=None), ""
         if best:
             speed = measure.ratios(seconds[best], seconds[name])
             bound = goal if name in PRECISIONS else None
             against = measure.verdict(speed, bound, at_least=True)
-        row = [name, f"{1e3 * value:.1f} ms", f"{FLAGS.batch_size / value:.0f}"]
-        rows.append([*row, against])
-    rows += [[name, reason, "", ""] for name, reason in failures.items()]
-    header = ["", "batch", "images/s", f"speed relative to {best or 'PyTorch'}"]
+        batch = medians[name]
+        milliseconds, rate = f"{1e3 * batch:.1f} ms", f"{FLAGS.batch_size / batch:.0f}"
+        rows.append([name, milliseconds, rate, against])
+    header = ["", "batch", "images/s", "speed relative to PyTorch's best"]
     return markdown.table(header, rows)
 
 
-def input_pipeline(step: Callable[[], float]) -> str:
+def input_pipeline(step: Callable[[], float], precision: str) -> str:
     """The input of an epoch of CIFAR-10's size, compared with its training steps."""
     pipeline = TrainingPipeline(pixels(EPOCH), FLAGS.batch_size, "crop_flip", 0)
     epochs = iter(range(10**9))
@@ -221,7 +216,7 @@ def input_pipeline(step: Callable[[], float]) -> str:
     return (
         f"Shuffling, cropping and mirroring an epoch of {EPOCH} images, including its "
         f"start: {1e3 * batch:.2f} ms per batch. Relative to a training step in "
-        f"bfloat16: {measure.verdict(share, GOALS['input'])}."
+        f"{precision}: {measure.verdict(share, GOALS['input'])}."
     )
 
 
@@ -386,14 +381,22 @@ def whole_run(strategy: tf.distribute.Strategy) -> str:
 
 
 def main(_):
-    """Runs the measurements and writes the document."""
+    """Runs the measurements and writes the document, or runs a contender."""
     make_repeatable()  # as training does
     tf.config.threading.set_intra_op_parallelism_threads(FLAGS.threads)
+    if FLAGS.contender:
+        contend(FLAGS.contender)
+        return
     threads = FLAGS.threads or os.cpu_count()
     options = f"--threads={FLAGS.threads} " if FLAGS.threads else ""
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")
     name, size = f"in_resnet{FLAGS.depth}", FLAGS.batch_size
-    steps = own_functions(lambda **kw: training_step(strategy, size, name, **kw))
+    precision = FLAGS.precisions[-1]
+    step = training_step(strategy, size, name, policy=PRECISIONS[precision])
+    options += "".join(
+        f"--precisions={','.join(FLAGS.precisions)} "
+        for _ in range(FLAGS["precisions"].present)
+    )
     text = f"""# How fast networks train and infer
 
     python benchmarks/training_speed.py {options}--output=docs/benchmarks_training.md
@@ -401,18 +404,19 @@ def main(_):
 {measure.machine()}.
 {measure.METHOD.format(rounds=FLAGS.rounds)}
 
-The network is {name}, on {size} images of 32×32×3, threads: {threads}. PyTorch runs the
-same architecture, written for the benchmark (`benchmarks/torch_network.py`), in float32
-with the same number of threads. In the first two tables ratios above 1 are in our
-favour. PyTorch's threads wait for one another at every operation, so if other work runs
-on the machine, measure with `--threads=1`. The ratios to PyTorch flatter us, since it
-runs inside TensorFlow's process: [benchmarks.md](benchmarks.md#pytorch).
+The network is {name}, on {size} images of 32×32×3, threads: {threads}. In the first two
+tables each contender runs in a process of its own, all with the same settings of the C
+library's allocator. PyTorch runs the same architecture, written for the benchmark
+(`benchmarks/torch_network.py`), in bfloat16 with autocast. Ratios are to its fastest
+variant of the same precision, and above 1 in our favour. Its threads wait for one
+another at every operation, so if other work runs on the machine, measure with
+`--threads=1`.
 
 ## Training
 
 A bare step: forward and backward pass, coupled weight decay, SGD with momentum.
 
-{against_pytorch(steps, True, GOALS["training"])}
+{against_pytorch("train", GOALS["training"])}
 
 ## Inference
 
@@ -420,11 +424,11 @@ Logits of a batch; ours are computed from uint8 by the function that validates e
 epoch. Evaluation under attack and exports compute in float32, whatever the network was
 trained in.
 
-{against_pytorch(own_functions(inference), False, GOALS["inference"])}
+{against_pytorch("inference", GOALS["inference"])}
 
 ## Input
 
-{input_pipeline(steps["bfloat16"])}
+{input_pipeline(step, precision)}
 
 ## The loop and memory
 

@@ -5,11 +5,11 @@ python benchmarks/zoo_costs.py --output=docs/benchmarks_zoo.md
 See `measure` for the method.
 """
 
-import os
 import statistics
 import time
 from collections.abc import Callable
 
+import environment  # noqa: F401
 import keras
 import measure
 import numpy as np
@@ -20,8 +20,6 @@ import zoo
 from inres_tf import markdown, progress
 from inres_tf.distribution import strategy
 from inres_tf.layers import GroupedConv2D
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("network", "in_resnet110", "Network to build.")

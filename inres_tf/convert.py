@@ -114,7 +114,7 @@ def read_official_checkpoint(path: str | os.PathLike[str]) -> dict[str, np.ndarr
         import torch
     except ImportError as error:
         raise ImportError(
-            "Reading a PyTorch checkpoint needs PyTorch: pip install 'inres-tf[torch]'"
+            "Reading a PyTorch checkpoint needs PyTorch: pip install torch"
         ) from error
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)

@@ -98,7 +98,7 @@ def reproduce(
                 train_config, model=name, seed=seed, output_dir=str(run), resume=True
             )
             result = training.train(run_config, build_model(name))
-            training.run_folder.write_config(folder, flags, config.seeds[0])
+            _write_config(folder, flags, config, evaluation_config)
             training.stopped(result)
             with strategy.scope():
                 _evaluate(run, dataset, evaluation_config, train_config.data_dir)
@@ -110,6 +110,15 @@ def reproduce(
         if command:
             facts["command"] = command
         return _write(folder, dataset, comparison, histories, facts)
+
+
+def _write_config(folder, flags, config, evaluation_config) -> None:
+    """Writes the settings; those of the evaluation may differ from an earlier call."""
+    training.run_folder.write_config(folder, flags, config.seeds[0])
+    path = folder / training.run_folder.CONFIG
+    content = json.loads(path.read_text(encoding="utf-8"))
+    evaluated = {"evaluation": dataclasses.asdict(evaluation_config)}
+    files.write_json(path, content | evaluated)
 
 
 def _evaluate(run, dataset, config, data_dir) -> None:
@@ -146,8 +155,14 @@ def _facts(
         f"learning rate {train_config.learning_rate:g}, weight decay "
         f"{train_config.weight_decay:g}, seeds {', '.join(map(str, config.seeds))}",
         "evaluation": f"{first['protocol']} protocol, iterative attacks of "
-        f"{evaluation_config.steps} steps of {evaluation_config.step_size:g}/255",
+        + _steps(evaluation_config),
     }
+
+
+def _steps(config) -> str:
+    """Number and size of the steps of iterative attacks."""
+    sizes = sorted({config.step_of(eps) for eps in config.eps})
+    return f"{config.steps} steps of " + ", ".join(f"{size:g}/255" for size in sizes)
 
 
 def _write(folder, dataset, comparison, histories, facts) -> pathlib.Path:

@@ -110,6 +110,37 @@ def test_measurements_alternate(benchmarks):
     assert all(len(values) == 3 for values in seconds.values())
 
 
+def test_contenders_take_turns_in_their_own_processes(benchmarks, tmp_path):
+    import contenders
+
+    log = tmp_path / "log"
+    code = f"""
+import os, sys
+sys.path.insert(0, {str(BENCHMARKS)!r})
+import contenders
+def run():
+    with open({str(log)!r}, "a") as file:
+        words = sys.argv[1], os.getpid(), os.environ.get("MALLOC_TOP_PAD_"), len(
+            {{"keras", "tensorflow", "torch"}} & set(sys.modules)
+        )
+        print(*words, file=file)
+contenders.answer(run)
+"""
+    commands = {name: ["-c", code, name] for name in "ab"}
+    commands["broken"] = ["-c", "raise SystemExit(1)"]
+    seconds = contenders.compare(commands, 3, "test")
+    assert {name: len(values) for name, values in seconds.items()} == {"a": 3, "b": 3}
+    lines = [line.split() for line in log.read_text().splitlines()]
+    assert [line[0] for line in lines[:2]] == ["a", "b"]  # the warm-up
+    assert [{line[0] for line in lines[i : i + 2]} for i in (2, 4, 6)] == [
+        {"a", "b"}
+    ] * 3
+    assert (
+        len(lines) == 8 and len({(name, process) for name, process, *_ in lines}) == 2
+    )
+    assert {tuple(line[2:]) for line in lines} == {(str(2**26), "0")}
+
+
 @pytest.mark.parametrize("damped", [True, False], ids=["in_resnet", "resnet"])
 def test_pytorch_network_matches_the_zoo(damped, benchmarks, rng):
     torch = pytest.importorskip("torch")

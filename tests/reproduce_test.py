@@ -69,10 +69,39 @@ def test_tables_plots_and_a_report_are_written(folder):
     written = json.loads((folder / "results.json").read_text())
     assert [r["model"] for r in written["results"]] == [m for m in MODELS for _ in "01"]
     assert written["facts"]["command"] == "the command"
+    steps = "standard protocol, iterative attacks of 2 steps of 16/255"
+    assert written["facts"]["evaluation"] == steps
     rates = written["results"][2]["lambda"].values()
     assert written["facts"]["damped blocks with λ = 0"] == (
         f"in_resnet20 {sum(r == 0 for r in rates)} of 6"
     )
+
+
+@pytest.mark.parametrize(
+    "settings, expected",
+    [
+        ({}, "20 steps of 1/255"),
+        ({"steps": 7, "step_size": 0.5}, "7 steps of 0.5/255"),
+        (
+            {"norm": "l2", "eps": (72.0, 36.0), "steps": 40},
+            "40 steps of 2.25/255, 4.5/255",
+        ),
+    ],
+)
+def test_the_steps_that_the_report_names(settings, expected):
+    assert reproduce._steps(EvaluationConfig(**settings)) == expected
+
+
+def test_config_holds_the_settings_of_the_latest_evaluation(folder, tmp_path):
+    content = json.loads((folder / "config.json").read_text())
+    assert content["flags"]["models"] == list(MODELS)
+    assert content["evaluation"]["attacks"] == ["fgsm", "pgd"]
+    for steps in (3, 4):
+        config = ReproduceConfig(MODELS, (5,)), EvaluationConfig(steps=steps)
+        reproduce._write_config(tmp_path, {"epochs": 2}, *config)
+        content = json.loads((tmp_path / "config.json").read_text())
+        assert content["evaluation"]["steps"] == steps
+        assert content["flags"] == {"epochs": 2} and content["seed"] == 5
 
 
 def test_the_report_is_self_contained(folder):

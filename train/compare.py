@@ -105,6 +105,7 @@ def shipped() -> list[reporting.leaderboard.Entry]:
             f"{model} ({weights})",
             reporting.measurements.measure(result, cards.FOLDER / card["file"]),
             card["training"]["command"],
+            card["dataset"]["note"],
         )
         for (model, weights), card in cards.shipped_cards().items()
         for result in card["evaluations"]

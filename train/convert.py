@@ -1,7 +1,7 @@
 r"""Converts a checkpoint of the official PyTorch code to a Keras model.
 
 Reads a state dict, `torch.save(network.state_dict(), ...)`, without running code in it.
-Needs PyTorch: pip install 'inres-tf[torch]'.
+Needs PyTorch: pip install torch.
 
     python -m train.convert --official_checkpoint=state.pt --model=in_resnet110 \
         --output=in_resnet110.keras

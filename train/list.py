@@ -16,7 +16,7 @@ from typing import Any
 from absl import flags
 
 import zoo
-from inres_tf import markdown
+from inres_tf import attacks, markdown
 from inres_tf.corruptions.generate import CORRUPTIONS
 from inres_tf.errors import UserError
 from train import cli, models
@@ -24,8 +24,9 @@ from zoo import cards
 
 GROUPS = {"models": "models", "output": "shipped json"}
 
-# Columns of single corruptions, whose mean is in the table.
+# Columns of single corruptions and attacks, whose mean and worst case are in the table.
 _SINGLE = {name.removesuffix("_noise") for name in CORRUPTIONS}
+_SINGLE |= set(attacks.registry.ATTACKS) - {"autoattack"}
 
 
 def define_flags() -> None:
@@ -116,15 +117,23 @@ def shipped(names: Iterable[str]) -> str:
         }
         listed = (row["column"] for card in found for row in card["summary"])
         columns = list(dict.fromkeys(listed))
-        columns = [c for c in columns if c not in _SINGLE]
+        columns = [c for c in columns if c.split()[0] not in _SINGLE]
         raised = {card["model"]: ", ".join(card["raised_checks"]) for card in found}
         body = [
             [model, *(_accuracy(row.get(c)) for c in columns), raised[model] or "-"]
             for model, row in rows.items()
         ]
         table = markdown.table(["model", *columns, "checks raised"], body)
-        tables.append(f'### `weights="{weights}"`\n\n{table}')
+        notes = dict.fromkeys(_images(card["dataset"]) for card in found)
+        parts = [f'### `weights="{weights}"`', *notes, table]
+        tables.append("\n\n".join(parts))
     return "\n\n".join(tables)
+
+
+def _images(dataset) -> str:
+    """A sentence about the images of a card."""
+    note = f"; they differ from those published: {dataset['note']}"
+    return f"Test images of {dataset['name']}{note if dataset['note'] else ''}."
 
 
 def _accuracy(row) -> str:

@@ -59,7 +59,9 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "training_command", "", "Command of the training; from config.json by default."
     )
-    cli.DEFINE_path("output_dir", str(cards.FOLDER), "Folder of the cards.")
+    cli.DEFINE_path(
+        "output_dir", None, "Folder of the cards; by default the package's."
+    )
 
 
 def main() -> None:
@@ -79,7 +81,7 @@ def main() -> None:
 
 def _publish(values) -> None:
     """Writes the weights of a run and their card."""
-    run, folder = pathlib.Path(values.checkpoint), pathlib.Path(values.output_dir)
+    run, folder = pathlib.Path(values.checkpoint), _folder(values)
     config = _config(run)
     results = reporting.read_measurements(values.results)
     trained = models.from_checkpoint(run)
@@ -123,11 +125,11 @@ def _publish(values) -> None:
 def _add_results(values) -> None:
     """Adds results of shipped weights to their card."""
     name, weights = values.model, values.weights
-    folder = pathlib.Path(values.output_dir)
+    folder = _folder(values)
     models.check(name)
     card = cards.read_cards(folder).get((name, weights))
     if card is None:
-        raise UserError(f"--output_dir={folder} has no card {name}-{weights}.json")
+        raise UserError(f"{folder} has no card {name}-{weights}.json")
     new = reporting.read_measurements(values.results)
     own = {f"--model={name}", f"--weights={weights}"}
     for run in new:
@@ -151,6 +153,11 @@ def _add_results(values) -> None:
     card = {**card, **_measured([*kept, *new], name, weights)}
     print(f"replaced {len(old) - len(kept)} of {len(old)} results, by {len(new)}")
     _write(card, folder)
+
+
+def _folder(values) -> pathlib.Path:
+    """The folder of the cards."""
+    return pathlib.Path(values.output_dir or cards.FOLDER)
 
 
 def _facts(run) -> set[tuple]:

@@ -28,11 +28,13 @@ class Entry:
         name: name of the model, and of its weights.
         run: one of its evaluations.
         training: command of its training; empty if unknown.
+        note: how the images differ from the published dataset; empty if they do not.
     """
 
     name: str
     run: EvaluatedRun
     training: str = ""
+    note: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Row:
         checks: names of the checks that the evaluation raised.
         command: command of the evaluation; empty if unknown.
         training: command of the training; empty if unknown.
+        note: how the images differ from the published dataset; empty if they do not.
     """
 
     images: str
@@ -70,6 +73,7 @@ class Row:
     checks: tuple[str, ...]
     command: str
     training: str
+    note: str
 
     @property
     def ball(self) -> str:
@@ -155,6 +159,7 @@ def _row(entry: Entry, column: Column, accuracy: float) -> Row:
         tuple(sorted(raised)),
         result.get("command", ""),
         entry.training,
+        entry.note,
     )
 
 
@@ -183,9 +188,9 @@ def markdown(rows: list[Row]) -> str:
     Args:
         rows: rows in the order of `rank`.
     """
-    parts = ["# Leaderboard", _NOTE]
+    parts, notes = ["# Leaderboard", _NOTE], _notes(rows)
     for images in dict.fromkeys(row.images for row in rows):
-        parts.append(f"## {images}")
+        parts += [f"## {images}", *notes.get(images, [])]
         for kind, title in KINDS.items():
             chosen = [row for row in rows if (row.images, row.kind) == (images, kind)]
             if not chosen:
@@ -207,8 +212,18 @@ def markdown(rows: list[Row]) -> str:
     commands |= {(row.model, row.command): None for row in rows if row.command}
     if commands:
         lines = (f"- {model}: `{command}`" for model, command in sorted(commands))
-        parts += ["## Commands", "\n".join(lines)]
+        about = "Of training and evaluation, as far as known; `--data_dir` is left out."
+        parts += ["## Commands", about, "\n".join(lines)]
     return "\n\n".join(parts) + "\n"
+
+
+def _notes(rows) -> dict[str, list[str]]:
+    """Sentences about the images of each heading that are not those published."""
+    notes: dict[str, list[str]] = {}
+    for images, note in dict.fromkeys((row.images, row.note) for row in rows):
+        if note:
+            notes.setdefault(images, []).append(f"These images differ: {note}.")
+    return notes
 
 
 _NOTE = (
@@ -217,7 +232,8 @@ _NOTE = (
     "are classified correctly both unattacked and under all listed attacks; a stronger "
     "attack may lower it. Certified: the share for which a proof excludes every "
     "adversarial example within the radius. A raised check says why a figure may be "
-    "too high; docs/evaluation.md explains each."
+    "too high; docs/evaluation.md explains each. The code in brackets is the "
+    "fingerprint of the images."
 )
 
 
@@ -236,8 +252,13 @@ def page(rows: list[Row]) -> str:
         "norm": sorted({row.norm for row in rows if row.norm}),
         "radius": [f"{r:g}" for r in sorted({row.radius for row in rows if row.norm})],
     }
+    differing = (f"{k}: {' '.join(v)}" for k, v in _notes(rows).items())
     return pages.render(
-        "leaderboard.html", title="Leaderboard", rows=rows, filters=filters, note=_NOTE
+        "leaderboard.html",
+        title="Leaderboard",
+        rows=rows,
+        filters=filters,
+        note=" ".join([_NOTE, *differing]),
     )
 
 

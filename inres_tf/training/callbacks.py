@@ -183,7 +183,7 @@ class Progress(keras.callbacks.Callback):
 
 def _format_metrics(logs, names) -> str:
     """Formats the named metrics, without those that are missing."""
-    formats = {"learning_rate": "g"}
+    formats = {"learning_rate": "g", "accuracy": ".1%", "val_accuracy": ".1%"}
     return "  ".join(
         f"{name} {logs[name]:{formats.get(name, '.3f')}}"
         for name in names

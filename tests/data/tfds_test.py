@@ -5,9 +5,11 @@ import types
 import numpy as np
 import pytest
 import requests
+import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from inres_tf import data
+from inres_tf.data import image_files
 from inres_tf.errors import UserError
 
 
@@ -68,6 +70,20 @@ def prepared(tmp_path_factory):
     class TinyUnlabelled(Tiny):
         UNLABELLED = ("train",)
 
+    class TinyPhotos(Tiny):
+        def _info(self):
+            image = tfds.features.Image(shape=(24, 24, 3), encoding_format="jpeg")
+            label = tfds.features.ClassLabel(names=["cat", "dog"])
+            features = tfds.features.FeaturesDict({"image": image, "label": label})
+            return tfds.core.DatasetInfo(
+                builder=self, features=features, supervised_keys=("image", "label")
+            )
+
+        def _generate_examples(self, count, split):
+            noise = np.random.default_rng(count).integers(0, 256, (count, 24, 24, 3))
+            for i, pixels in enumerate(noise.astype(np.uint8)):
+                yield i, {"image": pixels, "label": i % 2}
+
     root = tmp_path_factory.mktemp("tfds")
     for builder in (
         Tiny,
@@ -77,6 +93,7 @@ def prepared(tmp_path_factory):
         TinyHidden,
         TinyHeldOut,
         TinyUnlabelled,
+        TinyPhotos,
     ):
         builder(data_dir=root).download_and_prepare()
     return root
@@ -89,6 +106,23 @@ def test_prepared_dataset_loads_by_name(prepared):
     for split in (dataset.train, dataset.test):
         np.testing.assert_array_equal(split.images[:, 0, 0, 0] % 2, split.labels)
         assert len(np.unique(split.images)) == len(split)
+
+
+def test_jpeg_has_the_pixels_that_folders_and_predictions_have(prepared, tmp_path):
+    """All decode as Pillow does; TensorFlow's default would differ."""
+    dataset = data.load("tiny_photos", data_dir=prepared)
+    builder = tfds.builder("tiny_photos", data_dir=prepared)
+    raw = {"image": tfds.decode.SkipDecoding()}
+    differing = []
+    for example, pixels in zip(
+        builder.as_dataset(split="train", decoders=raw), dataset.train.images
+    ):
+        content = example["image"].numpy()
+        file = tmp_path / "photo.jpg"
+        file.write_bytes(content)
+        np.testing.assert_array_equal(pixels, image_files.read_image(file).pixels)
+        differing.append((tf.io.decode_jpeg(content).numpy() != pixels).mean())
+    assert len(differing) == 8 and min(differing) > 0.1
 
 
 def test_images_of_different_sizes_must_be_resized(prepared):

@@ -11,10 +11,10 @@ from inres_tf.reporting.statistics import wilson
 def entry(make_result):
     """Function that makes the entry of a model."""
 
-    def make(model="a", training="", result=None, **changes):
+    def make(model="a", training="", result=None, note="", **changes):
         result = result or make_result(model, **changes)
         run = measurements.measure(result, pathlib.Path("result.json"))
-        return leaderboard.Entry(model, run, training)
+        return leaderboard.Entry(model, run, training, note)
 
     return make
 
@@ -99,3 +99,16 @@ def test_the_page_is_self_contained_and_escapes_names(entry, tmp_path):
         values = set(re.findall(rf'data-{name}="(.*?)"', page)) - {""}
         assert offered == values != set()
     assert (tmp_path / "leaderboard.md").read_text() == leaderboard.markdown(rows)
+
+
+def test_images_that_differ_from_those_published_are_named(entry):
+    plain = entry("a", dataset="digits")
+    noted = entry("b", dataset="photos", note="only cats & dogs")
+    rows = leaderboard.rank([plain, noted, entry("c", dataset="photos")])
+    text = leaderboard.markdown(rows)
+    sentence = "These images differ: only cats & dogs."
+    assert text.count(sentence) == 1
+    heading = next(row.images for row in rows if row.model == "b")
+    assert heading.startswith("photos") and f"## {heading}\n\n{sentence}\n" in text
+    page = leaderboard.page(rows)
+    assert page.count("These images differ: only cats &amp; dogs.") == 1

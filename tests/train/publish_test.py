@@ -196,7 +196,7 @@ def test_mistakes_with_a_card(binary, shelf, tmp_path):
     before = (folder / "in_resnet8-digits.json").read_text()
     good = result("good", 4)
     assert "must name a model of the zoo" in add(binary, folder, good, model="no")[2]
-    error = f"--output_dir={folder} has no card resnet8-digits.json"
+    error = f"{folder} has no card resnet8-digits.json"
     assert error in add(binary, folder, good, model="resnet8")[2]
     wrong = result("wrong", 4, weights="mnist")
     assert (

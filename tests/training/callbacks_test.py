@@ -200,11 +200,11 @@ def test_log_file_has_a_line_every_half_minute_and_one_per_epoch(clock, capsys):
     out = capsys.readouterr().out
     assert "\r" not in out
     assert out.splitlines() == [
-        "epoch 3/16  120/390  loss 1.695  accuracy 0.305  512 images/s  ETA 01:07",
-        "epoch 3/16  240/390  loss 1.387  accuracy 0.613  512 images/s  ETA 00:37",
-        "epoch 3/16  360/390  loss 1.079  accuracy 0.921  512 images/s  ETA 00:07",
-        "epoch 3/16  01:42  loss 1.250  accuracy 0.500  val_loss 1.500  "
-        "val_accuracy 0.375  learning_rate 0.02  735 images/s",
+        "epoch 3/16  120/390  loss 1.695  accuracy 30.5%  512 images/s  ETA 01:07",
+        "epoch 3/16  240/390  loss 1.387  accuracy 61.3%  512 images/s  ETA 00:37",
+        "epoch 3/16  360/390  loss 1.079  accuracy 92.1%  512 images/s  ETA 00:07",
+        "epoch 3/16  01:42  loss 1.250  accuracy 50.0%  val_loss 1.500  "
+        "val_accuracy 37.5%  learning_rate 0.02  735 images/s",
     ]
 
 
@@ -277,8 +277,8 @@ def test_terminal_has_a_live_bar_and_one_line_per_epoch(clock):
     written = terminal.getvalue()
     states = re.findall(r"\rhere: epoch 1/2: +(\d+)%\|[^\r]* (\d+)/1280 ", written)
     assert states == [(f"{10 * i}", f"{128 * i}") for i in range(11)]
-    assert " images/s, loss 1.977  accuracy 0.023]" in written
-    end = "10:05  loss 1.250  accuracy 0.500  val_loss 1.500  val_accuracy 0.375"
+    assert " images/s, loss 1.977  accuracy 2.3%]" in written
+    end = "10:05  loss 1.250  accuracy 50.0%  val_loss 1.500  val_accuracy 37.5%"
     end += "  learning_rate 0.02  735 images/s"
     assert terminal.lines == [f"here: epoch {i}/2  {end}" for i in (1, 2)] + [""]
 
