@@ -60,7 +60,7 @@ def define_flags() -> None:
         "training_command", "", "Command of the training; from config.json by default."
     )
     cli.DEFINE_path(
-        "output_dir", None, "Folder of the cards; by default the package's."
+        "output_dir", None, "Folder of the cards; the package's by default."
     )
 
 
