@@ -74,7 +74,7 @@ test-backends: extras  ## Install JAX and PyTorch, test the models under them
 	$(BIN)/python -m pip install --disable-pip-version-check $(JAX)
 	$(BIN)/python -m pytest tests/backends_test.py
 
-extras: $(INSTALLED)  ## Install PyTorch, which only train.convert requires
+extras: $(INSTALLED)  ## Install PyTorch, for train.convert and the benchmarks
 	$(BIN)/python -m pip install --disable-pip-version-check $(TORCH)
 
 clean:  ## Delete the virtual environment and the demo's run

@@ -6,6 +6,7 @@ See `measure` for the method. PyTorch is measured if it is installed, and compil
 there is a C++ compiler.
 """
 
+import importlib.util
 import itertools
 import multiprocessing
 import os
@@ -43,7 +44,12 @@ flags.DEFINE_integer("batch_size", 128, "Images per step.")
 flags.DEFINE_integer("rounds", 25, "Rounds of every comparison.")
 flags.DEFINE_integer("epochs", 10, "Epochs of the run whose memory is measured.")
 flags.DEFINE_integer("threads", 0, "Threads of a step; 0 for one per core.")
-flags.DEFINE_list("precisions", ["float32", "bfloat16"], "Of training and inference.")
+flags.DEFINE_multi_enum(
+    "precisions",
+    ["float32", "bfloat16"],
+    ["float32", "bfloat16"],
+    "Precision of training and inference; may be repeated.",
+)
 flags.DEFINE_string("output", None, "Markdown file to write, as well as stdout.")
 flags.DEFINE_string("contender", None, "Used by the script to start its contenders.")
 
@@ -154,6 +160,8 @@ def against_pytorch(mode: str, goal: float) -> str:
         goal: least ratio to PyTorch's fastest function of the same precision.
     """
     commands, precision_of, own = {}, {}, set()
+    variants = itertools.product(("eager", "compiled"), ("NCHW", "channels_last"))
+    variants = list(variants) if importlib.util.find_spec("torch") else []
     for precision in FLAGS.precisions:
         for label, kind in (("", "fused"), (", Keras' batch normalisation", "keras")):
             name = f"{precision}{label}"
@@ -161,16 +169,12 @@ def against_pytorch(mode: str, goal: float) -> str:
             commands[name] = [*sys.argv, contender]
             precision_of[name] = precision
             own.add(name)
-        for compiled, layout in itertools.product(
-            (False, True), ("NCHW", "channels_last")
-        ):
-            name = (
-                f"PyTorch {precision}, {'compiled' if compiled else 'eager'}, {layout}"
-            )
-            switches = ["--train"] * (mode == "train") + ["--compiled"] * compiled
+        for kind, layout in variants:
+            name = f"PyTorch {precision}, {kind}, {layout}"
             commands[name] = [
                 os.path.join(os.path.dirname(__file__), "torch_network.py"),
-                *switches,
+                *["--train"] * (mode == "train"),
+                *["--compiled"] * (kind == "compiled"),
                 f"--layout={layout}",
                 f"--precision={precision}",
                 f"--depth={FLAGS.depth}",
@@ -178,12 +182,13 @@ def against_pytorch(mode: str, goal: float) -> str:
                 f"--threads={FLAGS.threads}",
             ]
             precision_of[name] = precision
-    seconds = contenders.compare(commands, FLAGS.rounds, mode)
+    compiled = [name for name in commands if "compiled" in name]
+    seconds = contenders.compare(commands, FLAGS.rounds, mode, optional=compiled)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     rows = []
     for name, precision in precision_of.items():
         if name not in seconds:
-            rows.append([name, "does not run here", "", ""])
+            rows.append([name, "does not compile here", "", ""])
             continue
         rivals = [n for n in medians if precision_of[n] == precision and n not in own]
         best, against = min(rivals, key=medians.__getitem__, default=None), ""
@@ -393,10 +398,8 @@ def main(_):
     name, size = f"in_resnet{FLAGS.depth}", FLAGS.batch_size
     precision = FLAGS.precisions[-1]
     step = training_step(strategy, size, name, policy=PRECISIONS[precision])
-    options += "".join(
-        f"--precisions={','.join(FLAGS.precisions)} "
-        for _ in range(FLAGS["precisions"].present)
-    )
+    if FLAGS["precisions"].present:
+        options += "".join(f"--precisions={name} " for name in FLAGS.precisions)
     text = f"""# How fast networks train and infer
 
     python benchmarks/training_speed.py {options}--output=docs/benchmarks_training.md
@@ -407,10 +410,10 @@ def main(_):
 The network is {name}, on {size} images of 32×32×3, threads: {threads}. In the first two
 tables each contender runs in a process of its own, all with the same settings of the C
 library's allocator. PyTorch runs the same architecture, written for the benchmark
-(`benchmarks/torch_network.py`), in bfloat16 with autocast. Ratios are to its fastest
-variant of the same precision, and above 1 in our favour. Its threads wait for one
-another at every operation, so if other work runs on the machine, measure with
-`--threads=1`.
+(`benchmarks/torch_network.py`), in float32, and in bfloat16 with autocast. Ratios are
+to PyTorch's fastest variant of the same precision, and above 1 in our favour. PyTorch's
+threads wait for one another at every operation, so if other work runs on the machine,
+measure with `--threads=1`.
 
 ## Training
 

@@ -127,8 +127,8 @@ def run():
 contenders.answer(run)
 """
     commands = {name: ["-c", code, name] for name in "ab"}
-    commands["broken"] = ["-c", "raise SystemExit(1)"]
-    seconds = contenders.compare(commands, 3, "test")
+    broken = {"broken": ["-c", "raise ValueError('no compiler')"]}
+    seconds = contenders.compare(commands | broken, 3, "test", optional=["broken"])
     assert {name: len(values) for name, values in seconds.items()} == {"a": 3, "b": 3}
     lines = [line.split() for line in log.read_text().splitlines()]
     assert [line[0] for line in lines[:2]] == ["a", "b"]  # the warm-up
@@ -139,6 +139,11 @@ contenders.answer(run)
         len(lines) == 8 and len({(name, process) for name, process, *_ in lines}) == 2
     )
     assert {tuple(line[2:]) for line in lines} == {(str(2**26), "0")}
+    with pytest.raises(RuntimeError, match=r"broken ended: (.|\n)*no compiler"):
+        contenders.compare(broken, 3, "test")
+    once = ["-c", "import contenders, sys; input(); print(1.0)"]
+    with pytest.raises(RuntimeError, match="once ended"):
+        contenders.compare({"once": once}, 3, "test", optional=["once"])
 
 
 @pytest.mark.parametrize("damped", [True, False], ids=["in_resnet", "resnet"])

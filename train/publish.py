@@ -67,8 +67,10 @@ def define_flags() -> None:
 def main() -> None:
     """Writes the weights and their card, or adds results to a card."""
     values = flags.FLAGS
-    if values.model and values.checkpoint:
-        raise UserError("--model adds results to a card: leave out --checkpoint")
+    if values.model:
+        for name in ("checkpoint", "half", *GROUPS["card"].split()):
+            if values[name].present and values[name].value:
+                raise UserError(f"--model adds results to a card: leave out --{name}")
     needed = "weights", "results"
     for name in needed if values.model else ("checkpoint", *needed):
         if not getattr(values, name):
@@ -133,16 +135,18 @@ def _add_results(values) -> None:
     new = reporting.read_measurements(values.results)
     own = {f"--model={name}", f"--weights={weights}"}
     for run in new:
-        command = run.result.get("command", "")
+        result = run.result
+        command = result.get("command", "")
         if not own <= set(shlex.split(command)):
             raise UserError(
                 f"{run.file} must be a result of train.evaluate "
                 f"{' '.join(sorted(own))}; its command is {command or 'unknown'}"
             )
-        if run.result["class_names"] != card["classes"]:
+        named = result.get("class_names"), result["dataset"]
+        if named != (card["classes"], card["dataset"]["name"]):
             raise UserError(
-                f"{run.file} is a result on the classes {run.result['class_names']}, "
-                f"but those of the card are {card['classes']}"
+                f"{run.file} is a result on {named[1]} with the classes {named[0]}, "
+                f"but the card is of {card['dataset']['name']} with {card['classes']}"
             )
     repeated = set().union(*map(_facts, new))
     old = [
@@ -150,6 +154,15 @@ def _add_results(values) -> None:
         for result in card["evaluations"]
     ]
     kept = [run for run in old if not _facts(run) <= repeated]
+    seen: dict[int, str] = {}
+    for run in [*kept, *new]:
+        number, images = run.result["num_examples"], run.result.get("fingerprint")
+        if seen.setdefault(number, images) != images:
+            raise UserError(
+                f"the results of {number} images would be of different images "
+                f"(fingerprints {seen[number]} and {images}): repeat all that the card "
+                "has, and add them together"
+            )
     card = {**card, **_measured([*kept, *new], name, weights)}
     print(f"replaced {len(old) - len(kept)} of {len(old)} results, by {len(new)}")
     _write(card, folder)

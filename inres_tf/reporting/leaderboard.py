@@ -222,7 +222,8 @@ def _notes(rows) -> dict[str, list[str]]:
     notes: dict[str, list[str]] = {}
     for images, note in dict.fromkeys((row.images, row.note) for row in rows):
         if note:
-            notes.setdefault(images, []).append(f"These images differ: {note}.")
+            sentence = f"These images differ from those published: {note}."
+            notes.setdefault(images, []).append(sentence)
     return notes
 
 
@@ -252,7 +253,11 @@ def page(rows: list[Row]) -> str:
         "norm": sorted({row.norm for row in rows if row.norm}),
         "radius": [f"{r:g}" for r in sorted({row.radius for row in rows if row.norm})],
     }
-    differing = (f"{k}: {' '.join(v)}" for k, v in _notes(rows).items())
+    noted = {row.note: row.images.split(",")[0] for row in rows if row.note}
+    differing = [
+        f"Images of {dataset} that differ from those published: {note}."
+        for note, dataset in noted.items()
+    ]
     return pages.render(
         "leaderboard.html",
         title="Leaderboard",

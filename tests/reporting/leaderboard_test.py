@@ -106,9 +106,12 @@ def test_images_that_differ_from_those_published_are_named(entry):
     noted = entry("b", dataset="photos", note="only cats & dogs")
     rows = leaderboard.rank([plain, noted, entry("c", dataset="photos")])
     text = leaderboard.markdown(rows)
-    sentence = "These images differ: only cats & dogs."
+    sentence = "These images differ from those published: only cats & dogs."
     assert text.count(sentence) == 1
     heading = next(row.images for row in rows if row.model == "b")
     assert heading.startswith("photos") and f"## {heading}\n\n{sentence}\n" in text
     page = leaderboard.page(rows)
-    assert page.count("These images differ: only cats &amp; dogs.") == 1
+    sentence = (
+        "Images of photos that differ from those published: only cats &amp; dogs."
+    )
+    assert page.count(sentence) == 1

@@ -147,6 +147,7 @@ def write_report(folder, stem, *_):
 
 CLEAN = {"accuracy": 0.5}
 RESULT = {"model": "resnet8", "class_names": list("0123456789"), "checks": []}
+RESULT |= {"dataset": "digits", "num_examples": 5}
 RESULT["command"] = "train.evaluate --model=resnet8 --model=plain8 --weights=w"
 VERIFIED = {"num_examples": 5, "clean": CLEAN, "lipschitz": {"head": 1.0}}
 VERIFIED["certificates"] = {"radii": {"36": 0.5}}

@@ -146,6 +146,7 @@ def shelf(tmp_path, digits):
     content = {"model": "in_resnet8", "weights": "digits", "file": "weights.h5"}
     content |= {"sha256": "kept", "classes": list(digits.class_names)}
     content |= {"summary": [], "raised_checks": ["step_size"], "evaluations": old}
+    content["dataset"] = {"name": "digits", "note": ""}
     (folder / "in_resnet8-digits.json").write_text(json.dumps(content))
     return folder, result
 
@@ -206,13 +207,23 @@ def test_mistakes_with_a_card(binary, shelf, tmp_path):
     )
     content = json.loads(good.read_text())
     good.write_text(json.dumps(content | {"class_names": ["cat", "dog"]}))
-    error = f"{good} is a result on the classes ['cat', 'dog'], but those of the card"
+    error = (
+        f"{good} is a result on digits with the classes ['cat', 'dog'], but the card"
+    )
+    assert error in add(binary, folder, good)[2]
+    good.write_text(json.dumps(content | {"dataset": "mnist"}))
+    error = f"{good} is a result on mnist with the classes"
+    assert error in add(binary, folder, good)[2]
+    good.write_text(json.dumps(content | {"fingerprint": "others"}))
+    error = "4 images would be of different images (fingerprints images 4 and others)"
     assert error in add(binary, folder, good)[2]
     del content["command"]
     good.write_text(json.dumps(content))
     assert "its command is unknown" in add(binary, folder, good)[2]
     assert (folder / "in_resnet8-digits.json").read_text() == before
-    _, _, err = binary("publish", "--model=resnet8", f"--checkpoint={tmp_path}")
-    assert "--model adds results to a card: leave out --checkpoint" in err
+    for flag in (f"--checkpoint={tmp_path}", "--half", "--licence=MIT"):
+        _, _, err = binary("publish", "--model=resnet8", flag)
+        name = flag.partition("=")[0]
+        assert f"--model adds results to a card: leave out {name}" in err
     _, _, err = binary("publish", "--model=resnet8", "--results=a")
     assert "--weights is missing" in err

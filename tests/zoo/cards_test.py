@@ -129,6 +129,9 @@ def test_unknown_weights(shelf):
         zoo.decode_predictions([0.5, 0.5], ["a", "b"])
 
 
+PACKED = ("correct", "image_radii")
+
+
 @pytest.mark.parametrize("key", SHIPPED, ids="-".join)
 def test_shipped_card(key):
     """The card follows the schema, and the file is the one it describes."""
@@ -146,8 +149,11 @@ def test_shipped_card(key):
     intervals = [(row["low"], row["accuracy"], row["high"]) for row in card["summary"]]
     assert all(low <= value <= high for low, value, high in intervals)
     # Packed answers contain slashes as well.
-    folders = r"[= \"]/(home|root|tmp|mnt|data|Users)/|=/\w"
-    assert not re.search(folders, json.dumps(card))
+    readable = json.loads(
+        json.dumps(card),
+        object_hook=lambda d: {k: v for k, v in d.items() if k not in PACKED},
+    )
+    assert not re.search(r"[= \"]/\w+/", json.dumps(readable))
 
 
 def test_all_shipped_weights_are_small():
