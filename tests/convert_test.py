@@ -204,5 +204,5 @@ def test_pytorch_file(tmp_path):
 
 def test_pytorch_is_not_installed(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(ImportError, match=r"pip install 'inres-tf\[torch\]'"):
+    with pytest.raises(ImportError, match="needs PyTorch: pip install torch"):
         convert.read_official_checkpoint(tmp_path / "state.pt")
