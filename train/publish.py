@@ -154,7 +154,7 @@ def _add_results(values) -> None:
         for result in card["evaluations"]
     ]
     kept = [run for run in old if not _facts(run) <= repeated]
-    seen: dict[int, str] = {}
+    seen: dict[int, str | None] = {}
     for run in [*kept, *new]:
         number, images = run.result["num_examples"], run.result.get("fingerprint")
         if seen.setdefault(number, images) != images:
