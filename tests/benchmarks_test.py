@@ -141,7 +141,7 @@ contenders.answer(run)
     assert {tuple(line[2:]) for line in lines} == {(str(2**26), "0")}
     with pytest.raises(RuntimeError, match=r"broken ended: (.|\n)*no compiler"):
         contenders.compare(broken, 3, "test")
-    once = ["-c", "import contenders, sys; input(); print(1.0)"]
+    once = ["-c", "input(); print(1.0)"]
     with pytest.raises(RuntimeError, match="once ended"):
         contenders.compare({"once": once}, 3, "test", optional=["once"])
 
