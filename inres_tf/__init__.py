@@ -20,6 +20,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submodules={module.name for module in pkgutil.iter_modules(__path__)},
     submod_attrs={
         "models.damping": ["damp"],
+        "models.depth": ["deepen"],
         "models.residuals": ["Addition", "additions"],
     },
 )

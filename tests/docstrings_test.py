@@ -16,7 +16,7 @@ FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
 def exported():
     """The functions and classes that the packages export, each once, by name."""
-    found = {"inres_tf.damp": inres_tf.damp, "inres_tf.additions": inres_tf.additions}
+    found = {f"inres_tf.{name}": getattr(inres_tf, name) for name in TOP}
     packages = [f"inres_tf.{room}" for room in ROOMS]
     for package in [*packages, "inres_tf.training.objectives", "zoo"]:
         module = importlib.import_module(package)
@@ -31,6 +31,7 @@ def exported():
     return found
 
 
+TOP = ("damp", "additions", "deepen")
 CONSTRUCTORS = ("InResNet", "InResNet20", "EnResNet8", "InResNeXt11_4x16d")
 EXPORTED = exported()
 

@@ -129,8 +129,8 @@ def exports():
     return run(EXPORTS)
 
 
-def test_inres_tf_exports_its_modules_and_three_names(exports):
-    expected = {*exports["modules"], "additions", "Addition", "damp"}
+def test_inres_tf_exports_its_modules_and_four_names(exports):
+    expected = {*exports["modules"], "additions", "Addition", "damp", "deepen"}
     assert set(exports["all"]) == expected
     assert len(exports["all"]) == len(expected)
     assert not exports["missing"] and not exports["shadowed"]

@@ -2,6 +2,7 @@ from . import continuous as continuous
 from . import costs as costs
 from . import custom_objects as custom_objects
 from . import damping as damping
+from . import depth as depth
 from . import float_inputs as float_inputs
 from . import graph as graph
 from . import lipschitz as lipschitz
@@ -14,6 +15,7 @@ from . import solver_swap as solver_swap
 from .continuous import as_neural_ode as as_neural_ode
 from .costs import model_facts as model_facts
 from .damping import damp as damp
+from .depth import deepen as deepen
 from .float_inputs import with_float_inputs as with_float_inputs
 from .lipschitz import LipschitzBound as LipschitzBound
 from .lipschitz import lipschitz_bound as lipschitz_bound
