@@ -64,7 +64,7 @@ SAME_FLOOR = {("corruptions", "data"), ("layers", "solvers")}
 PURE = ("inres_tf/layers/", "inres_tf/solvers/", "zoo/")
 PURE_FILES = {
     f"inres_tf/models/{name}.py"
-    for name in ("continuous", "damping", "graph", "residuals")
+    for name in ("continuous", "damping", "depth", "graph", "residuals")
 } | {"inres_tf/__init__.py"}
 # What the zoo may import.
 FOR_ZOO = (
