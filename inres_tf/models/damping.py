@@ -166,15 +166,7 @@ class Copier:
     def copy_weights(self):
         """Copies weights, statistics and vocabularies to the new layers."""
         for old, new in self._pairs:
-            sublayers = zip(old._flatten_layers(), new._flatten_layers(), strict=True)
-            for source, target in sublayers:
-                weights = {}
-                source.save_own_variables(weights)
-                target.load_own_variables(weights)
-                if hasattr(source, "save_assets"):
-                    with tempfile.TemporaryDirectory() as folder:
-                        source.save_assets(folder)
-                        target.load_assets(folder)
+            copy_weights(old, new)
 
     def _new(self, operation):
         if id(operation) in self._chosen:
@@ -229,3 +221,16 @@ class Copier:
             outputs = new(*args, **kwargs)
         for old, tensor in zip(node.outputs, keras.tree.flatten(outputs)):
             tensors[id(old)] = tensor
+
+
+def copy_weights(source: keras.layers.Layer, target: keras.layers.Layer) -> None:
+    """Copies weights, statistics and vocabularies to a layer of the same kind."""
+    sublayers = zip(source._flatten_layers(), target._flatten_layers(), strict=True)
+    for old, new in sublayers:
+        weights: dict = {}
+        old.save_own_variables(weights)
+        new.load_own_variables(weights)
+        if hasattr(old, "save_assets"):
+            with tempfile.TemporaryDirectory() as folder:
+                old.save_assets(folder)
+                new.load_assets(folder)

@@ -5,7 +5,7 @@ import weakref
 import keras
 import numpy as np
 
-from inres_tf.models.graph import node_of
+from inres_tf.models.graph import alone, with_last_inputs
 
 # The twin of each model; it holds the model's layers, but not the model itself.
 _twins: weakref.WeakKeyDictionary[keras.Model, keras.Model] = (
@@ -59,7 +59,7 @@ def _checked_twin(model):
 
     def outputs(one):
         typed = [x.astype(t.dtype) for x, t in zip(integers, one.inputs)]
-        found = _with_last_inputs(one)(_alone(typed), training=False)
+        found = with_last_inputs(one)(alone(typed), training=False)
         return [
             np.asarray(keras.ops.convert_to_numpy(x), np.float64).ravel() for x in found
         ]
@@ -78,23 +78,14 @@ def _checked_twin(model):
     return twin
 
 
-def _with_last_inputs(model):
-    """A model of the outputs, and of what their operations take.
-
-    A saturated softmax returns the same for different inputs.
-    """
-    taken = [x for output in model.outputs for x in node_of(output).input_tensors]
-    return keras.Model(_alone(model.inputs), [*model.outputs, *taken])
-
-
 def _twin(model):
     inputs = [
         keras.Input(batch_shape=x.shape, dtype="float32", name=x.name)
         for x in model.inputs
     ]
-    functional = keras.Model(_alone(model.inputs), _alone(model.outputs))
+    functional = keras.Model(alone(model.inputs), alone(model.outputs))
     twin = keras.models.clone_model(
-        functional, input_tensors=_alone(inputs), clone_function=_shared
+        functional, input_tensors=alone(inputs), clone_function=_shared
     )
     twin.name = model.name
     return twin
@@ -106,10 +97,6 @@ def _shared(layer):
 
 def _is_float(dtype):
     return keras.backend.standardize_dtype(dtype) in ("float32", "float64")
-
-
-def _alone(values):
-    return values if len(values) > 1 else values[0]
 
 
 def _refusal(model, problem):

@@ -33,3 +33,18 @@ def node_of(tensor: keras.KerasTensor) -> Any:
     """Returns the Keras node of the call that produced a symbolic tensor."""
     operation, index, _ = tensor._keras_history
     return operation._inbound_nodes[index]
+
+
+def with_last_inputs(model: keras.Model) -> keras.Model:
+    """Returns a model of the outputs, and of what their operations take.
+
+    For comparisons of models: a saturated softmax returns the same for different
+    inputs.
+    """
+    taken = [x for output in model.outputs for x in node_of(output).input_tensors]
+    return keras.Model(alone(model.inputs), [*model.outputs, *taken])
+
+
+def alone(values: list[Any]) -> Any:
+    """Returns a list as Keras' models take it: its element if there is only one."""
+    return values if len(values) > 1 else values[0]
