@@ -12,6 +12,7 @@ import numpy as np
 from inres_tf.attacks import registry
 from inres_tf.attacks.versions import passes_of
 from inres_tf.data.images import Images
+from inres_tf.digests import of_arrays
 from inres_tf.distribution.classifier import compiled_classifier, is_correct
 from inres_tf.evaluation import adversarial_examples, results
 from inres_tf.evaluation._parts import parts
@@ -83,6 +84,9 @@ class Attacks:
         if surrogate is not None:
             settings = settings | {"early_stop": False}
         row = results.attack_row(name, eps, attack, settings)
+        if surrogate is not None:
+            digest = of_arrays(surrogate.get_weights())
+            row["surrogate"] = f"{surrogate.name} {digest[:8]}"
         earlier = self._earlier(row)
         if earlier is not None:
             return earlier

@@ -16,13 +16,11 @@ class Corrupted(NamedTuple):
     Attributes:
         accuracies: by severity, and their mean.
         correct: whether each image is classified correctly, by key.
-        same_labels: whether the corrupted sets have the labels of the test images.
         unchanged: severities that leave all images as they are.
     """
 
     accuracies: dict[str, float]
     correct: dict[str, np.ndarray]
-    same_labels: bool
     unchanged: list[str]
 
 

@@ -15,6 +15,7 @@ from inres_tf import class_names, corruptions, environment, pixels
 from inres_tf.corruptions import cifar10_c
 from inres_tf.corruptions.generate import SEVERITIES
 from inres_tf.data.images import Dataset, Images
+from inres_tf.digests import of_arrays
 from inres_tf.distribution.classifier import compiled_classifier, is_correct
 from inres_tf.errors import UserError, arguments_as_flags
 from inres_tf.evaluation import checks, paper_protocol, results
@@ -131,8 +132,8 @@ def evaluate_model(
 
     Returns:
         The result that `train.evaluate --output` writes: that of `evaluate`, with
-        `model`, `dataset`, `model_facts`, `lambda`, `class_names`, `versions`,
-        `git_revision`, `processor` and `seconds`.
+        `model`, `dataset`, `weights_fingerprint`, `model_facts`, `lambda`,
+        `class_names`, `versions`, `git_revision`, `processor` and `seconds`.
 
     Raises:
         UserError: if the model is not an image classifier or does not fit the dataset
@@ -169,6 +170,7 @@ def evaluate_model(
         "model": model.name,
         "dataset": dataset.name,
         **result,
+        "weights_fingerprint": of_arrays(model.get_weights()),
         "model_facts": model_facts(model),
         "lambda": damping_rates(model),
         "class_names": list(dataset.class_names),
@@ -205,6 +207,8 @@ class _Evaluation:
         self.earlier = earlier
         # Number of images whose logits are not finite, by key.
         self.non_finite: dict[str, int] = dict(earlier.get("non_finite", {}))
+        # Keys of corrupted sets whose labels are not those of the test images.
+        self.other_labels: list[str] = list(earlier.get("other_labels", []))
         self.attacks = Attacks(self.model, data, config, earlier, progress)
         self.certification = Certification(self.model, data, config, earlier, progress)
 
@@ -235,14 +239,12 @@ class _Evaluation:
             "checks": [],
             "samples": [],
         }
-        same_labels = True
         for name in corruptions.expand(config.corruptions):
             corrupted = self._corruption(name)
             result["corruptions"][name] = corrupted.accuracies
             correct |= corrupted.correct
             if corrupted.unchanged:
                 result["unchanged_corruptions"][name] = corrupted.unchanged
-            same_labels &= corrupted.same_labels
             save(self._unfinished(result, correct))
         result |= summary(result, baseline)
 
@@ -271,12 +273,12 @@ class _Evaluation:
             save(uncertified)
             raise
 
-        result["checks"] = self._checks(result, correct, weights, same_labels)
+        result["checks"] = self._checks(result, correct, weights)
         return result | {"correct": _packed(correct)}
 
     def _corruption(self, name: str) -> Corrupted:
         """Evaluates the model under one corruption at all severities."""
-        correct, accuracies, same_labels = {}, {}, True
+        correct, accuracies = {}, {}
         unchanged = list(self.earlier.get("unchanged_corruptions", {}).get(name, []))
         normalized: Callable[[np.ndarray], np.ndarray] | None = None
         for severity in bar(SEVERITIES, name, "set", disable=not self.progress):
@@ -284,7 +286,8 @@ class _Evaluation:
             answers = self._earlier_answers(key)
             if answers is None:
                 data = self._corrupted_set(name, severity).take(slice(len(self.data)))
-                same_labels &= np.array_equal(data.labels, self.data.labels)
+                if not np.array_equal(data.labels, self.data.labels):
+                    self.other_labels.append(key)
                 if np.array_equal(data.images, self.data.images):
                     unchanged.append(str(severity))
                 normalized = normalized or self._normalization(name)
@@ -293,7 +296,7 @@ class _Evaluation:
             correct[key] = answers
             accuracies[str(severity)] = float(answers.mean())
         accuracies["mean"] = float(np.mean(list(accuracies.values())))
-        return Corrupted(accuracies, correct, same_labels, unchanged)
+        return Corrupted(accuracies, correct, unchanged)
 
     def _normalization(self, name: str) -> Callable[[np.ndarray], np.ndarray]:
         """Returns what the protocol does with the pixels of a corruption's sets."""
@@ -331,16 +334,19 @@ class _Evaluation:
 
     def _unfinished(self, result, correct) -> dict[str, Any]:
         """What `save` takes: the result so far, and what its checks need."""
-        return result | {"correct": _packed(correct), "non_finite": self.non_finite}
+        return result | {
+            "correct": _packed(correct),
+            "non_finite": self.non_finite,
+            "other_labels": self.other_labels,
+        }
 
-    def _checks(self, result, correct, weights, same_labels):
+    def _checks(self, result, correct, weights):
         """Runs all checks.
 
         Args:
             result: the result so far.
             correct: whether each image is classified correctly, by key.
             weights: weights of the model before the evaluation.
-            same_labels: whether all corrupted sets have the labels of the test images.
         """
         config = self.config
         data = self.data.take(slice(config.check_examples))
@@ -350,7 +356,7 @@ class _Evaluation:
                 outputs,  # of all images, not only those of the other checks
                 *checks.of_model(self.model, data, config.batch_size)[1:],
             ],
-            lambda: checks.of_labels(not same_labels, config.corruption_source),
+            lambda: checks.of_labels(bool(self.other_labels), config.corruption_source),
             lambda: checks.of_accuracies(result, config.norm),
             lambda: checks.of_attacks(
                 self.model, data, result["attacks"], correct, config

@@ -145,11 +145,10 @@ def attack_row(
     row = {"name": name, "eps": float(eps)}
     row["norm"] = settings.get("norm", attack.norms[0])
     # Every row has these two, whatever the settings of the attack are called.
-    row["steps"] = settings.get("steps", settings.get("queries", 1))
+    unknown = None if ":" in name else 1
+    row["steps"] = settings.get("steps", settings.get("queries", unknown))
     single = name in ("fgsm", "cleverhans_fgsm")
     row["step_size"] = settings.get("step_size", eps if single else None)
-    if ":" in name:
-        row["steps"] = None
     return row | {key: value for key, value in settings.items() if key not in row}
 
 

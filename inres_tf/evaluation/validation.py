@@ -204,7 +204,7 @@ def read_baseline(config: EvaluationConfig, data: Images) -> dict[str, Any]:
     names = corruptions.expand(config.corruptions)
     if not names:
         raise UserError("--baseline needs --corruptions")
-    missing = [name for name in names if name not in baseline["corruptions"]]
+    missing = [name for name in names if name not in baseline.get("corruptions", {})]
     if missing:
         raise UserError(f"--baseline={path} lacks {', '.join(missing)}")
     return baseline

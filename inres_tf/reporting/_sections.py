@@ -122,16 +122,17 @@ def note(found: Comparison) -> str:
 
 def note_on_differences(found: Comparison) -> str:
     """What the differences and their tests mean."""
-    tests = {row.test for row in found.differences}
+    over_images = {row.over_images for row in found.differences if row.test}
     parts = [f"Points: accuracy minus that of {found.baseline}."]
-    if "McNemar" in tests:
+    if True in over_images:
         parts.append(
             "Better and worse on: number of images with more, or fewer, correct "
             "answers than the baseline. p: exact McNemar test of these two numbers, "
-            "and adjusted by Holm's method for all tests over images. These tests are "
-            "about these networks, not about others trained the same way."
+            "or, for means over several corrupted sets, Student's paired t test over "
+            "the images; adjusted by Holm's method for all tests over images. These "
+            "tests are about these networks, not about others trained the same way."
         )
-    if tests - {"McNemar", ""}:
+    if False in over_images:
         parts.append(
             "Over seeds: Student's t test, paired where the seeds match, otherwise "
             "Welch's. p (Holm): adjusted by Holm's method for the tests of the main "

@@ -9,7 +9,7 @@ from typing import Any
 
 from inres_tf.errors import UserError
 from inres_tf.reporting.measurements import CLEAN, Column, EvaluatedRun
-from inres_tf.reporting.statistics import holm, mcnemar, over_seeds, wilson
+from inres_tf.reporting.statistics import holm, over_images, over_seeds, wilson
 
 LEVEL = 0.95
 # The columns that the verdict is about.
@@ -57,9 +57,9 @@ class Difference:
         adjusted: p value adjusted by Holm's method for all tests over images of the
             comparison. Of the tests over seeds, which need large differences, those of
             the `HEADLINE` groups are adjusted for each other, and so are the others.
-        test: `"McNemar"`, over images, if both models have one seed; `"paired t"` over
-            the seeds if they have the same ones; otherwise `"Welch t"`. Empty without
-            a test.
+        test: if both models have one seed, `"McNemar"`, or `"t over images"` for means
+            over several versions of each image; `"paired t"` over the seeds if they
+            have the same ones; otherwise `"Welch t"`. Empty without a test.
         low: lower end of the 95% interval of the mean difference over seeds, or None.
         high: its upper end, or None.
         by_seed: differences of the same seeds; empty if they differ.
@@ -81,6 +81,11 @@ class Difference:
     def significant(self) -> bool:
         """Whether the adjusted p value is below 0.05."""
         return self.adjusted is not None and self.adjusted < 1 - LEVEL
+
+    @property
+    def over_images(self) -> bool:
+        """Whether the test is over images, not over seeds."""
+        return self.test in ("McNemar", "t over images")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -184,8 +189,8 @@ class Comparison:
         families: dict[bool | None, dict[int, float]] = collections.defaultdict(dict)
         for i, row in enumerate(differences):
             if row.p is not None:
-                seeds = row.test != "McNemar"
-                families[row.column.group in HEADLINE if seeds else None][i] = row.p
+                headline = row.column.group in HEADLINE
+                families[None if row.over_images else headline][i] = row.p
         for family in families.values():
             for i, p in zip(family, holm([*family.values()])):
                 differences[i] = dataclasses.replace(differences[i], adjusted=p)
@@ -199,13 +204,13 @@ class Comparison:
         known = all(column in run.right for run in (*ours, *base))
         # With unequal numbers of seeds, fewer of the more are all correct or all wrong.
         if known and len(prints) == 1 and None not in prints and len(ours) == len(base):
-            better, worse, p = mcnemar(
+            images = over_images(
                 sum(run.right[column] for run in ours),
                 sum(run.right[column] for run in base),
             )
-            fields = {"better": better, "worse": worse}
+            fields = {"better": images.better, "worse": images.worse}
             if len(ours) == 1:
-                fields |= {"p": p, "test": "McNemar"}
+                fields |= {"p": images.p, "test": images.name}
         first, second = ([run.accuracies[column] for run in x] for x in (ours, base))
         paired = [run.seed for run in ours] == [run.seed for run in base]
         test = over_seeds(first, second, paired, LEVEL)

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 from inres_tf import markdown as md
 from inres_tf import pages
+from inres_tf.corruptions import GROUPS
+from inres_tf.evaluation.config import GENERATED
 from inres_tf.files import write_text
 from inres_tf.reporting.measurements import Column, EvaluatedRun
 from inres_tf.reporting.statistics import wilson
@@ -51,7 +53,7 @@ class Row:
         low: lower end of Wilson's 95% interval.
         high: upper end of Wilson's 95% interval.
         number: number of images.
-        by: attacks, method of the certificate, or `clean` and `corruptions`.
+        by: attacks, method of the certificate, `clean`, or the corruptions.
         settings: the settings of these.
         checks: names of the checks that the evaluation raised.
         command: command of the evaluation; empty if unknown.
@@ -133,7 +135,7 @@ def _row(entry: Entry, column: Column, accuracy: float) -> Row:
     # The attack beside certificates.
     if column.curve == "attacked":
         kind = "attacked"
-    norm, by = "", {"mCA": "corruptions"}.get(column.group, column.group)
+    norm, by = "", _corruptions(result) if column.group == "mCA" else column.group
     if kind == "certified":
         norm, by = "L2", result["certificates"]["method"]
     elif kind == "attacked":
@@ -161,6 +163,16 @@ def _row(entry: Entry, column: Column, accuracy: float) -> Row:
         entry.training,
         entry.note,
     )
+
+
+def _corruptions(result) -> str:
+    """The corruptions of a mean, by the name of their group if they are one."""
+    names = set(result["corruptions"])
+    groups = [group for group, members in GROUPS.items() if names == set(members)]
+    named = groups or [name.removesuffix("_noise") for name in sorted(names)]
+    source = result.get("corruption_source", GENERATED)
+    of = "" if source == GENERATED else f" of {source}"
+    return f"corruptions: {', '.join(named)}{of}"
 
 
 def _attacks(result, norm, column) -> list[str]:
@@ -232,9 +244,10 @@ _NOTE = (
     "Only models on the same images are ranked. Under attack: the share of images that "
     "are classified correctly both unattacked and under all listed attacks; a stronger "
     "attack may lower it. Certified: the share for which a proof excludes every "
-    "adversarial example within the radius. A raised check says why a figure may be "
-    "too high; docs/evaluation.md explains each. The code in brackets is the "
-    "fingerprint of the images."
+    "adversarial example within the radius; by smoothing, those of the smoothed "
+    "classifier, where each proof is wrong with a small probability. A raised check "
+    "says why a figure may be too high; docs/evaluation.md explains each. The code in "
+    "brackets is the fingerprint of the images."
 )
 
 

@@ -242,7 +242,7 @@ def _columns(result):
             sets.append(keys)
         yield Column("corruption", curve, settings, curve), mean, keys
     if means:
-        settings = f"{source}; {'; '.join(described)}"
+        settings = f"{source}; {'; '.join(sorted(described))}"
         # The mean over all sets equals the mean over corruptions only if each has the
         # same number of sets.
         balanced = len(set(map(len, sets))) == 1
@@ -292,7 +292,7 @@ def _ball(row) -> tuple[str, float]:
 # Keys that are not listed in the settings as they are.
 _HANDLED = {
     *("name", "eps", "norm", "accuracy", "after"),
-    *("steps", "step_size", "queries", "restarts", "early_stop"),
+    *("steps", "step_size", "restarts", "early_stop"),
 }
 
 
@@ -309,7 +309,8 @@ def _attack(row) -> Column:
     if not row.get("early_stop", True):
         settings += ", no early stop"
     for name in sorted(set(row) - _HANDLED):
-        if row[name] not in ([], (), None):
+        repeated = name == "queries" and row[name] == row["steps"]
+        if row[name] not in ([], (), None) and not repeated:
             settings += f", {name} {row[name]}"
     curve = f"{row['name']}{norm}"
     return Column("attack", f"{curve} {eps:g}", settings, curve, eps)
@@ -323,7 +324,8 @@ def _balls(result) -> dict[Column, list[dict]]:
     by_column = {}
     for (norm, eps), rows in balls.items():
         columns = [_attack(row) for row in rows]
-        settings = "; ".join(f"{c.curve}: {c.settings}" for c in columns)
+        # Sorted, since the order of the attacks does not matter.
+        settings = "; ".join(sorted(f"{c.curve}: {c.settings}" for c in columns))
         curve = f"worst{norm}"
         column = Column("worst", f"{curve} {eps:g}", settings, curve, eps)
         by_column[column] = rows
@@ -349,5 +351,9 @@ def _check_shown(result) -> None:
     for name in ("parameters", "flops"):
         (facts.get(name) or 0) + 0.0
     ", ".join(facts.get("dampings", ()))
+    for severities in result.get("unchanged_corruptions", {}).values():
+        ", ".join(severities)
+    for name in ("fingerprint", "git_revision", "processor", "command"):
+        (result.get(name) or "").strip()
     result.get("seconds", 0) + 0.0
     result.get("versions", {}).items()

@@ -60,13 +60,12 @@ def mcnemar(first: npt.ArrayLike, second: npt.ArrayLike) -> tuple[int, int, floa
     such image favours either with probability 1/2.
 
     Args:
-        first: whether the first classifier is correct on each image, (number,); or its
-            number of correct answers per image, out of as many as the second's.
+        first: whether the first classifier is correct on each image, (number,).
         second: the same for the second classifier.
 
     Returns:
-        Number of images on which the first is better, number of images on which the
-        second is better, and the two-sided p value.
+        Number of images on which only the first is correct, number of images on which
+        only the second is, and the two-sided p value.
 
     Raises:
         ValueError: if the shapes differ.
@@ -78,18 +77,80 @@ def mcnemar(first: npt.ArrayLike, second: npt.ArrayLike) -> tuple[int, int, floa
 
     Reference:
         McNemar: Note on the Sampling Error of the Difference Between Correlated
-        Proportions or Percentages, Psychometrika 1947. Exact, and for counts too:
-        Dixon and Mood, The Statistical Sign Test, JASA 1946.
+        Proportions or Percentages, Psychometrika 1947. Exact: Dixon and Mood, The
+        Statistical Sign Test, JASA 1946.
     """
-    first, second = np.asarray(first, int), np.asarray(second, int)
+    first, second = _of_same_shape(first, second, bool)
+    b, c = int((first & ~second).sum()), int((second & ~first).sum())
+    p = scipy.stats.binomtest(b, b + c).pvalue if b + c else 1.0
+    return b, c, float(p)
+
+
+class ImageTest(NamedTuple):
+    """A test over images of whether two classifiers are equally accurate.
+
+    Attributes:
+        name: `"McNemar"` or `"t over images"`.
+        better: number of images on which the first has more correct answers.
+        worse: number of images on which it has fewer.
+        p: two-sided p value.
+    """
+
+    name: str
+    better: int
+    worse: int
+    p: float
+
+
+def over_images(first: npt.ArrayLike, second: npt.ArrayLike) -> ImageTest:
+    """Test of whether two classifiers have the same mean accuracy on the same images.
+
+    With one answer per image it is the exact McNemar test. A mean over several
+    corrupted versions of each image is tested by Student's paired t test of the images'
+    differences: a classifier may be better on fewer images, but by more, so counting
+    images would test something else than the mean. Where all images that differ do so
+    by the same amount, the two hypotheses are one, and McNemar's test, being exact, is
+    used.
+
+    Args:
+        first: number of correct answers of the first classifier on each image,
+            (number,).
+        second: the same for the second classifier, out of as many answers.
+
+    Returns:
+        The test.
+
+    Raises:
+        ValueError: if the shapes differ.
+
+    Example:
+        >>> from inres_tf.reporting import statistics
+        >>> test = statistics.over_images([5, 4, 3, 2, 0], [3, 3, 3, 3, 0])
+        >>> print(f"{test.name}: {test.better}, {test.worse}, p = {test.p:.3f}")
+        t over images: 2, 1, p = 0.477
+
+    Reference:
+        Student: The Probable Error of a Mean, Biometrika 1908, and `mcnemar`.
+    """
+    first, second = _of_same_shape(first, second, int)
+    difference = first - second
+    better, worse, p = mcnemar(difference > 0, difference < 0)
+    amounts = np.unique(np.abs(difference[difference != 0]))
+    if len(amounts) < 2:
+        return ImageTest("McNemar", better, worse, p)
+    p = float(scipy.stats.ttest_rel(first, second).pvalue)
+    return ImageTest("t over images", better, worse, p)
+
+
+def _of_same_shape(first, second, dtype) -> tuple[np.ndarray, np.ndarray]:
+    """Both as arrays; raises a ValueError if their shapes differ."""
+    first, second = np.asarray(first, dtype), np.asarray(second, dtype)
     if first.shape != second.shape:
         raise ValueError(
             "`first` and `second` must have the same shape. Received: shapes "
             f"{first.shape} and {second.shape}"
         )
-    b, c = int((first > second).sum()), int((second > first).sum())
-    p = scipy.stats.binomtest(b, b + c).pvalue if b + c else 1.0
-    return b, c, float(p)
+    return first, second
 
 
 class SeedTest(NamedTuple):

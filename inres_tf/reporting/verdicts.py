@@ -119,18 +119,25 @@ def _headline(found, rows: list[Difference]) -> str:
     ]
     tested = dict.fromkeys(d.model for d in rows if d.p is not None)
     different = {name for names in models.values() for name in names}
-    others = [name for name in tested if name not in different]
-    if not sentences:
-        columns = list(dict.fromkeys(d.column for d in rows if d.p is not None))
+    columns = list(dict.fromkeys(d.column for d in rows if d.p is not None))
+    others: dict[tuple[Column, ...], list[str]] = {}  # by what was tested
+    for name in tested:
+        if name not in different:
+            own = tuple(d.column for d in rows if d.model == name and d.p is not None)
+            others.setdefault(own, []).append(name)
+    if not sentences and len(others) == 1:
         sentences.append(
             f"No network differs significantly from {found.baseline} in "
             f"{in_words(columns, 'or')}."
         )
-    elif others:
-        verb = "does" if len(others) == 1 else "do"
-        sentences.append(
-            f"{listed(others)} {verb} not differ significantly from {found.baseline}."
-        )
+    else:
+        for own, names in others.items():
+            verb = "does" if len(names) == 1 else "do"
+            where = "" if len(own) == len(columns) else f" in {in_words([*own], 'or')}"
+            sentences.append(
+                f"{listed(names)} {verb} not differ significantly from "
+                f"{found.baseline}{where}."
+            )
     unknown = [m for m in found.models if m not in (found.baseline, *tested)]
     if unknown:
         verb = "was" if len(unknown) == 1 else "were"
@@ -140,12 +147,15 @@ def _headline(found, rows: list[Difference]) -> str:
 
 def _best(found) -> list[str]:
     """The model with the highest clean, corrupted and worst-case accuracy."""
-    columns = {}
-    for column in found.columns:  # of a curve, the largest radius
+    columns: dict[tuple[str, str], list[Column]] = {}
+    for column in found.columns:
         if column.group in HEADLINE and column.curve != "attacked":
-            columns[column.group, column.curve] = column
+            columns.setdefault((column.group, column.curve), []).append(column)
     parts = []
-    for column in columns.values():
+    for same in columns.values():
+        column = same[-1]  # the largest radius
+        if len(same) > 1 and same[-2].strength == column.strength:
+            continue  # evaluated with different settings, so nothing is highest
         cells = {m: found.cell(m, column) for m in found.models}
         # Equal if the tables show them as equal.
         shown = {m: f"{100 * cell.mean:.1f}" for m, cell in cells.items() if cell}
@@ -167,15 +177,15 @@ def _agree(row: Difference) -> bool:
 
 def _basis(found, rows: list[Difference]) -> list[str]:
     """What the tests are about."""
-    tests = {d.test for d in rows if d.test}
+    over_images = {d.over_images for d in rows if d.test}
     lines = []
-    if "McNemar" in tests:
+    if True in over_images:
         number = found.runs[0].result["num_examples"]
         lines.append(
             f"Tested over {number} images with one network each: this is about these "
             "networks, not about others trained the same way."
         )
-    if tests - {"McNemar"}:
+    if False in over_images:
         seeds = sorted({len(runs) for runs in found.models.values() if len(runs) > 1})
         lines.append(
             f"Tested over {listed(map(str, seeds))} seeds, not over images: this is "

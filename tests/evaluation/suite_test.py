@@ -186,10 +186,14 @@ def test_transferred_examples(trained, digits):
     )
     pgd, transfer = run(trained, data, config, surrogate=trained)["attacks"]
     assert (pgd["name"], transfer["name"]) == ("pgd", "transfer")
+    itself = transfer["surrogate"]
+    assert itself.startswith("in_resnet8 ") and "surrogate" not in pgd
     assert pgd["accuracy"] == transfer["accuracy"]
     fresh = zoo.InResNet8(input_shape=(8, 8, 1))
     _, transfer = run(trained, data, config, surrogate=fresh)["attacks"]
     assert transfer["accuracy"] > pgd["accuracy"] + 0.2
+    # Of the same architecture, but with other weights.
+    assert transfer["surrogate"] != itself
 
 
 def test_ready_made_sets_and_a_baseline(trained, digits, tmp_path):
@@ -211,8 +215,11 @@ def test_ready_made_sets_and_a_baseline(trained, digits, tmp_path):
     assert relative["mce"] == 1.0 and relative["relative_errors"] == {"fog": 1.0}
     assert relative["baseline"].startswith("m, mCA 0.")
     np.save(tmp_path / "labels.npy", np.tile(np.roll(data.labels, 1), 5))
-    names = {c["name"] for c in run(trained, data, ready)["checks"] if c["raised"]}
-    assert names == {"labels"}
+    parts = []
+    result = run(trained, data, ready, save=lambda part: parts.append(dict(part)))
+    done = json.loads(json.dumps(parts[-1]))  # with all corruptions, without checks
+    for found in (result, run(trained, data, ready, done=done)):
+        assert {c["name"] for c in found["checks"] if c["raised"]} == {"labels"}
     with pytest.raises(UserError, match="has 30 images of fog, but 40 are evaluated"):
         run(trained, digits.test.take(slice(40)), ready)
 

@@ -112,6 +112,10 @@ def test_a_baseline_of_other_images_or_settings_is_refused(tmp_path):
     ):
         with pytest.raises(UserError, match=message):
             read(**change)
+    del baseline["corruptions"]
+    path.write_text(json.dumps(baseline))
+    with pytest.raises(UserError, match="lacks fog"):
+        read()
 
 
 def test_examples_of_the_users_own_attack_are_checked():

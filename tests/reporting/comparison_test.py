@@ -112,6 +112,65 @@ def test_a_mean_over_corrupted_sets_counts_each_image_once(
     shot = differences(compared)["shot"]
     # Worse on images 4 to 9, better on 10 and 11.
     assert (shot.better, shot.worse, shot.points) == (2, 6, pytest.approx(-0.1))
+    assert shot.test == "McNemar"
+
+
+def test_a_mean_over_corrupted_sets_is_tested_as_a_mean(
+    compare_results, make_result, answers
+):
+    """Better on more images, but by less: on average the networks are equal."""
+    base = make_result("a", noise={"1": answers(range(2)), "2": answers(range(2))})
+    other = make_result("b", noise={"1": answers(range(2, 6)), "2": answers([])})
+    (compared,) = compare_results(base, other)
+    for heading in ("shot", "mCA"):
+        row = differences(compared)[heading]
+        assert (row.better, row.worse, row.points) == (4, 2, 0)
+        assert row.test == "t over images" and row.over_images
+        assert row.p == pytest.approx(1) and not row.significant
+    # All tests over images are adjusted for each other.
+    adjusted = [d.adjusted for d in compared.differences]
+    assert adjusted == pytest.approx(holm([d.p for d in compared.differences]))
+
+
+@pytest.mark.parametrize(
+    ("changes", "labels"),
+    [
+        ({"queries": 10}, ["100 steps, queries 5000", "100 steps, queries 10"]),
+        ({"surrogate": "b 0123"}, ["100 steps, queries 5000"] * 2),
+    ],
+)
+def test_settings_that_no_other_attack_has_separate_columns_too(
+    changes, labels, compare_results, make_result, answers
+):
+    attacks = {("autoattack", "linf", 8): answers(range(10))}
+    results = [make_result(name, attacks=attacks) for name in "ab"]
+    for result in results:
+        result["attacks"][0] |= {"steps": 100, "step_size": None, "queries": 5000}
+    results[1]["attacks"][0] |= changes
+    (compared,) = compare_results(*results)
+    found = [column.settings for column in compared.columns if column.group == "attack"]
+    assert len(found) == 2 and [s[: len(e)] for s, e in zip(found, labels)] == labels
+    assert not {"autoattack 8", "worst 8"} & differences(compared).keys()
+
+
+def test_the_order_of_attacks_and_corruptions_does_not_matter(
+    compare_results, make_result, answers
+):
+    fgsm, pgd = ("fgsm", "linf", 8), ("pgd", "linf", 8)
+    answered = {fgsm: answers(range(12)), pgd: answers(range(10))}
+    results = [
+        make_result(name, attacks={key: answered[key] for key in order})
+        for name, order in (("a", (fgsm, pgd)), ("b", (pgd, fgsm)))
+    ]
+    for result, order in zip(results, (("fog", "snow"), ("snow", "fog"))):
+        result["corruptions"] = {
+            name: result["corruptions"]["shot_noise"] for name in order
+        }
+        shot = {s: result["correct"][f"shot_noise {s}"] for s in "12"}
+        result["correct"] |= {f"{n} {s}": shot[s] for n in order for s in "12"}
+    (compared,) = compare_results(*results)
+    assert {"worst 8", "mCA"} <= differences(compared).keys()
+    assert not any("different settings" in note for note in compared.notes)
 
 
 def test_the_baseline_can_be_chosen(compare_results, make_result):

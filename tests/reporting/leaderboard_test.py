@@ -54,6 +54,32 @@ def test_the_lowest_accuracy_of_a_model_in_a_ball_is_kept(entry, answers):
         assert (row.accuracy, row.by, row.ball) == (0.35, "autoattack", "L∞ 8/255")
 
 
+def test_other_corruptions_are_ranked_apart(entry, make_result):
+    def corrupted(model, *names, **changes):
+        result = make_result(model, **changes)
+        shot = result["corruptions"]["shot_noise"]
+        packed = [result["correct"][f"shot_noise {s}"] for s in "12"]
+        result["corruptions"] = dict.fromkeys(names, shot)
+        for name in names:
+            result["correct"] |= {f"{name} {s}": p for s, p in zip("12", packed)}
+        return entry(model, result=result)
+
+    noise = ("speckle_noise", "gaussian_noise", "impulse_noise", "shot_noise")
+    entries = [
+        corrupted("a", "fog", "shot_noise"),
+        corrupted("b", *noise),
+        corrupted("c", "fog", corruption_source="folder:sets"),
+        corrupted("d", *noise),
+    ]
+    rows = leaderboard.rank(entries)
+    assert [(row.model, row.by) for row in rows if "corruptions" in row.by] == [
+        ("c", "corruptions: fog of folder:sets"),
+        ("a", "corruptions: fog, shot"),
+        ("b", "corruptions: noise"),
+        ("d", "corruptions: noise"),
+    ]
+
+
 def test_results_without_answers_are_ranked_by_each_attack(entry, make_old_result):
     rows = leaderboard.rank([entry(result=make_old_result("a"))])
     attacks = make_old_result("a")["attacks"]

@@ -70,6 +70,11 @@ DAMAGED = {
     "parameters": ({"model_facts": {"parameters": "many"}}, "str"),
     "dampings": ({"model_facts": {"dampings": [1]}}, "expected str"),
     "seconds": ({"seconds": "long"}, "str"),
+    "fingerprint": ({"fingerprint": ["0" * 16]}, "list"),
+    "revision": ({"git_revision": {"main": "abc"}}, "dict"),
+    "processor": ({"processor": 2}, "int"),
+    "command": ({"command": ["python"]}, "list"),
+    "unchanged": ({"unchanged_corruptions": {"fog": 1}}, "iterable"),
 }
 
 

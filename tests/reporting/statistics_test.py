@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from inres_tf.reporting.statistics import holm, mcnemar, over_seeds, wilson
+from inres_tf.reporting.statistics import holm, mcnemar, over_images, over_seeds, wilson
 
 Z = 1.959963984540054
 
@@ -100,10 +100,41 @@ def test_mcnemar_of_equal_answers_and_of_many_different_ones():
     assert p == pytest.approx(math.erfc(z / math.sqrt(2)), rel=1e-3)
 
 
-def test_mcnemar_of_counts_uses_each_image_once():
-    # Five answers per image: how far they differ does not matter.
-    b, c, p = mcnemar([5, 5, 3, 0], [0, 4, 3, 1])
-    assert (b, c, p) == (2, 1, 1.0)
+def test_means_over_several_answers_are_tested_by_students_paired_test(rng):
+    first, second = rng.integers(0, 6, (2, 80))
+    test = over_images(first, second)
+    assert (test.better, test.worse) == ((first > second).sum(), (first < second).sum())
+    expected = stats.ttest_rel(first, second).pvalue
+    assert test.name == "t over images" and test.p == pytest.approx(expected)
+
+
+def test_being_better_on_more_images_is_not_being_better_on_average():
+    # Better by 1 answer on 50 images, worse by 5 on 10, equal on 40: equal means.
+    first = np.repeat([3, 0, 2], [50, 10, 40])
+    second = np.repeat([2, 5, 2], [50, 10, 40])
+    test = over_images(first, second)
+    assert (test.better, test.worse) == (50, 10)
+    assert test.p == pytest.approx(1.0)
+    assert mcnemar(first > second, first < second)[2] < 1e-6
+
+
+@pytest.mark.parametrize("amount", [1, 5])
+def test_images_that_all_differ_by_the_same_are_tested_by_mcnemar(amount):
+    first = amount * np.repeat([1, 0, 1], [7, 1, 9])
+    second = amount * np.repeat([0, 1, 1], [7, 1, 9])
+    assert over_images(first, second) == ("McNemar", 7, 1, 18 / 256)
+    assert over_images(first, first) == ("McNemar", 0, 0, 1.0)
+    with pytest.raises(ValueError, match="must have the same shape"):
+        over_images([1], [1, 0])
+
+
+def test_the_test_of_means_keeps_its_level_under_the_null_hypothesis(rng):
+    rejected = 0
+    for _ in range(400):
+        # The first is better on more images, but by less.
+        difference = np.where(rng.random(200) < 0.8, 1, -4)
+        rejected += over_images(4 + difference, np.full(200, 4)).p < 0.05
+    assert rejected / 400 < 0.08
 
 
 def test_mcnemar_keeps_its_level_under_the_null_hypothesis(rng):

@@ -76,6 +76,41 @@ def test_a_gain_is_not_told_without_the_loss(make_result, answers, compare_resul
     )
 
 
+def test_only_accuracies_under_the_same_corruptions_are_ranked(compare_results):
+    known = {"dataset": "d", "num_examples": 20, "protocol": "standard"}
+    results = [
+        known
+        | {
+            "model": name,
+            "clean": {"accuracy": 0.9},
+            "corruptions": {corruption: {"1": accuracy, "mean": accuracy}},
+        }
+        for name, corruption, accuracy in (
+            ("a", "fog", 0.95),
+            ("b", "fog", 0.9),
+            ("c", "snow", 0.3),
+            ("d", "snow", 0.25),
+        )
+    ]
+    _, best = verdicts.verdict(compare_results(*results)[0])
+    assert best == "Highest clean accuracy: all equal (90.0%)."
+
+
+def test_models_that_were_tested_in_less_are_said_to_be(
+    make_result, answers, compare_results
+):
+    results = [
+        make_result("a", clean=answers(range(10))),
+        make_result("b", clean=answers(range(11))),
+        make_result("c", clean=answers(range(12)), attacks={}),
+    ]
+    headline, *_ = verdicts.verdict(compare_results(*results)[0])
+    assert headline == (
+        "b does not differ significantly from a. c does not differ significantly from "
+        "a in clean accuracy or mean corruption accuracy."
+    )
+
+
 def test_small_differences_are_not_claimed(verdict):
     headline, *_, basis = verdict(a={0: 10}, b={0: 12})
     assert headline == (
