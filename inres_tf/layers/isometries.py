@@ -5,13 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-
-def _check(name, value):
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(
-            f"`{name}` must be a positive integer. Received: {name}={value!r}"
-        )
-    return value
+from inres_tf.arguments import positive_integer
 
 
 class _Isometry(keras.layers.Layer):
@@ -54,7 +48,7 @@ class SpaceToDepth(_Isometry):
 
     def __init__(self, size: int = 2, **kwargs: Any):
         super().__init__(**kwargs)
-        self.size = _check("size", size)
+        self.size = positive_integer("size", size)
 
     def build(self, input_shape: tuple) -> None:
         """Checks that the height and width are known."""
@@ -122,7 +116,7 @@ class ResizeChannels(_Isometry):
 
     def __init__(self, channels: int, **kwargs: Any):
         super().__init__(**kwargs)
-        self.channels = _check("channels", channels)
+        self.channels = positive_integer("channels", channels)
 
     def call(self, inputs: Any) -> Any:
         """Resizes the last axis."""

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from inres_tf.arguments import positive_integer
 from inres_tf.layers import operator_norms
 
 # Norms are kept above it, so that a layer of zeros can be divided by its own.
@@ -31,12 +32,7 @@ class Operator(keras.layers.Layer):
 
     def __init__(self, iterations=1, **kwargs):
         super().__init__(**kwargs)
-        if int(iterations) != iterations or iterations < 1:
-            raise ValueError(
-                "`iterations` must be a positive integer. Received: "
-                f"iterations={iterations}"
-            )
-        self.iterations = iterations
+        self.iterations = positive_integer("iterations", iterations)
 
     def apply(self, x):
         """W x."""
@@ -106,16 +102,12 @@ class ConvOperator(Operator):
 
     def __init__(self, filters, kernel_size=3, **kwargs):
         super().__init__(**kwargs)
-        for name, value in (("filters", filters), ("kernel_size", kernel_size)):
-            if int(value) != value or value < 1:
-                raise ValueError(
-                    f"`{name}` must be a positive integer. Received: {name}={value}"
-                )
+        self.filters = positive_integer("filters", filters)
+        self.kernel_size = positive_integer("kernel_size", kernel_size)
         if kernel_size % 2 == 0:
             raise ValueError(
                 f"`kernel_size` must be odd. Received: kernel_size={kernel_size}"
             )
-        self.filters, self.kernel_size = filters, kernel_size
 
     def build(self, input_shape):
         """Creates the kernel; the height and width must be known."""
@@ -167,11 +159,7 @@ class DenseOperator(Operator):
 
     def __init__(self, units, **kwargs):
         super().__init__(**kwargs)
-        if int(units) != units or units < 1:
-            raise ValueError(
-                f"`units` must be a positive integer. Received: units={units}"
-            )
-        self.units = units
+        self.units = positive_integer("units", units)
 
     def build(self, input_shape):
         """Creates the kernel."""

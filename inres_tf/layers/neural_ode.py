@@ -205,10 +205,6 @@ class ConvDynamics(keras.layers.Layer):
         ]
         return norms[0] ** 2 if self.kind == "potential" else float(np.prod(norms))
 
-    def log_norm_bound(self) -> float:
-        """A sound bound of the logarithmic norm μ of ∂f/∂x."""
-        return 0.0 if self.kind == "potential" else self.lipschitz_bound()
-
     def get_config(self) -> dict:
         """Returns all arguments of the constructor."""
         return {
@@ -229,7 +225,8 @@ class NeuralODE(keras.layers.Layer):
 
     Args:
         dynamics: a `ConvDynamics`, or another layer that maps x to f(x), like x, and
-            changes no state of its own.
+            changes no state of its own. Do not share one between two `NeuralODE`s of
+            a model, which Keras saves but cannot load: call one `NeuralODE` twice.
         solver: name of a method, an `inres_tf.solvers.Solver`, or a dict of its
             settings.
         t1: final time, positive.

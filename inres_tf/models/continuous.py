@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from inres_tf import solvers
+from inres_tf import class_names, solvers
 from inres_tf.layers import dampings
 from inres_tf.layers.damped_add import DampedAdd
 from inres_tf.layers.neural_ode import NeuralODE
@@ -80,6 +80,7 @@ def as_neural_ode(model: keras.Model, solver: Any = None) -> keras.Model:
     converter = _Converter(blocks, solver)
     continuous = converter.copy(model)
     converter.copy_weights()
+    class_names.assign(continuous, class_names.of(model))
     return continuous
 
 

@@ -35,6 +35,14 @@ def node_of(tensor: keras.KerasTensor) -> Any:
     return operation._inbound_nodes[index]
 
 
+def overrides_call(model: keras.Model) -> bool:
+    """Returns whether a functional or Sequential model's class has a `call` of its own.
+
+    Such a model may compute something else than its graph.
+    """
+    return type(model).call.__module__.partition(".")[0] != "keras"
+
+
 def with_last_inputs(model: keras.Model) -> keras.Model:
     """Returns a model of the outputs, and of what their operations take.
 

@@ -26,7 +26,7 @@ from inres_tf.layers import (
     dampings,
     operator_norms,
 )
-from inres_tf.models.graph import graph_calls, node_of
+from inres_tf.models.graph import graph_calls, node_of, overrides_call
 from inres_tf.models.logits import logits_fn
 
 # A layer, the bounds of the tensors that it is called on, and their shapes.
@@ -106,6 +106,12 @@ def lipschitz_bound(model: keras.Model) -> LipschitzBound:
         difference of weights.
     """
     logits_fn(model)
+    for layer in model._flatten_layers():
+        if getattr(layer, "quantization_mode", None):
+            raise ValueError(
+                f"The layer {layer.name!r} of {model.name} is quantized "
+                f"({layer.quantization_mode}), which no bound takes into account."
+            )
     features, kernel = _head(model, [1.0] * len(model.inputs), removable=True)
     if not np.isfinite(features) or not np.isfinite(kernel).all():
         raise ValueError(f"{model.name} has weights that are not finite.")
@@ -121,6 +127,7 @@ def _head(model, inputs, removable) -> tuple[float, np.ndarray]:
         removable: whether a softmax at the end is left out. Only one is, as in
             `logits_fn`.
     """
+    _check_call(model)
     node = node_of(model.outputs[0])
     if removable and _is_softmax(node.operation):
         node, removable = node_of(node.input_tensors[0]), False
@@ -154,17 +161,27 @@ def _bounds(model, inputs, until=None) -> dict[int, float]:
     return bounds
 
 
+def _check_call(model) -> None:
+    """Raises ValueError for a model that computes something else than its graph."""
+    if overrides_call(model):
+        raise ValueError(
+            f"{model.name} is a {type(model).__name__}, whose own `call` may compute "
+            "something else than its layers: use keras.Model(inputs, outputs)."
+        )
+
+
 def _call(model, node, sources) -> list[float]:
     """Bounds of the outputs of one call."""
     operation = node.operation
     if isinstance(operation, (keras.Function, keras.Sequential)):
+        _check_call(operation)
         bounds = _bounds(operation, sources)
         return [bounds[id(tensor)] for tensor in operation.outputs]
     shapes = [tuple(tensor.shape) for tensor in node.input_tensors]
     rule = _own if hasattr(operation, "lipschitz_bound") else RULES.get(type(operation))
     name = type(operation).__name__
-    if rule is None and name == "Add":  # of the operator +
-        rule = _sum
+    if rule is None and name == "Add" and _is_of_keras(type(operation)):
+        rule = _sum  # of the operator +
     if rule is None:
         raise ValueError(
             f"The layer {operation.name!r} ({name}) of {model.name} has no known "
@@ -172,10 +189,31 @@ def _call(model, node, sources) -> list[float]:
             f"{', '.join(layer.__name__ for layer in RULES)}."
         )
     try:
+        if type(operation) in _ELEMENTWISE or rule is _sum:
+            outputs = tuple(node.outputs[0].shape)
+            sources = [s * _repeats(x, outputs) for s, x in zip(sources, shapes)]
         bound = rule(operation, sources, shapes)
     except ValueError as error:
         raise ValueError(f"{model.name}, layer {operation.name!r}: {error}") from error
     return [bound] * len(node.outputs)
+
+
+def _is_of_keras(function) -> bool:
+    """Whether a class or function is Keras' own, or its backend's."""
+    module = getattr(function, "__module__", None) or ""
+    return module.partition(".")[0] in ("keras", "tensorflow", "jax", "torch")
+
+
+def _repeats(shape, outputs) -> float:
+    """How much broadcasting to the shape of the outputs increases the norm."""
+    if shape[1:] == outputs[1:]:
+        return 1.0
+    if len(shape) != len(outputs) or None in (*shape[1:], *outputs[1:]):
+        raise ValueError(
+            f"it broadcasts {shape} to {outputs}, by unknown factors: use tensors of "
+            "the same shape."
+        )
+    return math.sqrt(math.prod(outputs[1:]) / math.prod(shape[1:]))
 
 
 def _own(layer, sources, shapes):
@@ -196,7 +234,9 @@ def _numpy(values) -> np.ndarray:
 def _activation(layer) -> str:
     """The name of a layer's activation; `"linear"` if it has none."""
     activation = getattr(layer, "activation", keras.activations.linear)
-    return str(keras.activations.serialize(activation))
+    name = str(keras.activations.serialize(activation))
+    # A function of the user may have the name of one of Keras.
+    return name if _is_of_keras(activation) else f"{name} of {activation.__module__}"
 
 
 # Activations whose slope is at most 1; softmax by Gao and Pavel (arXiv 1704.00805).
@@ -343,6 +383,11 @@ def _times(factor: Callable[[Any, tuple], float]) -> Rule:
     return lambda layer, sources, shapes: sources[0] * factor(layer, shapes[0])
 
 
+# Layers that broadcast their inputs to a common shape.
+_ELEMENTWISE = {
+    *(layers.Add, layers.Subtract, layers.Average, layers.Maximum, layers.Minimum),
+    DampedAdd,
+}
 # By the class of a layer, the bound of its output. Subclasses need a rule of their own,
 # since they may compute something else.
 RULES: dict[type, Rule] = {

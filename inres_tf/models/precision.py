@@ -6,6 +6,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from inres_tf.models.damping import copy_weights
+
 # The float32 copies of each model, one for each strategy.
 _copies: weakref.WeakKeyDictionary[keras.Model, dict[Any, keras.Model]] = (
     weakref.WeakKeyDictionary()
@@ -41,7 +43,7 @@ def in_float32(model: keras.Model) -> keras.Model:
     copies = _copies.setdefault(model, {})
     strategy = tf.distribute.get_strategy()
     if strategy in copies:
-        copies[strategy].set_weights(model.get_weights())
+        copy_weights(model, copies[strategy])
     else:
         copies[strategy] = _copy(model, "float32")
     return copies[strategy]
@@ -65,7 +67,7 @@ def in_float64(model: keras.Model) -> keras.Model:
 
 def _copy(model, policy):
     copy = type(model).from_config(_with_policy(model.get_config(), policy))
-    copy.set_weights(model.get_weights())
+    copy_weights(model, copy)
     return copy
 
 

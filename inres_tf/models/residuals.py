@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from inres_tf.layers.damped_add import DampedAdd
-from inres_tf.models.graph import graph_calls, node_of
+from inres_tf.models.graph import graph_calls, node_of, overrides_call
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def additions(model: keras.Model) -> list[Addition]:
 def check_functional(model: keras.Model) -> None:
     """Raises ValueError for a subclassed model, whose graph Keras does not know."""
     has_graph = isinstance(model, (keras.Function, keras.Sequential))
-    if not has_graph or not isinstance(model, keras.Model):
+    if not has_graph or not isinstance(model, keras.Model) or overrides_call(model):
         kind = type(model).__name__
         raise ValueError(
             f"{getattr(model, 'name', kind)!r} is a subclassed model, whose graph "

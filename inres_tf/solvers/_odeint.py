@@ -5,8 +5,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 from keras import ops
 
+from inres_tf.arguments import positive_integer
 from inres_tf.solvers import adaptive, fixed_step
 from inres_tf.solvers.adaptive import Tolerance, one_per_sample
 from inres_tf.solvers.tableaus import TABLEAUS
@@ -50,12 +52,14 @@ def odeint(
 
     Gradients flow through the steps of the solver. Adaptive methods control the step
     size of each sample independently, so that its result does not depend on its batch.
+    States in half precision are integrated in float32, since small steps would vanish
+    in their rounding; only `f` gets them in half precision.
 
     Args:
         f: function `(t, x)` that returns dx/dt, like x. The time t broadcasts against
             x: a scalar, or one per sample of shape (batch, 1, ...).
         x0: initial states, (batch, ...).
-        t: increasing or decreasing times, (times,); the first is that of `x0`.
+        t: strictly increasing or decreasing times, (times,); the first is that of `x0`.
         method: with fixed steps `"euler"`, `"midpoint"`, `"heun"`, `"rk4"` or
             `"exponential_euler"` (exact in -λ x); adaptive `"heun21"` (Heun with
             Euler), `"bosh3"` (Bogacki-Shampine 3(2)) or `"dopri5"` (Dormand-Prince
@@ -87,12 +91,27 @@ def odeint(
         Hairer, Nørsett, Wanner: Solving Ordinary Differential Equations I, chapter II.
     """
     check_settings(method, steps, rtol, atol, max_steps)
+    steps, max_steps = int(steps), int(max_steps)
     x = ops.convert_to_tensor(x0)
-    if not keras.backend.is_float_dtype(keras.backend.standardize_dtype(x.dtype)):
+    dtype = keras.backend.standardize_dtype(x.dtype)
+    if not keras.backend.is_float_dtype(dtype):
         x = ops.cast(x, keras.backend.floatx())
+    elif dtype in ("float16", "bfloat16"):
+        states, record = odeint(
+            _in_half_precision(f, dtype),
+            ops.cast(x, "float32"),
+            t,
+            method,
+            steps=steps,
+            rtol=rtol,
+            atol=atol,
+            damping=damping,
+            max_steps=max_steps,
+        )
+        return ops.cast(states, dtype), record
     times = _times(t, x.dtype)
     if method == "exponential_euler":
-        rate = ops.cast(damping, x.dtype)
+        rate = _like(damping, x.dtype)
         step, stages = fixed_step.exponential_euler_step(f, rate), 1
     else:
         tableau = TABLEAUS[method]
@@ -110,22 +129,40 @@ def odeint(
     return ops.stack([x, *states]), record
 
 
+def _in_half_precision(f, dtype):
+    """A function of float32 states and times that calls `f` with those of `dtype`."""
+    return lambda t, x: ops.cast(f(ops.cast(t, dtype), ops.cast(x, dtype)), "float32")
+
+
+def _like(value, dtype):
+    """A tensor of a dtype, without rounding a number to float32 first."""
+    if keras.ops.is_tensor(value):
+        return ops.cast(value, dtype)
+    return ops.convert_to_tensor(np.asarray(value, np.float64), dtype)
+
+
 def _damped(f, damping, dtype):
     """The right-hand side f(t, x) - λ x."""
     if isinstance(damping, numbers.Number) and damping == 0:
         return f
-    rate = ops.cast(damping, dtype)
+    rate = _like(damping, dtype)
     return lambda t, x: f(t, x) - rate * x
 
 
 def _times(t, dtype) -> list:
     """The times as scalar tensors."""
-    times = ops.cast(ops.convert_to_tensor(t), dtype)
+    times = _like(t, dtype)
     if len(times.shape) != 1 or times.shape[0] < 2:
         raise ValueError(
             "`t` must be a sequence of at least two times. Received: t of shape "
             f"{tuple(times.shape)}"
         )
+    if not ops.is_tensor(t):
+        moves = np.sign(np.diff(np.asarray(t, np.float64)))
+        if not (np.all(moves == 1) or np.all(moves == -1)):
+            raise ValueError(
+                f"`t` must be strictly increasing or decreasing. Received: t={t}"
+            )
     return [times[i] for i in range(times.shape[0])]
 
 
@@ -143,10 +180,7 @@ def check_settings(
             f"method={method!r}"
         )
     for name, value in (("steps", steps), ("max_steps", max_steps)):
-        if int(value) != value or value < 1:
-            raise ValueError(
-                f"`{name}` must be a positive integer. Received: {name}={value}"
-            )
+        positive_integer(name, value)
     for name, tolerance in (("rtol", rtol), ("atol", atol)):
         if not 0 <= tolerance < float("inf"):
             raise ValueError(

@@ -150,7 +150,7 @@ def search_steps(
         span = zeros + end - start
         step = initial_step(f, tableau.order, t, x, slope, span, tolerance)
         evaluations = evaluations + 1
-    least = _LEAST_UNITS * _EPSILON.get(dtype, 1e-3)
+    least = _LEAST_UNITS * _EPSILON[dtype]
     least = least * ops.maximum(ops.abs(start), ops.abs(end))
     # Rejected steps are written to an extra row.
     grid = ops.zeros((tolerance.max_steps + 1, 1), dtype) + zeros[None, :]

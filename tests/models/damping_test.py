@@ -383,6 +383,12 @@ class Subclassed(keras.Model):
     ("model", "arguments", "message"),
     [
         (Subclassed(name="mine"), {}, "'mine' is a subclassed model.*DampedAdd"),
+        # With a graph, which is not what it computes.
+        (
+            Subclassed(*[keras.Input((4,))] * 2, name="mine"),
+            {},
+            "'mine' is a subclassed model.*Received: Subclassed",
+        ),
         ("model", {}, "only functional models can be damped.*Received: str"),
         (unit(3, "u"), {"damping": "out"}, "Received: damping='out'"),
         (unit(3, "u"), {"rate": -0.1}, "finite number >= 0.*Received: rate=-0.1"),

@@ -46,6 +46,25 @@ class OtherDense(layers.Dense):
         return 10 * super().call(inputs)
 
 
+class Add(layers.Layer):
+    """Not Keras' layer of that name."""
+
+    def call(self, inputs):
+        return 10 * inputs[0] + inputs[1]
+
+
+def relu(x):
+    """Not Keras' function of that name."""
+    return 5 * keras.ops.relu(x)
+
+
+class Amplified(keras.Model):
+    """A functional model that computes something else than its graph."""
+
+    def call(self, inputs):
+        return 5 * super().call(inputs)
+
+
 def classifier(body, shape=SHAPE, classes=3, **last):
     """A classifier of a function of the input tensor."""
     inputs = keras.Input(shape)
@@ -279,6 +298,36 @@ def test_a_layer_called_twice_counts_twice():
     assert lipschitz_bound(model).features == pytest.approx(4.0, rel=1e-5)
 
 
+def repeated_mean(x):
+    return layers.Add()([x, layers.GlobalAveragePooling2D(keepdims=True)(x)])
+
+
+def row_maximum(x):
+    return layers.Maximum()([x, layers.Cropping2D(((0, 5), 0))(x)])
+
+
+@pytest.mark.parametrize(
+    ("body", "shape", "norm"),
+    [
+        # The identity plus the projection on what is equal everywhere.
+        (repeated_mean, (6, 5, 1), 2.0),
+        (lambda x: x + np.zeros((1, 6, 5, 1), np.float32), (1, 1, 1), 30**0.5),
+        (row_maximum, (6, 5, 1), 7**0.5),
+    ],
+)
+def test_what_is_repeated_by_broadcasting_counts_as_often(body, shape, norm):
+    bound = lipschitz_bound(classifier(body, shape)).features
+    assert bound == pytest.approx(norm, rel=1e-5) and bound >= norm
+
+
+def test_broadcasting_by_an_unknown_factor_is_refused():
+    inputs = keras.Input((None, None, 3))
+    largest = layers.GlobalMaxPooling2D(keepdims=True)(inputs)
+    outputs = layers.GlobalMaxPooling2D()(layers.Add()([inputs, largest]))
+    with pytest.raises(ValueError, match="layer 'add.*it broadcasts .* unknown"):
+        lipschitz_bound(keras.Model(inputs, outputs))
+
+
 def test_rules_can_be_added(monkeypatch):
     model = classifier(layers.UnitNormalization())
     with pytest.raises(ValueError, match="UnitNormalization"):
@@ -309,11 +358,26 @@ def twice(x):
         (adaptive, "layer 'flow': dopri5 adapts its step size"),
         (lambda x: x * x, "'multiply.*' .* has no known Lipschitz"),
         (twice, "tensors of several shapes"),
+        (lambda x: Add(name="sum")([x, x]), r"'sum' \(Add\).* has no known"),
+        (layers.Activation(relu, name="a"), "layer 'a': .*relu of .*has no known"),
+        (layers.Dense(3, activation=relu, name="d"), "layer 'd': .*relu of .*has no"),
     ],
 )
 def test_layers_without_a_known_bound_are_refused_by_name(body, message):
     with pytest.raises(ValueError, match=message):
         lipschitz_bound(classifier(body))
+
+
+def test_models_whose_weights_or_graph_are_not_what_they_compute_are_refused():
+    model = classifier(layers.Identity())
+    model.layers[-1].quantize("int8")
+    with pytest.raises(ValueError, match="is quantized"):
+        lipschitz_bound(model)
+    plain = classifier(layers.Identity())
+    amplified = Amplified(plain.input, plain.output, name="loud")
+    for model in (amplified, keras.Sequential([keras.Input(SHAPE), amplified])):
+        with pytest.raises(ValueError, match="loud is a Amplified, whose own `call`"):
+            lipschitz_bound(model)
 
 
 def test_unknown_sizes_and_weights_that_are_not_finite_are_refused():

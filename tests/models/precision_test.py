@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 import zoo
-from inres_tf.models import in_float32
+from inres_tf.models import in_float32, in_float64
 
 
 def model_in(policy):
@@ -41,6 +41,20 @@ def test_the_copy_is_made_once_and_has_the_current_weights():
     assert in_float32(half) is copy
     bias = copy.get_layer("predictions").bias.numpy()
     np.testing.assert_array_equal(bias, range(10))
+
+
+def test_copies_have_the_statistics_of_adapted_layers(rng):
+    pixels = rng.uniform(0, 255, (40, 3)).astype(np.float32)
+    scale = keras.layers.Normalization()
+    scale.adapt(pixels)
+    rate = keras.layers.Dense(2, dtype="mixed_bfloat16")
+    model = keras.Sequential([keras.Input((3,)), scale, rate])
+    expected = (pixels - pixels.mean(0)) / pixels.std(0) @ rate.kernel.numpy()
+    for copy in (in_float32(model), in_float64(model)):
+        np.testing.assert_allclose(copy(pixels), expected, rtol=1e-4, atol=1e-5)
+    scale.adapt(2 * pixels)
+    found = in_float32(model)(2 * pixels)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_each_strategy_has_its_own_copy():
