@@ -39,8 +39,5 @@ from .engine import (
 from .engine import (
     check as check,
 )
-from .engine import (
-    in_float32 as in_float32,
-)
 from .registry import ATTACKS as ATTACKS
 from .registry import Attack as Attack

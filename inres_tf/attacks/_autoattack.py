@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from inres_tf import labels as label_checks
 from inres_tf.attacks import losses
+from inres_tf.attacks.engine import checked_ids
 from inres_tf.attacks.registry import ATTACKS
 from inres_tf.attacks.versions import (
     MEMBERS,
@@ -121,7 +122,7 @@ def autoattack(
     passes = passes_of(version)
     images = np.asarray(images)
     labels = label_checks.checked(labels, len(images), classes)
-    ids = np.arange(len(images)) if ids is None else np.asarray(ids)
+    ids = checked_ids(ids, len(images))
     state = {} if state is None else state
     after = state.setdefault("after", {})  # whether images are correct, by member
     adversarial = state.setdefault("adversarial", images.astype(np.float32))

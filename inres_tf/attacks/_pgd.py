@@ -74,7 +74,7 @@ class GradientAscent(IterativeAttack):
         state = self._record(state, logits, loss)
         if self.momentum is not None:
             mean = tf.reduce_mean(tf.abs(gradient), axis=(1, 2, 3), keepdims=True)
-            gradient /= tf.maximum(mean, 1e-12)
+            gradient /= tf.where(mean > 0, mean, 1.0)
             gradient += self.momentum * state["momentum"]
             state |= {"momentum": gradient}
         images = advance(
@@ -99,9 +99,14 @@ class GradientAscent(IterativeAttack):
 
     def _record(self, state, logits, loss):
         """The state with the current images as the adversarial ones."""
+        adversarial = geometry.clip_pixels(state["images"])
+        misclassified = is_misclassified(logits, state["labels"])
+        if self.center == "start":  # which may lead out of the pixel range
+            moved = tf.reduce_any(adversarial != state["images"], axis=(1, 2, 3))
+            misclassified &= ~moved
         return state | {
-            "adversarial": geometry.clip_pixels(state["images"]),
-            "misclassified": is_misclassified(logits, state["labels"]),
+            "adversarial": adversarial,
+            "misclassified": misclassified,
             "score": loss,
         }
 

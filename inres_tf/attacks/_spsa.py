@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from inres_tf.arguments import positive_integer
 from inres_tf.attacks import counter_rng, geometry, losses
 from inres_tf.attacks.adam import adam
 from inres_tf.attacks.engine import (
@@ -146,14 +147,11 @@ def spsa(
         Uesato et al.: Adversarial Risk and the Dangers of Evaluating Against Weak
         Attacks, ICML 2018, section 4.
     """
-    if int(samples) != samples or samples < 1:
-        raise ValueError(
-            f"`samples` must be a positive integer. Received: samples={samples}"
-        )
+    samples = positive_integer("samples", samples)
     for name, value in (("learning_rate", learning_rate), ("delta", delta)):
         if not value > 0:
             raise ValueError(f"`{name}` must be positive. Received: {name}={value}")
-    settings = (int(samples), float(learning_rate), float(delta))
+    settings = (samples, float(learning_rate), float(delta))
     return run_attack(
         model,
         images,

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from inres_tf.arguments import positive_integer
 from inres_tf.attacks import counter_rng, geometry, losses
 from inres_tf.attacks._pgd import value_and_gradient
 from inres_tf.attacks.engine import (
@@ -264,7 +265,9 @@ def apgd_ce(
         images,
         labels,
         eps,
-        AutoPGD(norm_order(norm), "ce", int(steps), _positive(samples)),
+        AutoPGD(
+            norm_order(norm), "ce", int(steps), positive_integer("samples", samples)
+        ),
         restart_runs(restarts, last_step=steps),
         seed=seed,
         early_stop=early_stop and samples == 1,
@@ -358,7 +361,9 @@ def apgd_dlr(
         images,
         labels,
         eps,
-        AutoPGD(norm_order(norm), loss, int(steps), _positive(samples)),
+        AutoPGD(
+            norm_order(norm), loss, int(steps), positive_integer("samples", samples)
+        ),
         runs,
         seed=seed,
         early_stop=early_stop and samples == 1,
@@ -383,11 +388,3 @@ def ranks_of(targets: int, classes: int) -> list[int]:
             f"`targets` must be 0 or a positive integer. Received: targets={targets}"
         )
     return list(range(1, min(int(targets), classes - 1) + 1)) or [0]
-
-
-def _positive(samples) -> int:
-    if int(samples) != samples or samples < 1:
-        raise ValueError(
-            f"`samples` must be a positive integer. Received: samples={samples}"
-        )
-    return int(samples)

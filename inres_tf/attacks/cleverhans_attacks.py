@@ -18,7 +18,6 @@ from cleverhans.tf2.attacks.projected_gradient_descent import (
     projected_gradient_descent,
 )
 
-from inres_tf.attacks import losses
 from inres_tf.attacks.engine import check_scalars, checked_images
 from inres_tf.attacks.norms import default_step_size, norm_order
 from inres_tf.models.logits import logits_fn
@@ -238,9 +237,7 @@ def cleverhans_mim(
 
 def _run(attack: Callable, model, images, labels, seed, batch_size, progress):
     """Attacks the images batch by batch, in one graph."""
-    images, labels = checked_images(
-        images, labels, batch_size, losses.classes_of(model)
-    )
+    images, labels = checked_images(model, images, labels, batch_size)
     logits = logits_fn(in_float32(model))
 
     def model_fn(images):

@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from inres_tf import labels as label_checks
 from inres_tf import pixels
+from inres_tf.arguments import positive_integer
 from inres_tf.attacks import losses
 from inres_tf.attacks.norms import default_step_size
 from inres_tf.distribution.classifier import compiled_classifier
@@ -184,14 +185,8 @@ def run_attack(
     if step_size is None:
         step_size = default_step_size(attack.order, eps, max(steps, 1))
     check_scalars(attack.order, eps, steps, step_size)
-    classes = losses.classes_of(model)
-    images, labels = checked_images(images, labels, batch_size, classes)
-    ids = np.arange(len(images)) if ids is None else np.asarray(ids, np.int64)
-    if ids.shape != labels.shape:
-        raise ValueError(
-            f"`ids` must be one integer per image. Received: ids of shape {ids.shape} "
-            f"for {len(images)} images"
-        )
+    images, labels = checked_images(model, images, labels, batch_size)
+    ids = checked_ids(ids, len(images))
     model = in_float32(model)
     compiled = _compile(
         model, tf.distribute.get_strategy(), attack, tuple(images.shape[1:])
@@ -214,7 +209,7 @@ def run_attack(
                 labels[batch],
                 ids[batch],
                 *(float(eps), float(step_size), int(seed) % 2**63),
-                *(run.restart, run.rank, run.first_step, run.last_step),
+                *(run.restart, run.rank, run.first_step, int(run.last_step)),
                 bool(early_stop),
             )
             check(adversarial, images[batch], attack.radius(eps), attack.order)
@@ -380,23 +375,48 @@ def check_scalars(order: float, eps: float, steps: int, step_size: float) -> Non
     pixels.check_distance("eps", eps)
 
 
+def checked_ids(ids: npt.ArrayLike | None, number: int) -> np.ndarray:
+    """The indices of the images in their dataset; 0, 1, ... by default.
+
+    Raises:
+        ValueError: if they are not one integer per image.
+    """
+    ids = np.arange(number) if ids is None else np.asarray(ids, np.int64)
+    if ids.shape != (number,):
+        raise ValueError(
+            f"`ids` must be one integer per image. Received: ids of shape {ids.shape} "
+            f"for {number} images"
+        )
+    return ids
+
+
 def checked_images(
+    model: keras.Model,
     images: npt.ArrayLike,
     labels: npt.ArrayLike,
     batch_size: int,
-    classes: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The images as float32 and the labels as int64 arrays, after a check.
 
     Raises:
-        ValueError: if the images are not pixels in [0, 255], the labels not one class
-            per image, or the batch size not positive.
+        ValueError: if the images are not pixels in [0, 255] of the shape that the model
+            takes, the labels not one class per image, or the batch size not positive.
     """
+    classes = losses.classes_of(model)
     if batch_size < 1:
         raise ValueError(
             f"`batch_size` must be positive. Received: batch_size={batch_size}"
         )
     images = np.asarray(images, np.float32)
+    taken = tuple(model.inputs[0].shape[1:])
+    fits = len(images.shape) == 4 and all(
+        side in (None, given) for side, given in zip(taken, images.shape[1:])
+    )
+    if not fits:
+        raise ValueError(
+            f"`images` must have the shape (number, {', '.join(map(str, taken))}) that "
+            f"{model.name} takes. Received: images of shape {images.shape}"
+        )
     labels = label_checks.checked(labels, len(images), classes)
     if images.size and not (0 <= images.min() and images.max() <= 255):
         raise ValueError(
@@ -463,8 +483,5 @@ def restart_runs(number: int, **settings: int) -> list[AttackRun]:
     Raises:
         ValueError: if the number is not a positive integer.
     """
-    if int(number) != number or number < 1:
-        raise ValueError(
-            f"`restarts` must be a positive integer. Received: restarts={number}"
-        )
-    return [AttackRun(restart=restart, **settings) for restart in range(int(number))]
+    number = positive_integer("restarts", number)
+    return [AttackRun(restart=restart, **settings) for restart in range(number)]

@@ -23,6 +23,10 @@ def per_image(values: tf.Tensor) -> tf.Tensor:
 
 def unit(difference: tf.Tensor, order: float) -> tf.Tensor:
     """Scales each image to norm 1; zero stays zero."""
+    # Squares of the tiny gradients of confident networks would vanish.
+    largest = per_image(size(difference, np.inf))
+    tiny = (largest > 0) & (largest < 1e-6)
+    difference = difference / tf.where(tiny, largest, 1.0)
     return difference / per_image(tf.maximum(size(difference, order), 1e-15))
 
 
@@ -113,9 +117,10 @@ def random_direction(keys: tf.Tensor, shape: Sequence[int], order: float) -> tf.
         shape: shape of an image.
         order: order of the norm, `np.inf` or 2.
     """
-    values = counter_rng.normal(keys, shape)
     if order == np.inf:
         values = 2 * counter_rng.uniform(keys, shape) - 1
+    else:
+        values = counter_rng.normal(keys, shape)
     return unit(values, order)
 
 

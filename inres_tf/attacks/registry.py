@@ -271,7 +271,7 @@ def find(name: str) -> Attack:
         )
     try:
         attack = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise UserError(
             f"--attacks={name}: {error}; MODULE must be importable and define "
             f"{attribute or 'FUNCTION'}"

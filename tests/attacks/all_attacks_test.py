@@ -198,7 +198,18 @@ def test_nan_gradients_are_errors(name):
         ),
         ("fgsm", {"labels": np.zeros(3) + 0.5}, "it must be a whole number"),
         ("fgsm", {"ids": [1, 2]}, "ids of shape (2,) for 3 images"),
+        ("autoattack", {"ids": range(4)}, "ids of shape (4,) for 3 images"),
         ("fgsm", {"batch_size": 0}, "`batch_size` must be positive"),
+        *(
+            (
+                name,
+                {"images": np.zeros(shape)},
+                f"shape (number, 4, 4, 3) that {{}} takes. Received: images of shape "
+                f"{shape}",
+            )
+            for name in ("pgd", "square", "cleverhans_fgsm")
+            for shape in ((3, 4, 4), (3, 5, 4, 3), (3, 4, 4, 1))
+        ),
         ("ifgsm", {"steps": 10**7}, "`steps` must be from 1 to 10^6"),
         ("ifgsm", {"step_size": 0}, "must be positive. Received: step_size=0"),
         (
@@ -217,7 +228,16 @@ def test_invalid_arguments(name, change, message, model):
     arguments = {"images": np.zeros((3, 4, 4, 3)), "labels": np.zeros(3, int), "eps": 8}
     with pytest.raises(ValueError) as caught:
         getattr(attacks, name)(model, **arguments | change)
-    assert message in str(caught.value)
+    assert message.replace("{}", model.name) in str(caught.value)
+
+
+def test_whole_numbers_of_steps_may_be_floats(model, rng):
+    images = rng.uniform(0, 255, (3, 4, 4, 3))
+    data = model, images, np.zeros(3, int), 8
+    for name in ("pgd", "apgd_ce", "cw_l2"):
+        attack = getattr(attacks, name)
+        found = attack(*data, steps=2.0)
+        np.testing.assert_array_equal(found, attack(*data, steps=2))
 
 
 class Subclassed(keras.Model):

@@ -1,5 +1,7 @@
 """Carlini and Wagner's attack on linear networks, whose closest examples are known."""
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -38,6 +40,20 @@ def test_the_closest_example_of_a_linear_network_is_found(dense, rng):
     logits = model(confident).numpy()
     true_logits = logits[np.arange(10), labels]
     assert (logits.max(1) - true_logits >= 0.5 - 1e-4).all()
+
+
+def test_pixels_at_the_ends_of_their_range_move(dense, rng):
+    """As far as FAB moves them, which knows the range."""
+    weights = rng.normal(size=(48, 5)) / 50
+    model = dense((4, 4, 3), (weights, np.zeros(5)))
+    images = 255.0 * rng.integers(0, 2, (12, 4, 4, 3)).astype(np.float32)
+    labels = model(images).numpy().argmax(1)
+    distances = []
+    for attack in (attacks.cw_l2, functools.partial(attacks.fab, norm="l2")):
+        found = attack(model, images, labels, 5000.0)
+        assert (model(found).numpy().argmax(1) != labels).all()
+        distances.append(np.linalg.norm((found - images).reshape(12, -1), axis=1))
+    np.testing.assert_allclose(*distances, rtol=0.1)
 
 
 def test_the_default_learning_rate_finds_closer_examples(dense, rng):

@@ -133,6 +133,7 @@ def test_attack_objects_keep_their_properties(my_module):
         ("my_module:none", "--attacks=my_module:none: .*no attribute 'none'"),
         ("my_module:", "--attacks=my_module:: .* must be importable and define FUNCT"),
         (":attack", "--attacks=:attack: .*must be importable and define attack"),
+        ("./my.py:attack", r"--attacks=./my.py:attack: .*must be importable and"),
         ("my_module:number", "number must be a function or an Attack; got int"),
     ],
 )

@@ -133,6 +133,37 @@ def test_l2_steps_do_not_shrink_with_the_gradient(name, dense, rng):
     assert cosine > 0.98
 
 
+@pytest.mark.parametrize("name", ["fgsm", "ifgsm", "pgd", "mim", "apgd_ce"])
+@pytest.mark.parametrize("margin", [30.0, 60.0, 80.0])
+def test_confident_networks_fall_in_l2(name, margin, dense):
+    """The squares of their gradients vanish in float32."""
+    slope = margin / 2 / (12 * 16)  # each pixel is 16 away from the boundary
+    weights = np.stack([np.full(12, slope), np.full(12, -slope)], axis=1)
+    bias = 44 * 12 * slope
+    model = dense((2, 2, 3), (weights, [-bias, bias]))
+    images, labels = np.full((1, 2, 2, 3), 60.0), np.array([0])
+    assert np.diff(model(images.astype("float32")).numpy()[0]) == pytest.approx(-margin)
+    eps = 25 * np.sqrt(12)
+    found = getattr(attacks, name)(model, images, labels, eps, norm="l2")
+    assert model(found).numpy().argmax() == 1
+
+
+def test_examples_outside_the_pixel_range_do_not_end_a_search(dense):
+    """Which a projection around the random start may leave."""
+    model = dense((1, 1, 2), (np.array([[1.0, -1.0], [0.5, -0.5]]), [40.0, 0.0]))
+    images = np.zeros((200, 1, 1, 2), np.float32)
+    images[..., 1] = 10.0
+    labels = np.zeros(200, int)
+    settings = {"steps": 8, "step_size": 4.0, "center": "start"}
+    accuracies = []
+    for early_stop in (True, False):
+        found = attacks.pgd(
+            model, images, labels, 24, early_stop=early_stop, **settings
+        )
+        accuracies.append((model(found).numpy().argmax(1) == labels).mean())
+    assert accuracies[0] <= accuracies[1]
+
+
 def test_the_margin_has_a_gradient_where_the_cross_entropy_has_none(dense):
     weights = np.array([[1.0, -1.0], [-2.0, 0.5], [0.3, 0.1], [-0.2, 0.4]])
     model = dense((2, 2, 1), (weights, [900.0, 0.0]))
