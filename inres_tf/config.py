@@ -92,14 +92,20 @@ class Config:
         Raises:
             UserError: if a field does not accept its value.
         """
+        self._use_listed_choices()
         for field in dataclasses.fields(self):
-            value = _in_any_case(field, getattr(self, field.name))
-            object.__setattr__(self, field.name, value)
+            value = getattr(self, field.name)
             for item in value if isinstance(value, tuple) else [value]:
                 if item is not None:
                     _check(field, item)
             if field.metadata.get("path") and isinstance(value, str):
                 object.__setattr__(self, field.name, files.expand(value))
+
+    def _use_listed_choices(self) -> None:
+        """Replaces each choice that is given in another case by the one listed."""
+        for field in dataclasses.fields(self):
+            value = _in_any_case(field, getattr(self, field.name))
+            object.__setattr__(self, field.name, value)
 
 
 def _in_any_case(field: dataclasses.Field, value: Any) -> Any:

@@ -69,19 +69,21 @@ def versions() -> dict[str, str]:
 def git_revision() -> str | None:
     """Commit of the running code, with `+changes` if files differ from it.
 
-    None if the code is not in a git repository.
+    None if the code is not in a git repository, or is no part of the one it is in, as
+    that of an installed package in a virtual environment there.
     """
-    here = pathlib.Path(__file__).parent
+    here = pathlib.Path(__file__)
     try:
-        revision, changes = (
+        _, revision, changes = (
             subprocess.run(
-                ["git", "-C", str(here), *arguments],
+                ["git", "-C", str(here.parent), *arguments],
                 capture_output=True,
                 text=True,
                 timeout=10,
                 check=True,
             ).stdout.strip()
             for arguments in (
+                ["ls-files", "--error-unmatch", here.name],
                 ["rev-parse", "HEAD"],
                 ["status", "--porcelain", "--untracked-files=no"],
             )

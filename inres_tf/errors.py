@@ -47,11 +47,11 @@ class Stopped(UserError):
     """A signal ended a run after a checkpoint was saved.
 
     The exit code is 130 after Ctrl-C and 75 (EX_TEMPFAIL: the same command resumes the
-    run) after SIGTERM, which clusters send before they reclaim a machine.
+    run) after SIGTERM, which clusters send before they reclaim a machine, or SIGHUP.
 
     Args:
         message: the error message.
-        preempted: whether the signal was SIGTERM.
+        preempted: whether the signal was SIGTERM or SIGHUP.
     """
 
     def __init__(self, message: str, preempted: bool) -> None:

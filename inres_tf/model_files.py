@@ -17,12 +17,15 @@ def list_checkpoints(folder: pathlib.Path) -> list[pathlib.Path]:
     return sorted(p for p in folder.glob(f"{CHECKPOINT}*") if (p / MODEL).is_file())
 
 
-def find_model(path: str | os.PathLike[str]) -> pathlib.Path:
-    """Finds the model file that `--checkpoint` refers to.
+def find_model(
+    path: str | os.PathLike[str], flag: str = "--checkpoint"
+) -> pathlib.Path:
+    """Finds the model file that a flag such as `--checkpoint` refers to.
 
     Args:
         path: a `.keras` file, a checkpoint's folder, or a run's folder. Of a run, it is
             the finished model, or else the newest checkpoint.
+        flag: flag that the path is the value of, for the error message.
 
     Returns:
         Path of the `.keras` file.
@@ -33,7 +36,7 @@ def find_model(path: str | os.PathLike[str]) -> pathlib.Path:
     path = pathlib.Path(path)
     found = _found(path)
     if found is None:
-        raise UserError(_problem(path))
+        raise UserError(_problem(path, flag))
     return found
 
 
@@ -45,29 +48,28 @@ def _found(path: pathlib.Path) -> pathlib.Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
-def _problem(path: pathlib.Path) -> str:
+def _problem(path: pathlib.Path, flag: str) -> str:
     """Says why a path is not a model, and which models are near it."""
     expected = "a .keras file, a run's --output_dir or one of its checkpoints"
     if not path.exists():
         near = {p.stem if p.is_file() else p.name: p for p in _models(path.parent, 2)}
         meant = [str(near[name]) for name in spelling.similar(path.stem, near)]
         hint = f" (did you mean {' or '.join(map(repr, meant))}?)" if meant else ""
-        return f"{path} does not exist{hint}; --checkpoint must be {expected}"
+        return f"{path} does not exist{hint}; {flag} must be {expected}"
     if (path / "saved_model.pb").is_file():
         return (
-            f"{path} is a SavedModel, for serving; --checkpoint must be the model that "
+            f"{path} is a SavedModel, for serving; {flag} must be the model that "
             f"it was exported from: {expected}"
         )
     models = list(map(str, _models(path)))
     if not models:
         return (
-            f"{path} holds no model.keras and no checkpoint; --checkpoint must be "
-            f"{expected}"
+            f"{path} holds no model.keras and no checkpoint; {flag} must be {expected}"
         )
     more = f" and {len(models) - _LISTED} more" if len(models) > _LISTED else ""
     return (
         f"{path} holds no model.keras and no checkpoint, but {len(models)} models, of "
-        f"which --checkpoint must name one: {', '.join(models[:_LISTED])}{more}"
+        f"which {flag} must name one: {', '.join(models[:_LISTED])}{more}"
     )
 
 

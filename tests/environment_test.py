@@ -1,4 +1,5 @@
 import os
+import subprocess
 import warnings
 
 import pytest
@@ -109,3 +110,32 @@ def test_programs_use_onednn_unless_told_otherwise(chosen, expected, monkeypatch
         monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", chosen)
     cli.import_tensorflow()
     assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == expected
+
+
+def test_the_revision_is_that_of_the_repository_that_holds_the_code(
+    tmp_path, monkeypatch
+):
+    """Not that of one in which the code is only installed, in a folder it ignores."""
+
+    def git(*arguments):
+        command = ["git", "-C", tmp_path, "-c", "user.name=a", "-c", "user.email=a@b"]
+        process = subprocess.run(
+            [*command, *arguments], capture_output=True, text=True, check=True
+        )
+        return process.stdout.strip()
+
+    (tmp_path / "own.py").write_text("one")
+    (tmp_path / "venv").mkdir()
+    (tmp_path / "venv" / "installed.py").write_text("one")
+    git("init", "-q")
+    git("add", "own.py")
+    git("commit", "-q", "-m", "first")
+    for file, revision in (
+        ("own.py", git("rev-parse", "HEAD")),
+        ("venv/installed.py", None),
+    ):
+        monkeypatch.setattr(environment, "__file__", str(tmp_path / file))
+        assert environment.git_revision() == revision
+    (tmp_path / "own.py").write_text("two")
+    monkeypatch.setattr(environment, "__file__", str(tmp_path / "own.py"))
+    assert environment.git_revision().endswith("+changes")

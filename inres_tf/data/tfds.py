@@ -103,9 +103,12 @@ def read_tfds(
         prepared = sorted({p.relative_to(root).parts[0] for p in infos})
         _check_exists(name, prepared)
         if not download:
+            own = root / name
+            configs = sorted({p.parent.parent.name for p in infos if own in p.parents})
+            found = [f"{name}/{c}" for c in configs if c != name] or prepared
             raise UserError(
                 f"dataset {name!r} is not in `data_dir={root}` (found there: "
-                f"{', '.join(prepared) or 'nothing'}); {advice}"
+                f"{', '.join(found) or 'nothing'}); {advice}"
             )
     try:
         if folder is not None:
@@ -208,10 +211,13 @@ def _read_builder(builder, name: str, image_size: int) -> Dataset:
 def _find_prepared(root: pathlib.Path, name: str) -> pathlib.Path | None:
     """Returns the folder of the newest prepared version of a dataset, if there is one.
 
-    Searches the disk, since `tfds.builder` accesses the network first.
+    Of a name with a version, such as `cifar10:3.0.2`, it is that one. Searches the
+    disk, since `tfds.builder` accesses the network first.
     """
+    name, _, wanted = name.partition(":")
     infos = [p.parent for p in (root / name).glob("*/dataset_info.json")]
     versions = [p for p in infos if p.name.replace(".", "").isdigit()]
+    versions = [p for p in versions if wanted in ("", p.name)]
     if not versions:
         return None
     return max(versions, key=lambda p: tuple(map(int, p.name.split("."))))

@@ -110,7 +110,9 @@ def newest(folder: pathlib.Path) -> pathlib.Path | None:
     """
     clear_killed(folder)
     for partial in folder.parent.glob(".writing-*"):
-        partial.unlink()
+        # A folder is that of another program, such as an export.
+        if partial.is_file():
+            partial.unlink()
     problems: dict[pathlib.Path, UserError] = {}
     for path in reversed(list_checkpoints(folder)):
         try:

@@ -204,6 +204,7 @@ class TrainConfig(DataConfig, StrategyConfig, ObjectiveConfig):
     )
 
     def __post_init__(self) -> None:
+        self._use_listed_choices()
         if self.recipe in RECIPES:
             self._set_defaults()
         super().__post_init__()
@@ -249,7 +250,8 @@ class TrainConfig(DataConfig, StrategyConfig, ObjectiveConfig):
 # Settings that may differ between workers.
 PER_WORKER = ("worker_index", "output_dir", "data_dir", "download", "verbose")
 
-# Settings that may change when a run resumes: they do not affect its results.
+# Settings that may change when a run resumes. They do not affect its results, but for
+# the random numbers that layers and objectives draw on each device.
 CHANGEABLE_ON_RESUME = (
     "data_dir",
     "download",

@@ -235,7 +235,7 @@ class Loop:
         logs = self._train_logs()
         self._average_replicas()
         with averaged_weights(self.model), self.strategy.scope():
-            self.plan_rates()
+            self.plan_rates(self.steps_done)
             logs |= self._classifier.metrics(self.validation, prefix="val_")
             self._check_finite(logs["val_loss"], "validation loss", state.step_in_epoch)
             logs |= self.plan.metrics()
@@ -249,11 +249,14 @@ class Loop:
         state.history.append(row)
         return logs
 
-    def plan_rates(self) -> None:
+    def plan_rates(self, steps: int) -> None:
         """Sets λ to its planned value at the last step, unless it is trained.
 
         An average of the weights contains λ of earlier steps.
+
+        Args:
+            steps: number of steps of which the last one is meant.
         """
-        rate = self.plan.damping.at(self.steps_done - 1)
+        rate = self.plan.damping.at(steps - 1)
         if rate is not None:
             set_damping_rates(self.model, rate)

@@ -57,7 +57,7 @@ class TrainResult:
         checkpoint: folder of the newest checkpoint; None on workers other than the
             chief.
         interrupted: whether SIGINT (Ctrl-C) ended the run.
-        preempted: whether SIGTERM ended the run.
+        preempted: whether SIGTERM or SIGHUP ended the run.
     """
 
     model: keras.Model
@@ -436,7 +436,7 @@ def _finish(
     model, history = loop.model, loop.state.history
     synchronize_batch_norm(model, False)
     use_averages(model)
-    loop.plan_rates()
+    loop.plan_rates(final_metrics(history)["step"])
     tighten(model)
     if not worker.chief:
         return None

@@ -199,6 +199,20 @@ def test_the_newest_version_is_read(prepared, tmp_path):
     for path in (tmp_path / "tiny" / "9.0.0").glob("*.tfrecord*"):
         path.write_bytes(b"")
     assert len(data.load("tiny", tmp_path).train) == 8
+    assert len(data.load("tiny:10.0.0", tmp_path).train) == 8
+    with pytest.raises(UserError, match="could not be read from .*9.0.0"):
+        data.load("tiny:9.0.0", tmp_path)
+    with pytest.raises(UserError, match="'tiny:8.0.0' is not in"):
+        data.load("tiny:8.0.0", tmp_path)
+
+
+def test_a_configuration_must_be_named(prepared, tmp_path):
+    """Which one TensorFlow Datasets would take is not what the name says."""
+    (source,) = (prepared / "tiny").iterdir()
+    for config in ("fog_3", "snow_1"):
+        shutil.copytree(source, tmp_path / "tiny" / config / source.name)
+    with pytest.raises(UserError, match="found there: tiny/fog_3, tiny/snow_1"):
+        data.load("tiny", tmp_path)
 
 
 @pytest.fixture

@@ -36,6 +36,12 @@ def test_flags_override_a_recipe(recipe):
     assert dataclasses.replace(config, seed=1).epochs == config.epochs
 
 
+def test_choices_may_be_in_any_case():
+    assert TrainConfig(recipe="FAST") == TrainConfig(recipe="fast")
+    same = [TrainConfig(recipe="fast", schedule=s) for s in ("Cosine", "cosine")]
+    assert same[0] == same[1] and same[0].warmup > 0
+
+
 def test_every_recipe_has_the_same_settings():
     fields = {field.name: field for field in dataclasses.fields(TrainConfig)}
     for defaults in RECIPES.values():

@@ -118,6 +118,7 @@ def test_killed_run_resumes_bit_for_bit(name, call, complete, tmp_path):
     saved = checkpoints.list_checkpoints(folder / "checkpoints")
     assert saved and not (folder / "model.keras").exists()
     (folder / ".writing-7-model.keras").write_bytes(b"half")
+    (folder / ".writing-9-export").mkdir()  # of a killed train.export
     assert_resumes_like(folder, complete[0])
     assert (folder / "curves.png").exists()
 

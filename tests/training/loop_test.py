@@ -128,7 +128,8 @@ def test_catastrophic_overfitting_ends_a_run_with_the_previous_epoch(
 ):
     accuracies = iter([0.6, 0.1])
     monkeypatch.setattr(FGSM, "metrics", lambda *_: {"pgd_accuracy": next(accuracies)})
-    result = train(tmp_path / "run", objective="fgsm", epochs=5)
+    settings = {"objective": "fgsm", "lambda_schedule": "linear:0:0.4", "epochs": 5}
+    result = train(tmp_path / "run", "in_resnet20", **settings)
     assert len(result.history) == 2 and not result.interrupted
     assert run.final_metrics(result.history)["epoch"] == 1
     state = json.loads((result.checkpoint / "state.json").read_text())
@@ -136,6 +137,7 @@ def test_catastrophic_overfitting_ends_a_run_with_the_previous_epoch(
     assert "Catastrophic overfitting" in capsys.readouterr().err
     loaded = keras.models.load_model(result.model_path)
     assert int(loaded.optimizer.iterations.numpy()) == 11
+    assert damping_rates(loaded) == pytest.approx(result.history[0]["lambda"])
 
 
 def test_early_stopping_ends_a_run(tmp_path, monkeypatch):

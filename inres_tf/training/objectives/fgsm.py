@@ -46,7 +46,6 @@ class FGSM(PGD):
     def __init__(self, config: ObjectiveConfig):
         super().__init__(config)
         self.steps, self.step_size = 1, 1.25 * self.eps
-        self._float32: keras.Model | None = None
 
     def metrics(
         self, model: keras.Model, images: np.ndarray, labels: np.ndarray
@@ -61,11 +60,7 @@ class FGSM(PGD):
         Returns:
             `pgd_accuracy`, in [0, 1], under 10 steps of size eps / 4 in the same ball.
         """
-        if self._float32 is None:
-            self._float32 = precision.in_float32(model)
-        if self._float32 is not model:
-            self._float32.set_weights(model.get_weights())
-        model = self._float32
+        model = precision.in_float32(model)
         with pixels.checked():
             adversarial = attacks.pgd(
                 model, images, labels, self.eps, steps=10, step_size=self.eps / 4
