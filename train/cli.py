@@ -125,7 +125,8 @@ def command(
 
     Args:
         binary: name of the binary, such as `train`.
-        values: values of flags by name; None and empty lists are left out.
+        values: values of flags by name; None and empty lists are left out, and the
+            path of `folder:PATH`.
         defaults: values that need no flag, by name.
         leave_out: names of flags to leave out.
     """
@@ -136,6 +137,8 @@ def command(
         if isinstance(value, bool):
             parts.append(f"--{name}" if value else f"--no{name}")
             continue
+        if str(value).startswith("folder:"):
+            value = "folder:PATH"
         if isinstance(value, list | tuple):
             value = ",".join(map(str, value)) or "none"
         parts.append(f"--{name}={value}")

@@ -120,9 +120,6 @@ def _command(data_config, config) -> str:
         values[name] = values[name] and name.upper()
     if pathlib.Path(values["weights"] or "").suffix:
         values["weights"] = "FILE"
-    for name in ("dataset", "corruption_source"):
-        if str(values[name]).startswith("folder:"):
-            values[name] = "folder:PATH"
     defaults = cli.defaults_of(DataConfig, EvaluationConfig)
     return cli.command("evaluate", values, defaults, ("data_dir", "download"))
 

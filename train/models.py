@@ -75,8 +75,8 @@ def initial(
     """
     if not weights:
         return builder(name)
-    if os.path.isdir(weights):
-        weights = str(training.checkpoints.find_model(weights))
+    if os.path.isdir(weights) and weights not in cards.shipped(name):
+        weights = str(training.checkpoints.find_model(weights, "--weights"))
     saved = _saved_classes(name, weights)
 
     def build(shape, classes):

@@ -21,6 +21,7 @@ from typing import Any
 from absl import flags
 
 from inres_tf import files, reporting
+from inres_tf.digests import of_arrays
 from inres_tf.errors import UserError
 from inres_tf.training.config import TrainConfig
 from inres_tf.training.run_folder import CONFIG
@@ -89,13 +90,21 @@ def _publish(values) -> None:
     trained = models.from_checkpoint(run)
     assert trained is not None  # for type checkers: there is a path
     name, shape = config["flags"]["model"], trained.input_shape[1:]
+    family = registry.find(name)[0]
+    if values.half and isinstance(family, presets.ContinuousFamily):
+        raise UserError(
+            f"--half would change the certificates of {name}, which depend on its "
+            "weights: leave it out"
+        )
+    classes = results[0].result["class_names"]
     for result in results:
         if result.result["model"] != name:
             raise UserError(
                 f"{result.file} is a result of {result.result['model']}, but "
                 f"--checkpoint={run} is a run of {name}"
             )
-    classes = results[0].result["class_names"]
+    _check(results, config["flags"]["dataset"], classes, lambda: trained)
+    _check_images(results)
     model = models.builder(name)(shape, len(classes))
     model.set_weights(trained.get_weights())
     file = f"{name}-{values.weights}.weights.h5"
@@ -111,7 +120,7 @@ def _publish(values) -> None:
         "dtype": "float16" if values.half else "float32",
         "parameters": model.count_params(),
         "input_shape": list(shape),
-        "fixed_size": isinstance(registry.find(name)[0], presets.ContinuousFamily),
+        "fixed_size": isinstance(family, presets.ContinuousFamily),
         "input_format": f"pixels in [0, 255], {'RGB' if shape[-1] == 3 else 'grey'}, "
         "channels last; normalised inside the model",
         "classes": classes,
@@ -137,16 +146,12 @@ def _add_results(values) -> None:
     for run in new:
         result = run.result
         command = result.get("command", "")
-        if not own <= set(shlex.split(command)):
+        changed = result["model"] != name or "--preprocessing=" in command
+        if changed or not own <= set(shlex.split(command)):
             raise UserError(
                 f"{run.file} must be a result of train.evaluate "
-                f"{' '.join(sorted(own))}; its command is {command or 'unknown'}"
-            )
-        named = result.get("class_names"), result["dataset"]
-        if named != (card["classes"], card["dataset"]["name"]):
-            raise UserError(
-                f"{run.file} is a result on {named[1]} with the classes {named[0]}, "
-                f"but the card is of {card['dataset']['name']} with {card['classes']}"
+                f"{' '.join(sorted(own))}, without --solver and --preprocessing; its "
+                f"command is {command or 'unknown'}"
             )
     repeated = set().union(*map(_facts, new))
     old = [
@@ -154,8 +159,50 @@ def _add_results(values) -> None:
         for result in card["evaluations"]
     ]
     kept = [run for run in old if not _facts(run) <= repeated]
+
+    def shipped():
+        classes = len(card["classes"])
+        model = models.builder(name)(tuple(card["input_shape"]), classes)
+        model.load_weights(folder / card["file"])
+        return model
+
+    _check(new, card["dataset"]["name"], card["classes"], shipped)
+    _check_images([*kept, *new])
+    card = {**card, **_measured([*kept, *new], name, weights)}
+    print(f"replaced {len(old) - len(kept)} of {len(old)} results, by {len(new)}")
+    _write(card, folder)
+
+
+def _check(runs, dataset, classes, load) -> None:
+    """Checks that results are of the classes and weights of a card.
+
+    Args:
+        runs: the results.
+        dataset: name of the dataset.
+        classes: names of the classes.
+        load: function that returns the model with the weights.
+    """
+    digests = {run.result.get("weights_fingerprint") for run in runs} - {None}
+    own = of_arrays(load().get_weights()) if digests else None
+    for run in runs:
+        result = run.result
+        named = result["dataset"], result.get("class_names")
+        if named != (dataset, classes):
+            raise UserError(
+                f"{run.file} is a result on {named[0]} with the classes {named[1]}, "
+                f"but the card is of {dataset} with {classes}"
+            )
+        if result.get("weights_fingerprint", own) != own:
+            raise UserError(
+                f"{run.file} is a result of other weights: their fingerprint is "
+                f"{result['weights_fingerprint']}, that of the card's {own}"
+            )
+
+
+def _check_images(runs) -> None:
+    """Checks that the results of a card of equally many images are of the same."""
     seen: dict[int, str | None] = {}
-    for run in [*kept, *new]:
+    for run in runs:
         number, images = run.result["num_examples"], run.result.get("fingerprint")
         if seen.setdefault(number, images) != images:
             raise UserError(
@@ -163,9 +210,6 @@ def _add_results(values) -> None:
                 f"(fingerprints {seen[number]} and {images}): repeat all that the card "
                 "has, and add them together"
             )
-    card = {**card, **_measured([*kept, *new], name, weights)}
-    print(f"replaced {len(old) - len(kept)} of {len(old)} results, by {len(new)}")
-    _write(card, folder)
 
 
 def _folder(values) -> pathlib.Path:

@@ -6,6 +6,7 @@ Each card is a JSON file in `zoo/weights`, next to its `.weights.h5` file.
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import json
@@ -75,7 +76,7 @@ def card(model: str, weights: str) -> dict[str, Any]:
     """
     cards = shipped_cards()
     if (model, weights) in cards:
-        return cards[model, weights]
+        return copy.deepcopy(cards[model, weights])
     names = shipped(model)
     if names:
         raise ValueError(

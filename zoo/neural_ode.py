@@ -20,7 +20,7 @@ from inres_tf.layers import (
     ResizeChannels,
     SpaceToDepth,
 )
-from zoo import build, builder, presets, weight_files
+from zoo import build, builder, cards, presets, weight_files
 
 
 def build_continuous(
@@ -49,10 +49,22 @@ def build_continuous(
     model = _model(network, **options)
     if path is not None:
         weight_files.check_fit(registered, weights, model, options)
+        if weights in cards.shipped(registered):
+            _check_flow(network, weights, options)
         _load(model, network, path, options)
         if options["include_top"]:
             weight_files.name_classes(registered, weights, model, path)
     return model
+
+
+def _check_flow(network, weights, options):
+    """Raises ValueError if shipped weights are of other flows than the options'."""
+    for name, own in (("lipschitz", network.lipschitz), ("dynamics", network.flow)):
+        if options.get(name, own) != own:
+            raise ValueError(
+                f"The {weights!r} weights are for {name}={own!r}. Received: "
+                f"{name}={options[name]!r}"
+            )
 
 
 def solver_of(solver: Any, blocks: int) -> solvers.Solver:

@@ -12,7 +12,7 @@ import sys
 from absl import flags
 from tqdm import tqdm
 
-from inres_tf import data, evaluation, markdown
+from inres_tf import data, evaluation, markdown, spelling
 from inres_tf.errors import UserError
 from zoo import cards
 
@@ -41,6 +41,13 @@ def define_flags() -> None:
 def main() -> int:
     """Compares the cards; returns the exit code."""
     values = flags.FLAGS
+    for i, name in enumerate(("models", "weights")):
+        known = sorted({key[i] for key in cards.shipped_cards()})
+        for given in sorted(set(getattr(values, name)) - set(known)):
+            raise UserError(
+                f"--{name}: there are no shipped weights of {given!r}: "
+                f"{spelling.did_you_mean(given, known)}known: {', '.join(known)}"
+            )
     chosen = {
         key: card
         for key, card in sorted(cards.shipped_cards().items())

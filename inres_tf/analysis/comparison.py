@@ -60,7 +60,7 @@ def read(folders: Iterable[str | os.PathLike[str]]) -> dict[str, dict[str, Any]]
                 found[name][analysis] = dict(arrays)
             first, expected = settings.setdefault(analysis, (path, own))
             for key, value in expected.items():
-                if own[key] != value:
+                if own.get(key, value) != value:
                     raise UserError(
                         f"{path} is not comparable with {first}: {key} is {own[key]} "
                         f"instead of {value}"
@@ -117,6 +117,8 @@ def _analyses(path):
     try:
         summary = json.loads(file.read_text(encoding="utf-8"))
         images = {key: summary[key] for key in ("dataset", "num_examples")}
+        if "fingerprint" in summary:  # none in older versions
+            images["fingerprint"] = summary["fingerprint"]
         return {
             name: images | {key: summary["settings"][key] for key in keys}
             for name, keys in _SETTINGS.items()

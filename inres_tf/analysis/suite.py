@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from inres_tf import class_names, environment, markdown, pages, plotting
+from inres_tf import class_names, digests, environment, markdown, pages, plotting
 from inres_tf.analysis import _report, compiled, figures
 from inres_tf.analysis._calibration import (
     CorruptedCalibration,
@@ -173,6 +173,8 @@ def analyze(
     except ValueError as error:
         raise UserError(str(error)) from error
     model = in_float32(model)  # once for all analyses
+    # Until all is written, the folder holds no comparable analysis.
+    (folder / SUMMARY).unlink(missing_ok=True)
     logits = compiled.logits(model, data.images.astype(np.float32), config.batch_size)
     non_finite = {"clean": int((~np.isfinite(logits).all(-1)).sum())}
     analyses, plots, failed = {}, {}, []
@@ -200,6 +202,7 @@ def analyze(
         "model": model.name,
         "dataset": dataset.name,
         "num_examples": len(data),
+        "fingerprint": digests.fingerprint(data.images, data.labels),
         "settings": dataclasses.asdict(config),
         "lambda": damping_rates(model),
         "class_names": list(dataset.class_names),

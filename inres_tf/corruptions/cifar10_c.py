@@ -1,5 +1,6 @@
 """Ready-made corrupted test sets: CIFAR-10-C from TensorFlow Datasets or its files."""
 
+import numbers
 import os
 import pathlib
 
@@ -64,7 +65,7 @@ def load(
         raise UserError(
             f"unknown corruption {name!r}; {hint}known: {', '.join(_NAMES)}"
         )
-    if severity not in SEVERITIES:
+    if not isinstance(severity, numbers.Integral) or severity not in SEVERITIES:
         raise UserError(f"severity must be an integer from 1 to 5; got {severity!r}")
     if source == TFDS:
         return _from_tfds(name, severity, data_dir, download)

@@ -13,6 +13,7 @@ Reference:
     and Perturbations, ICLR 2019.
 """
 
+import numbers
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -183,7 +184,7 @@ def corrupt(
             f"`name` must be a corruption; {_suggest(name, CORRUPTIONS)}. "
             f"Received: name={name!r}"
         )
-    if severity not in SEVERITIES:
+    if not isinstance(severity, numbers.Integral) or severity not in SEVERITIES:
         raise ValueError(
             "`severity` must be an integer from 1 to 5. "
             f"Received: severity={severity!r}"

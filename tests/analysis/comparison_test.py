@@ -35,6 +35,7 @@ def folders(digits, damped, tmp_path_factory):
         ("neither", ["lyapunov", "landscape"], None, None),
         ("far", [], "settings", {"eps": 3.0}),
         ("fewer", [], "num_examples", 2),
+        ("others", [], "fingerprint", "0" * 16),
     ):
         folder = shutil.copytree(root / "res", root / name) / "analysis"
         file = folder / "analysis.json"
@@ -93,6 +94,7 @@ def test_what_cannot_be_compared_is_named(folders):
     for other, message in (
         ("far", r"far.analysis is not comparable with .*res.analysis: eps is 3.0"),
         ("fewer", "num_examples is 2 instead of 3"),
+        ("others", "fingerprint is 0000000000000000 instead of"),
         ("neither", "neither.analysis holds neither a landscape nor growth"),
     ):
         with pytest.raises(UserError, match=message):

@@ -108,8 +108,9 @@ def test_unknown_names_and_other_images_are_refused():
         corruptions.corrupt(images, "rain", 1)
     with pytest.raises(ValueError, match="'frost' cannot be generated.*cifar10_c.load"):
         corruptions.corrupt(images, "frost", 1)
-    with pytest.raises(ValueError, match="from 1 to 5. Received: severity=6"):
-        corruptions.corrupt(images, "shot_noise", 6)
+    for severity in (6, 3.0, "3"):
+        with pytest.raises(ValueError, match="integer from 1 to 5. Received: severity"):
+            corruptions.corrupt(images, "shot_noise", severity)
     with pytest.raises(ValueError, match="uint8 pixels. Received: .*float32"):
         corruptions.corrupt(images.astype(np.float32), "shot_noise", 1)
     for shape in [(4, 4, 3), (1, 4, 4, 2), (1, 0, 4, 3)]:

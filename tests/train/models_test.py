@@ -127,12 +127,21 @@ def test_initial_weights(name, classes, folder, undamped):
 def test_missing_initial_weights(binary, tmp_path):
     for weights, message in (
         ("nothing", "nothing"),
-        (str(tmp_path), "holds no"),
+        (str(tmp_path), "no checkpoint; --weights must be a .keras file, a run's"),
     ):
         code, _, err = binary(
             "train", "--model=in_resnet8", f"--weights={weights}", "--epochs=1"
         )
         assert code == 1 and message in err, err
+
+
+def test_a_folder_does_not_hide_shipped_weights(tmp_path, monkeypatch):
+    (tmp_path / "mnist").mkdir()
+    monkeypatch.chdir(tmp_path)
+    model = models.initial("cpl_tiny", "mnist")((28, 28, 1), 10)
+    expected = zoo.CPLTiny(weights="mnist", input_shape=(28, 28, 1))
+    for array, other in zip(model.get_weights(), expected.get_weights(), strict=True):
+        np.testing.assert_array_equal(array, other)
 
 
 def test_training_starts_from_initial_weights(binary, trained, tmp_path, digits):

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 
 import h5py
 import jsonschema
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 import zoo
+from inres_tf.digests import of_arrays
 from inres_tf.training.run_folder import describe
 from zoo import cards
 
@@ -65,17 +67,17 @@ def test_publish(binary, run, tmp_path, monkeypatch, digits, trained, half):
     assert card["fixed_size"] is False
     code, out, _ = binary("verify", package="zoo")
     assert code == 0 and out.count("| agrees") == 1  # the results are of one accuracy
-    wrong = card["evaluations"].pop()
-    card["evaluations"] = [wrong]
+    shelf = cards.shipped_cards()["in_resnet8", "digits"]
+    (wrong,) = shelf["evaluations"] = shelf["evaluations"][:1]
     wrong["clean"]["accuracy"] -= 0.5
     code, out, _ = binary("verify", "--weights=digits", package="zoo")
     assert code == 1 and "| differs" in out
     wrong["fingerprint"] = "0"
     assert "| other images" in binary("verify", package="zoo")[1]
-    code, _, err = binary("verify", "--models=resnet20", package="zoo")
-    assert (code, err) == (
-        1,
-        "zoo.verify: no shipped weights match --models and --weights\n",
+    code, _, err = binary("verify", "--models=in_resnet8,in_resnet9", package="zoo")
+    assert code == 1 and err.startswith(
+        "zoo.verify: --models: there are no shipped weights of 'in_resnet9': did you "
+        "mean 'in_resnet8'? known: in_resnet8"
     )
 
     model = zoo.InResNet8(weights="digits", input_shape=digits.shape)
@@ -109,6 +111,54 @@ def test_mistakes(binary, run, tmp_path):
     code, _, err = binary("publish", *flags, f"--output_dir={folder}")
     assert code == 1 and "--checkpoint must be a run's folder" in err
     assert not pathlib.Path(folder).exists()
+
+
+def publish(binary, run, file, folder, *flags):
+    """Publishes the run with a result; returns the error."""
+    given = f"--checkpoint={run}", "--weights=digits", f"--results={file}"
+    return binary("publish", *given, f"--output_dir={folder}", *flags)[2]
+
+
+def test_results_of_other_weights_or_images_are_refused(
+    binary, run, tmp_path, digits, trained
+):
+    result = {"model": "in_resnet8", "dataset": "digits", "num_examples": 4}
+    result |= {"protocol": "standard", "clean": {"accuracy": 1.0}, "checks": []}
+    result |= {"class_names": list(digits.class_names), "fingerprint": "one"}
+    own = of_arrays(trained.get_weights())
+    files = [tmp_path / "a.json", tmp_path / "b.json"]
+    both, folder = ",".join(map(str, files)), tmp_path / "shelf"
+    for changes, message in (
+        ({"weights_fingerprint": "0" * 16}, f"of other weights: .*{own}"),
+        ({"dataset": "mnist"}, "is a result on mnist with the classes"),
+        ({"class_names": ["cat"]}, r"with the classes \['cat'\], but the card is of"),
+        ({"fingerprint": "two"}, "4 images would be of different images"),
+    ):
+        for file, content in zip(files, (result, result | changes)):
+            file.write_text(json.dumps(content))
+        assert re.search(message, publish(binary, run, both, folder)), message
+    assert not folder.exists()
+    files[0].write_text(json.dumps(result | {"weights_fingerprint": own}))
+    assert publish(binary, run, files[0], folder) == ""
+
+
+def test_networks_with_certificates_are_not_rounded(binary, tmp_path, digits):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    model = zoo.CPLTiny(input_shape=digits.shape)
+    model.save(folder / "model.keras")
+    flags = {"model": "cpl_tiny", "dataset": "folder:/home/me/photos", "epochs": 1}
+    (folder / "config.json").write_text(json.dumps(describe(flags, 0)))
+    result = {"model": "cpl_tiny", "dataset": flags["dataset"], "num_examples": 4}
+    result |= {"protocol": "standard", "clean": {"accuracy": 1.0}, "checks": []}
+    result |= {"class_names": list(digits.class_names)}
+    file = tmp_path / "result.json"
+    file.write_text(json.dumps(result))
+    error = publish(binary, folder, file, tmp_path / "shelf", "--half")
+    assert "--half would change the certificates of cpl_tiny" in error
+    assert publish(binary, folder, file, tmp_path / "shelf") == ""
+    card = json.loads((tmp_path / "shelf" / "cpl_tiny-digits.json").read_text())
+    assert "--dataset=folder:PATH" in card["training"]["command"]
 
 
 @pytest.fixture
@@ -200,17 +250,25 @@ def test_mistakes_with_a_card(binary, shelf, tmp_path):
     error = f"{folder} has no card resnet8-digits.json"
     assert error in add(binary, folder, good, model="resnet8")[2]
     wrong = result("wrong", 4, weights="mnist")
-    assert (
+    error = (
         f"{wrong} must be a result of train.evaluate --model=in_resnet8 "
-        "--weights=digits; its command is python -m train.evaluate --model=in_resnet8 "
-        "--weights=mnist" in add(binary, folder, good, wrong)[2]
+        "--weights=digits, without --solver and --preprocessing; its command is python "
+        "-m train.evaluate --model=in_resnet8 --weights=mnist"
     )
+    assert error in add(binary, folder, good, wrong)[2]
     content = json.loads(good.read_text())
     good.write_text(json.dumps(content | {"class_names": ["cat", "dog"]}))
     error = (
         f"{good} is a result on digits with the classes ['cat', 'dog'], but the card"
     )
     assert error in add(binary, folder, good)[2]
+    for changes in (
+        {"model": "in_resnet8-rk4-16"},
+        {"command": f"{content['command']} --preprocessing=torch"},
+    ):
+        good.write_text(json.dumps(content | changes))
+        error = f"{good} must be a result of train.evaluate --model=in_resnet8"
+        assert error in add(binary, folder, good)[2]
     good.write_text(json.dumps(content | {"dataset": "mnist"}))
     error = f"{good} is a result on mnist with the classes"
     assert error in add(binary, folder, good)[2]

@@ -172,6 +172,17 @@ def test_weights_with_and_without_the_top(pixels, tmp_path):
             zoo.DampedCPLTiny(path, **{"input_shape": SHAPE, **kwargs})
 
 
+def test_shipped_weights_are_of_one_flow():
+    settings = {"weights": "mnist", "input_shape": (28, 28, 1)}
+    for name, value in (("lipschitz", 5.0), ("dynamics", "skew")):
+        message = f"for {name}=.*Received: {name}={value!r}"
+        with pytest.raises(ValueError, match=message):
+            zoo.LipNODETiny(**settings, **{name: value})
+    # The solver is free: it only follows the flow more or less closely.
+    model = zoo.LipNODETiny(**settings, solver="heun")
+    assert model.get_layer("stage1_flow").solver.method == "heun"
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
