@@ -10,7 +10,7 @@ import keras
 from inres_tf import class_names
 from inres_tf.layers import dampings
 from inres_tf.layers.damped_add import DampedAdd
-from inres_tf.models.graph import graph_calls, node_of
+from inres_tf.models.graph import graph_calls, is_graph, node_of
 from inres_tf.models.residuals import check_functional, scan
 
 _LOGGER = logging.getLogger("inres_tf")
@@ -122,18 +122,35 @@ def _matches(addition, pattern):
     return any(fnmatch.fnmatchcase(name, pattern) for name in names)
 
 
-def _from_config(operation):
-    """Returns a new layer or operation with the same arguments."""
+def _from_config(operation, policy):
+    """Returns a new layer or operation with the same arguments, but for the policy."""
     # The lambda is in this process already, so that copying it adds no risk.
     options = {"safe_mode": False} if isinstance(operation, keras.layers.Lambda) else {}
     try:
-        return type(operation).from_config(operation.get_config(), **options)
+        config = operation.get_config()
+        if policy is not None:
+            config = _with_policy(config, policy)
+        return type(operation).from_config(config, **options)
     except (NotImplementedError, TypeError, ValueError) as error:
         raise ValueError(
             f"{type(operation).__name__} {operation.name!r} cannot be copied: its "
             "get_config must return all arguments of __init__, and __init__ must "
             f"accept **kwargs. Keras' error: {str(error).strip().splitlines()[-1]}"
         ) from error
+
+
+def _with_policy(config, policy):
+    """Replaces every dtype policy in a configuration."""
+    if isinstance(config, dict):
+        return {
+            key: policy
+            if key == "dtype" and isinstance(value, dict)
+            else _with_policy(value, policy)
+            for key, value in config.items()
+        }
+    if isinstance(config, (list, tuple)):
+        return type(config)(_with_policy(value, policy) for value in config)
+    return config
 
 
 def _dtype(operation):
@@ -148,10 +165,13 @@ class Copier:
         shortcuts: dict from the id of an addition's call to the index of its shortcut
             among the inputs.
         make_layer: function (name, dtype) that returns the replacement.
+        policy: name of the dtype policy of all new layers; None for those of the
+            copied ones.
     """
 
-    def __init__(self, chosen=(), shortcuts=None, make_layer=None):
+    def __init__(self, chosen=(), shortcuts=None, make_layer=None, policy=None):
         self._chosen = chosen
+        self._policy = policy
         self._shortcuts = shortcuts
         self._make_layer = make_layer
         self._copies = {}
@@ -173,9 +193,10 @@ class Copier:
             is_layer = isinstance(operation, keras.layers.Layer)
             dtype = operation.dtype_policy if is_layer else _dtype(operation)
             return self._make_layer(name=operation.name, dtype=dtype)
-        if isinstance(operation, keras.Function):
+        has_graph = is_graph(operation)
+        if has_graph and isinstance(operation, keras.Function):
             return self._model(operation)
-        if isinstance(operation, keras.Sequential):
+        if has_graph:
             layers = [self.copy(layer) for layer in operation.layers]
             if operation.built:
                 batch, *shape = operation.input_shape
@@ -184,7 +205,7 @@ class Copier:
                 )
                 layers.insert(0, first)
             return keras.Sequential(layers, name=operation.name)
-        new = _from_config(operation)
+        new = _from_config(operation, self._policy)
         if isinstance(operation, keras.layers.Layer):
             self._pairs.append((operation, new))
         return new

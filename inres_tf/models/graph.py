@@ -35,12 +35,14 @@ def node_of(tensor: keras.KerasTensor) -> Any:
     return operation._inbound_nodes[index]
 
 
-def overrides_call(model: keras.Model) -> bool:
-    """Returns whether a functional or Sequential model's class has a `call` of its own.
+def is_graph(operation: Any) -> bool:
+    """Returns whether something is a model that computes what its layers say.
 
-    Such a model may compute something else than its graph.
+    That is a functional or Sequential model whose class has no `call` of its own.
     """
-    return type(model).call.__module__.partition(".")[0] != "keras"
+    if not isinstance(operation, (keras.Function, keras.Sequential)):
+        return False
+    return type(operation).call.__module__.partition(".")[0] == "keras"
 
 
 def with_last_inputs(model: keras.Model) -> keras.Model:

@@ -26,7 +26,7 @@ from inres_tf.layers import (
     dampings,
     operator_norms,
 )
-from inres_tf.models.graph import graph_calls, node_of, overrides_call
+from inres_tf.models.graph import graph_calls, is_graph, node_of
 from inres_tf.models.logits import logits_fn
 
 # A layer, the bounds of the tensors that it is called on, and their shapes.
@@ -163,7 +163,7 @@ def _bounds(model, inputs, until=None) -> dict[int, float]:
 
 def _check_call(model) -> None:
     """Raises ValueError for a model that computes something else than its graph."""
-    if overrides_call(model):
+    if not is_graph(model):
         raise ValueError(
             f"{model.name} is a {type(model).__name__}, whose own `call` may compute "
             "something else than its layers: use keras.Model(inputs, outputs)."

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from inres_tf.models.damping import copy_weights
+from inres_tf.models.damping import Copier, copy_weights
 
 # The float32 copies of each model, one for each strategy.
 _copies: weakref.WeakKeyDictionary[keras.Model, dict[Any, keras.Model]] = (
@@ -66,20 +66,7 @@ def in_float64(model: keras.Model) -> keras.Model:
 
 
 def _copy(model, policy):
-    copy = type(model).from_config(_with_policy(model.get_config(), policy))
-    copy_weights(model, copy)
+    copier = Copier(policy=policy)
+    copy = copier.copy(model)
+    copier.copy_weights()
     return copy
-
-
-def _with_policy(config, policy):
-    """Replaces every dtype policy in a model's configuration."""
-    if isinstance(config, dict):
-        return {
-            key: policy
-            if key == "dtype" and isinstance(value, dict)
-            else _with_policy(value, policy)
-            for key, value in config.items()
-        }
-    if isinstance(config, (list, tuple)):
-        return type(config)(_with_policy(value, policy) for value in config)
-    return config

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from inres_tf.layers.damped_add import DampedAdd
-from inres_tf.models.graph import graph_calls, node_of, overrides_call
+from inres_tf.models.graph import graph_calls, is_graph, node_of
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,7 @@ def additions(model: keras.Model) -> list[Addition]:
 
 def check_functional(model: keras.Model) -> None:
     """Raises ValueError for a subclassed model, whose graph Keras does not know."""
-    has_graph = isinstance(model, (keras.Function, keras.Sequential))
-    if not has_graph or not isinstance(model, keras.Model) or overrides_call(model):
+    if not is_graph(model) or not isinstance(model, keras.Model):
         kind = type(model).__name__
         raise ValueError(
             f"{getattr(model, 'name', kind)!r} is a subclassed model, whose graph "
@@ -129,7 +128,7 @@ def _judge_model(model, prefix, names, verdicts):
             names[operation] = prefix + operation.name
         if call in judged:
             verdicts.setdefault(operation, {})[call] = judged[call]
-        elif is_new and isinstance(operation, (keras.Function, keras.Sequential)):
+        elif is_new and is_graph(operation):
             _judge_model(operation, f"{names[operation]}/", names, verdicts)
 
 

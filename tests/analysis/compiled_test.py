@@ -7,7 +7,7 @@ from keras import layers
 
 from inres_tf import analysis
 from inres_tf.analysis import compiled
-from inres_tf.models import precision
+from inres_tf.models import damping
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_functions_are_traced_once_per_model(few):
 
 def test_low_precision_models_are_analysed_in_float32(trained, digits):
     images, labels = digits.test.images[:20], digits.test.labels[:20]
-    with_policy = precision._with_policy(trained.get_config(), "mixed_float16")
+    with_policy = damping._with_policy(trained.get_config(), "mixed_float16")
     half = type(trained).from_config(with_policy)
     half.set_weights(trained.get_weights())
     for function in (analysis.gradient_norms, analysis.corrupted_calibration):

@@ -9,7 +9,7 @@ import zoo
 from inres_tf import attacks
 from inres_tf.attacks import AttackError, _fab, _pgd, apgd, engine
 from inres_tf.distribution import classifier
-from inres_tf.models import precision
+from inres_tf.models import damping, precision
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_nested_low_precision_models_are_attacked_in_float32():
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         backbone = type(backbone).from_config(
-            precision._with_policy(backbone.get_config(), "mixed_bfloat16")
+            damping._with_policy(backbone.get_config(), "mixed_bfloat16")
         )
         model = keras.Model(inputs, keras.layers.Dense(3)(backbone(inputs)))
         copy = precision.in_float32(model)

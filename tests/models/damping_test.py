@@ -374,6 +374,15 @@ def test_custom_layers(rng):
         inres_tf.damp(model)
 
 
+def test_a_nested_model_with_a_call_of_its_own_is_kept_as_it_is(rng):
+    inputs = keras.Input((4,))
+    inner = Subclassed(inputs, layers.Add()([inputs, layers.Dense(4)(inputs)]))
+    model = keras.Model(inputs, layers.Dense(2)(inner(inputs)))
+    assert inres_tf.additions(model) == []
+    pixels = rng.normal(size=(3, 4)).astype(np.float32)
+    np.testing.assert_array_equal(inres_tf.damp(model)(pixels), model(pixels))
+
+
 class Subclassed(keras.Model):
     def call(self, inputs):
         return inputs + inputs

@@ -43,6 +43,28 @@ def test_the_copy_is_made_once_and_has_the_current_weights():
     np.testing.assert_array_equal(bias, range(10))
 
 
+class Doubled(keras.Model):
+    """A functional model that computes something else than its graph."""
+
+    def call(self, inputs):
+        return 2 * super().call(inputs)
+
+
+def test_lambdas_and_models_with_a_call_of_their_own_are_copied(rng):
+    inputs = keras.Input((3,))
+    third = keras.layers.Lambda(lambda x: x / 3)(inputs)
+    half = keras.layers.Dense(2, dtype="mixed_bfloat16")
+    doubled = Doubled(inputs, half(inputs))
+    pixels = rng.uniform(0, 1, (4, 3)).astype(np.float32)
+    for model, factor in (
+        (keras.Model(inputs, half(third)), 1 / 3),
+        (keras.Sequential([keras.Input((3,)), doubled]), 2),
+    ):
+        kernel = model.weights[0].numpy()
+        found = in_float32(model)(pixels)
+        np.testing.assert_allclose(found, factor * (pixels @ kernel), rtol=1e-5)
+
+
 def test_copies_have_the_statistics_of_adapted_layers(rng):
     pixels = rng.uniform(0, 255, (40, 3)).astype(np.float32)
     scale = keras.layers.Normalization()
