@@ -134,7 +134,7 @@ def test_l2_steps_do_not_shrink_with_the_gradient(name, dense, rng):
 
 
 @pytest.mark.parametrize("name", ["fgsm", "ifgsm", "pgd", "mim", "apgd_ce"])
-@pytest.mark.parametrize("margin", [30.0, 60.0, 80.0])
+@pytest.mark.parametrize("margin", [30.0, 60.0])
 def test_confident_networks_fall_in_l2(name, margin, dense):
     """The squares of their gradients vanish in float32."""
     slope = margin / 2 / (12 * 16)  # each pixel is 16 away from the boundary
