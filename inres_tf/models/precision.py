@@ -6,10 +6,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from inres_tf.models.damping import Copier, copy_weights
+from inres_tf.models.damping import Copier
 
-# The float32 copies of each model, one for each strategy.
-_copies: weakref.WeakKeyDictionary[keras.Model, dict[Any, keras.Model]] = (
+# What copies each model to float32, for each strategy.
+_copiers: weakref.WeakKeyDictionary[keras.Model, dict[Any, Copier]] = (
     weakref.WeakKeyDictionary()
 )
 
@@ -40,13 +40,9 @@ def in_float32(model: keras.Model) -> keras.Model:
         if not isinstance(layer, (keras.Model, keras.layers.InputLayer))
     ):
         return model
-    copies = _copies.setdefault(model, {})
+    copiers = _copiers.setdefault(model, {})
     strategy = tf.distribute.get_strategy()
-    if strategy in copies:
-        copy_weights(model, copies[strategy])
-    else:
-        copies[strategy] = _copy(model, "float32")
-    return copies[strategy]
+    return _copy(model, copiers.setdefault(strategy, Copier(policy="float32")))
 
 
 def in_float64(model: keras.Model) -> keras.Model:
@@ -62,11 +58,11 @@ def in_float64(model: keras.Model) -> keras.Model:
         >>> inres_tf.models.in_float64(model).layers[-1].compute_dtype
         'float64'
     """
-    return _copy(model, "float64")
+    return _copy(model, Copier(policy="float64"))
 
 
-def _copy(model, policy):
-    copier = Copier(policy=policy)
+def _copy(model, copier):
+    """The copier's copy of a model, the same at each call, with the current weights."""
     copy = copier.copy(model)
     copier.copy_weights()
     return copy
