@@ -10,7 +10,6 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from inres_tf.attacks import counter_rng, geometry, losses
-from inres_tf.attacks._pgd import value_and_gradient
 from inres_tf.attacks.apgd import ranks_of
 from inres_tf.attacks.engine import (
     IterativeAttack,
@@ -129,7 +128,7 @@ class FAB(IterativeAttack):
             )
             return true_logit - target_logit
 
-        _, gap, gradient = value_and_gradient(
+        _, gap, gradient = losses.value_and_gradient(
             model_fn, state["images"], state["labels"], gap_of
         )
         return gap, -gradient

@@ -68,7 +68,7 @@ class GradientAscent(IterativeAttack):
         self, model_fn: ModelFn, state: State, number: tf.Tensor, params: RunParams
     ) -> State:
         """Records the current images, and takes a step from there."""
-        logits, loss, gradient = value_and_gradient(
+        logits, loss, gradient = losses.value_and_gradient(
             model_fn, state["images"], state["labels"], self._loss_fn
         )
         state = self._record(state, logits, loss)
@@ -113,34 +113,6 @@ class GradientAscent(IterativeAttack):
     def radius(self, eps: float) -> float:
         """Twice eps when projecting around the random start."""
         return eps if self.center == "image" else 2 * eps
-
-
-def value_and_gradient(
-    model_fn: ModelFn,
-    images: tf.Tensor,
-    labels: tf.Tensor,
-    loss_fn: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] = losses.cross_entropy,
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Returns the logits, the loss of each image and its gradient.
-
-    Args:
-        model_fn: function of pixels that returns float32 logits, (batch, classes).
-        images: pixels, float32, (batch, height, width, channels).
-        labels: the second argument of `loss_fn`.
-        loss_fn: function `(logits, labels)` that returns the loss of each image,
-            (batch,).
-
-    Returns:
-        Logits (batch, classes), losses (batch,), and gradients of the shape of
-        `images`.
-    """
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(images)
-        logits = model_fn(images)
-        loss = loss_fn(logits, labels)
-    # The gradient is zero if the loss does not depend on the images, as after rounding.
-    zero = tf.UnconnectedGradients.ZERO
-    return logits, loss, tape.gradient(loss, images, unconnected_gradients=zero)
 
 
 def advance(
@@ -219,7 +191,9 @@ def ascend(
     eps, step_size = tf.cast(eps, tf.float32), tf.cast(step_size, tf.float32)
     adversarial = start
     for _ in tf.range(steps):
-        _, _, gradient = value_and_gradient(model_fn, adversarial, targets, loss_fn)
+        _, _, gradient = losses.value_and_gradient(
+            model_fn, adversarial, targets, loss_fn
+        )
         adversarial = advance(adversarial, gradient, center, eps, step_size, np.inf)
     return adversarial
 

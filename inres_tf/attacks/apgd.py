@@ -11,7 +11,6 @@ import tensorflow as tf
 
 from inres_tf.arguments import positive_integer
 from inres_tf.attacks import counter_rng, geometry, losses
-from inres_tf.attacks._pgd import value_and_gradient
 from inres_tf.attacks.engine import (
     IterativeAttack,
     ModelFn,
@@ -178,13 +177,13 @@ class AutoPGD(IterativeAttack):
 
         labels = state["labels"]
         arguments = (model_fn, state["images"], labels, loss_fn)
-        logits, loss, gradient = value_and_gradient(*arguments)
+        logits, loss, gradient = losses.value_and_gradient(*arguments)
         misclassified = is_misclassified(logits, labels)
         if self.samples == 1:
             return loss, gradient, misclassified
         wrong = tf.cast(misclassified, tf.float32)
         for _ in tf.range(self.samples - 1):
-            logits, more_loss, more_gradient = value_and_gradient(*arguments)
+            logits, more_loss, more_gradient = losses.value_and_gradient(*arguments)
             loss += more_loss
             gradient += more_gradient
             wrong += tf.cast(is_misclassified(logits, labels), tf.float32)

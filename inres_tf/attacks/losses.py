@@ -7,6 +7,7 @@ float32 (batch,). Only the targeted loss uses `targets`.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import tensorflow as tf
@@ -94,3 +95,31 @@ def classes_of(model: keras.Model) -> int:
     """
     check_classifier(model)
     return int(model.output_shape[-1])
+
+
+def value_and_gradient(
+    model_fn: Callable[[tf.Tensor], tf.Tensor],
+    images: tf.Tensor,
+    labels: tf.Tensor,
+    loss_fn: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] = cross_entropy,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Returns the logits, the loss of each image and its gradient.
+
+    Args:
+        model_fn: function of pixels that returns float32 logits, (batch, classes).
+        images: pixels, float32, (batch, height, width, channels).
+        labels: the second argument of `loss_fn`.
+        loss_fn: function `(logits, labels)` that returns the loss of each image,
+            (batch,).
+
+    Returns:
+        Logits (batch, classes), losses (batch,), and gradients of the shape of
+        `images`.
+    """
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(images)
+        logits = model_fn(images)
+        loss = loss_fn(logits, labels)
+    # The gradient is zero if the loss does not depend on the images, as after rounding.
+    zero = tf.UnconnectedGradients.ZERO
+    return logits, loss, tape.gradient(loss, images, unconnected_gradients=zero)

@@ -9,7 +9,6 @@ import numpy as np
 import tensorflow as tf
 
 from inres_tf.attacks import counter_rng, geometry, losses
-from inres_tf.attacks._pgd import value_and_gradient
 from inres_tf.data.images import Images
 from inres_tf.distribution.classifier import Classifier, compiled_classifier
 from inres_tf.distribution.per_example import compile_per_example
@@ -203,8 +202,10 @@ def _gradient_probe(model, strategy):
         return 1 - unexplained / total
 
     def probe(images, labels, ids):
-        _, _, of_loss = value_and_gradient(model_fn, images, labels)
-        _, _, of_margin = value_and_gradient(model_fn, images, labels, losses.margin)
+        _, _, of_loss = losses.value_and_gradient(model_fn, images, labels)
+        _, _, of_margin = losses.value_and_gradient(
+            model_fn, images, labels, losses.margin
+        )
         slope = geometry.size(of_margin, 2)
         step = _DIFFERENCE * of_margin / geometry.per_image(tf.maximum(slope, 1e-20))
         above = losses.margin(model_fn(images + step), labels)

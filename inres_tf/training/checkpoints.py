@@ -110,8 +110,9 @@ def newest(folder: pathlib.Path) -> pathlib.Path | None:
     """
     clear_killed(folder)
     for partial in folder.parent.glob(".writing-*"):
-        # A folder is that of another program, such as an export.
-        if partial.is_file():
+        if partial.is_dir():  # of another program, such as an export
+            shutil.rmtree(partial)
+        else:
             partial.unlink()
     problems: dict[pathlib.Path, UserError] = {}
     for path in reversed(list_checkpoints(folder)):

@@ -172,14 +172,19 @@ LIBRARY = {
     "inres_tf.reporting.html.write": write_report,
     "inres_tf.reporting.read_measurements": lambda paths: [
         types.SimpleNamespace(
-            name="a", result=RESULT, accuracies={}, file="a.json", seed=0, flags=None
+            name="a",
+            result=RESULT | {"model": getattr(flags.FLAGS, "model", None) or "resnet8"},
+            accuracies={},
+            file="a.json",
+            seed=0,
+            flags=None,
         )
     ],
     "inres_tf.reporting.tables.evaluation": lambda result: "table",
     "inres_tf.reproduce.reproduce": stop,
     "inres_tf.serving.export": stop,
     "inres_tf.serving.predict": lambda *_: {"predictions": [], "failed": []},
-    "inres_tf.training.checkpoints.find_model": lambda path: path,
+    "inres_tf.training.checkpoints.find_model": lambda path, *_: path,
     "inres_tf.training.checkpoints.load_model": model_of,
     "inres_tf.training.metrics_log.find": lambda runs: {},
     "inres_tf.training.plots.training_curves": lambda *_, **__: None,
