@@ -69,8 +69,8 @@ def versions() -> dict[str, str]:
 def git_revision() -> str | None:
     """Commit of the running code, with `+changes` if files differ from it.
 
-    None if the code is not in a git repository, or is no part of the one it is in, as
-    that of an installed package in a virtual environment there.
+    None if no git repository holds the code. One that ignores it, as a virtual
+    environment in which the package is installed, does not.
     """
     here = pathlib.Path(__file__)
     try:
