@@ -120,7 +120,7 @@ class _InterruptAfter(keras.callbacks.Callback):
         pytest.param(
             33, signal.SIGTERM, id="at the end of an epoch", marks=pytest.mark.long
         ),
-        pytest.param(7, signal.SIGHUP, id="terminal closed", marks=pytest.mark.long),
+        pytest.param(18, signal.SIGHUP, id="terminal closed", marks=pytest.mark.long),
     ],
 )
 def test_stopped_run_resumes_bit_for_bit(complete, steps, number, tmp_path):
