@@ -11,7 +11,7 @@ import pytest
 from inres_tf import attacks
 from inres_tf.attacks import registry
 from inres_tf.errors import UserError
-from inres_tf.evaluation import EvaluationConfig, evaluate
+from inres_tf.evaluation import EvaluationConfig, evaluate, results
 
 SOURCE = """
 import numpy as np
@@ -119,6 +119,9 @@ def test_attack_objects_keep_their_properties(my_module):
     assert attack.norms == ("linf",) and not attack.gradients
     settings = attack.settings(EvaluationConfig(), 8.0)
     assert settings == {"norm": "linf", "steps": 3}
+    assert results.attack_row(attack.name, 8.0, attack, settings)["steps"] == 3
+    function = registry.find("inres_tf.attacks:fgsm")  # which does not say
+    assert results.attack_row(function.name, 8.0, function, {})["steps"] is None
     images = np.full((2, 4, 4, 1), 100.0)
     adversarial = attack(None, images, np.zeros(2, int), 8.0, **settings)
     np.testing.assert_array_equal(adversarial, images + 8)

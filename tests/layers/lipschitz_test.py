@@ -236,3 +236,10 @@ def test_maxmin_sorts_pairs_and_keeps_norms():
 def test_wrong_arguments(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_whole_numbers_may_be_floats():
+    layer = LipschitzDense(3.0, iterations=2.0)
+    assert layer(np.ones((1, 2), np.float32), training=True).shape == (1, 3)
+    with pytest.raises(ValueError, match="`units` must be a positive integer"):
+        LipschitzDense(float("inf"))

@@ -6,6 +6,7 @@ from keras import layers
 
 import inres_tf
 import zoo
+from inres_tf import class_names
 from inres_tf.layers import DampedAdd, NeuralODE, damping_rates
 from inres_tf.models import as_neural_ode, logits_fn
 from inres_tf.models.residuals import additions
@@ -168,6 +169,12 @@ def test_networks_with_relu_converge_at_first_order(network, pixels):
     reference = logits(solved(model, "rk4", 32), pixels)
     order = slope(model, pixels, "euler", (4, 8), reference)
     assert order == pytest.approx(1, abs=0.15)
+
+
+def test_the_names_of_the_classes_are_kept(network):
+    model = network("in")
+    class_names.assign(model, tuple("abcdefghij"))
+    assert class_names.of(as_neural_ode(model)) == tuple("abcdefghij")
 
 
 def test_saved_networks_compute_the_same(network, pixels, tmp_path):

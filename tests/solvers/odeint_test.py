@@ -399,9 +399,42 @@ def test_a_saved_model_answers_the_same(tmp_path):
         ({"rtol": 0.0, "atol": 0.0}, "must not both be 0"),
         ({"t": [1.0]}, r"at least two times. Received: t of shape \(1,\)"),
         ({"t": 1.0}, r"at least two times. Received: t of shape \(\)"),
+        ({"t": [0.0, 0.0, 1.0]}, "`t` must be strictly increasing or decreasing"),
+        ({"t": [0.0, 1.0, 0.5]}, "`t` must be strictly increasing or decreasing"),
+        ({"steps": None}, "`steps` must be a positive integer. Received: steps=None"),
     ],
 )
 def test_wrong_arguments(change, message):
     arguments = {"x0": np.ones((1, 1)), "t": [0.0, 1.0], "method": "dopri5"} | change
     with pytest.raises(ValueError, match=message):
         solvers.odeint(lambda t, x: -x, **arguments)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize(
+    ("method", "steps"), [("euler", 1000.0), ("heun", 100), ("dopri5", 1)]
+)
+def test_half_precision_is_integrated_in_float32(method, steps, dtype):
+    """In which small steps would vanish; the right-hand side stays in its precision."""
+    seen = set()
+
+    def f(t, x):
+        seen.update({keras.backend.standardize_dtype(value.dtype) for value in (t, x)})
+        return -x
+
+    x0 = ops.ones((2, 1), dtype)
+    states, record = solvers.odeint(f, x0, [0.0, 1.0], method, steps=steps)
+    assert keras.backend.standardize_dtype(states.dtype) == dtype and seen == {dtype}
+    ends = ops.convert_to_numpy(ops.cast(states[-1], "float32"))
+    np.testing.assert_allclose(ends, np.exp(-1), rtol=1e-2)
+    assert ops.convert_to_numpy(record.success).all()
+
+
+@pytest.mark.parametrize("damped", [False, True])
+def test_numbers_are_not_rounded_to_float32_first(damped):
+    """Neither times nor λ, of which 0.1 is not a float32."""
+    f, damping = (lambda t, x: 0 * x, 0.1) if damped else (lambda t, x: -x, 0.0)
+    times = [0.0, 1.0] if damped else [0.0, 0.1]
+    x0 = np.ones((1, 1))
+    states, _ = solvers.odeint(f, x0, times, "rk4", steps=200, damping=damping)
+    assert float(states[-1, 0, 0]) == pytest.approx(np.exp(-0.1), abs=1e-13)
