@@ -13,7 +13,7 @@ import numpy as np
 from inres_tf import corruptions, files
 from inres_tf.errors import UserError
 from inres_tf.evaluation import results
-from inres_tf.training.config import CHANGEABLE_ON_RESUME
+from inres_tf.training.config import CHANGEABLE_ON_RESUME, TrainConfig
 from inres_tf.training.run_folder import CONFIG
 
 _RESULT = "evaluation.json"
@@ -175,8 +175,14 @@ def _training(folder) -> tuple[int | None, dict | None]:
     """Seed and other flags of a training, from the `config.json` in its folder."""
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        # Flags that an older version did not have count as their defaults.
+        defaults = {
+            field.name: field.default for field in dataclasses.fields(TrainConfig)
+        }
         flags = {
-            k: v for k, v in config["flags"].items() if k not in CHANGEABLE_ON_RESUME
+            k: v
+            for k, v in (defaults | config["flags"]).items()
+            if k not in CHANGEABLE_ON_RESUME
         }
         if "images" in config and flags["dataset"].startswith("folder:"):
             # One folder may have several paths.

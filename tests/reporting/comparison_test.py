@@ -67,6 +67,7 @@ def test_seeds_have_their_mean_and_standard_deviation(
         ({}, "the config.json of their training is not next to all of them"),
         ({"seed": 0}, "their seeds are 0, 0"),
         ({"seed": 1, "epochs": 9}, "they were trained with different --epochs"),
+        ({"seed": 1, "nesterov": True}, "they were trained with different --nesterov"),
     ],
 )
 def test_other_runs_with_the_same_name_are_separate_models(
@@ -86,6 +87,15 @@ def test_seeds_may_have_different_output_folders(make_result, write_run, tmp_pat
     write_run(tmp_path / "two", make_result(), 1, output_dir="elsewhere")
     (compared,) = comparison.compare(measurements.read_measurements([tmp_path]))
     assert list(compared.models) == ["a"]
+
+
+def test_flags_that_an_older_version_lacked_count_as_their_defaults(
+    make_result, write_run, tmp_path
+):
+    write_run(tmp_path / "older", make_result(), 0)
+    write_run(tmp_path / "newer", make_result(), 1, margin_offset=1.0, momentum=0.9)
+    (compared,) = comparison.compare(measurements.read_measurements([tmp_path]))
+    assert [run.seed for run in compared.models["a"]] == [0, 1]
 
 
 def test_differences_are_tested_image_by_image(compare_results, make_result, answers):
