@@ -154,8 +154,12 @@ def defaults_of(*config_classes: type[Config]) -> dict[str, Any]:
     }
 
 
-def define_model_flags() -> None:
-    """Defines the flags that select a trained model."""
+def define_model_flags(as_it_is: bool = False) -> None:
+    """Defines the flags that select a trained model.
+
+    Args:
+        as_it_is: whether to leave out the flags that change it or run code of others.
+    """
     DEFINE_path(
         "checkpoint",
         None,
@@ -165,6 +169,8 @@ def define_model_flags() -> None:
     DEFINE_path(
         "weights", None, "Weights of --model: a name of shipped weights, or a file."
     )
+    if as_it_is:
+        return
     flags.DEFINE_enum(
         "preprocessing",
         None,

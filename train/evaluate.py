@@ -53,8 +53,8 @@ def define_flags() -> None:
     cli.DEFINE_path(
         "transfer_from",
         None,
-        "Run, checkpoint or .keras file of another model, whose PGD adversarial "
-        "examples are tried as well.",
+        "Run, checkpoint or .keras file of another model, or MODEL:WEIGHTS for shipped "
+        "weights, whose PGD adversarial examples are tried as well.",
     )
     cli.DEFINE_path("output", None, "JSON file for the result.")
 
@@ -75,7 +75,7 @@ def main() -> None:
             if worker.count > 1:
                 distribution.workers.check_same_settings(dataclasses.asdict(config))
             model = models.from_flags(dataset)
-            surrogate = models.from_checkpoint(flags.FLAGS.transfer_from)
+            surrogate = models.surrogate(flags.FLAGS.transfer_from, dataset)
             partial = None
             # Workers share no disk, so that only a single process can resume.
             if output and worker.count == 1 and not files.is_stream(output):
@@ -117,7 +117,8 @@ def _command(data_config, config) -> str:
     values = {name: flags.FLAGS[name].value for name in _MODEL_FLAGS}
     values |= {**vars(data_config), **vars(config)}
     for name in ("checkpoint", "transfer_from", "baseline"):
-        values[name] = values[name] and name.upper()
+        if values[name] and not models.shipped_name(values[name])[1]:
+            values[name] = name.upper()
     if pathlib.Path(values["weights"] or "").suffix:
         values["weights"] = "FILE"
     defaults = cli.defaults_of(DataConfig, EvaluationConfig)

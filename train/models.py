@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -92,12 +93,54 @@ def initial(
     return build
 
 
-def from_checkpoint(path: str | os.PathLike[str] | None) -> keras.Model | None:
-    """Loads the model of a run, a checkpoint or a `.keras` file; None for no path."""
-    if not path:
-        return None
-    file = training.checkpoints.find_model(path)
+def from_checkpoint(
+    path: str | os.PathLike[str], flag: str = "--checkpoint"
+) -> keras.Model:
+    """Loads the model of a run, a checkpoint or a `.keras` file.
+
+    Args:
+        path: the path.
+        flag: flag that it is the value of.
+
+    Raises:
+        UserError: if there is no such model.
+    """
+    file = training.checkpoints.find_model(path, flag)
     return training.checkpoints.load_model(file, compiled=False)
+
+
+def surrogate(text: str | None, dataset: Dataset) -> keras.Model | None:
+    """Loads the model that --transfer_from names; None without one.
+
+    Args:
+        text: path of a run, a checkpoint or a `.keras` file, or MODEL:WEIGHTS, such as
+            `"resnet20:cifar10"`, for shipped weights.
+        dataset: dataset whose image shape and classes a model of the zoo is built for.
+
+    Raises:
+        UserError: if there is no such model.
+    """
+    if not text:
+        return None
+    name, weights = shipped_name(text)
+    if not weights:
+        return from_checkpoint(text, "--transfer_from")
+    check(name, "--transfer_from")
+    if weights not in (known := cards.shipped(name)):
+        ending = f"it has {', '.join(known)}" if known else "it has none"
+        raise UserError(
+            f"--transfer_from: {name} has no shipped weights {weights!r}; {ending}"
+        )
+    shape, classes = dataset.shape, len(dataset.class_names)
+    return builder(name, weights=weights)(shape, classes)
+
+
+def shipped_name(text: str) -> tuple[str, str]:
+    """Splits MODEL:WEIGHTS; for a path, the second part is empty."""
+    match = re.fullmatch(r"(\w+):(\w+)", text)
+    if not match or os.path.exists(text):
+        return text, ""
+    return match[1], match[2]
 
 
 def from_flags(dataset: Dataset | None = None) -> keras.Model:
@@ -119,7 +162,7 @@ def from_flags(dataset: Dataset | None = None) -> keras.Model:
 
     values = flags.FLAGS
     custom_objects.import_modules(values["import"].value or ())
-    model = _selected(dataset)
+    model = selected(dataset)
     if values.solver:
         model = _solved(model, values.solver)
     if values.preprocessing:
@@ -179,7 +222,15 @@ def solver_settings(text: str) -> dict[str, Any]:
     return settings
 
 
-def _selected(dataset) -> keras.Model:
+def selected(dataset: Dataset | None = None) -> keras.Model:
+    """Loads the model of --checkpoint, or of --model and --weights, as it is.
+
+    Args:
+        dataset: as in `from_flags`.
+
+    Raises:
+        UserError: if the flags select no model or two, or it cannot be loaded.
+    """
     values = flags.FLAGS
     if bool(values.checkpoint) == bool(values.model):
         raise UserError(

@@ -88,7 +88,6 @@ def _publish(values) -> None:
     config = _config(run)
     results = reporting.read_measurements(values.results)
     trained = models.from_checkpoint(run)
-    assert trained is not None  # for type checkers: there is a path
     name, shape = config["flags"]["model"], trained.input_shape[1:]
     family = registry.find(name)[0]
     if values.half and isinstance(family, presets.ContinuousFamily):
@@ -290,6 +289,7 @@ def _config(run) -> dict[str, Any]:
 def _training(config, command) -> dict[str, Any]:
     """How the network was trained."""
     machine = config.get("device") or config["machine"]["processor"]
+    images = config.get("images")
     return {
         "command": command or _training_command(config["flags"]),
         "revision": config.get("git_revision"),
@@ -297,6 +297,7 @@ def _training(config, command) -> dict[str, Any]:
         "epochs": config["flags"]["epochs"],
         "versions": config["versions"],
         "machine": machine,
+        "images": images.get("training") if isinstance(images, dict) else None,
     }
 
 

@@ -2,13 +2,17 @@ r"""Verifies the Lipschitz certificates of a classifier, independently.
 
 Computes the logits, the norms of all layers and the certified radii again, in NumPy
 float64, from the .keras file alone: without Keras, the layers, and the code that
-train.evaluate --certify=lipschitz uses. Prints the certified accuracy. With --results
-it fails, with exit code 1, if that result claims more than can be proved.
+train.evaluate --certify=lipschitz uses. With --model, Keras writes that file first.
+Prints the certified accuracy. With --results it fails, with exit code 1, if that result
+claims more than can be proved.
 
     python -m train.verify --checkpoint=runs/cpl_small --dataset=digits --verbose
-    python -m train.verify --checkpoint=runs/cpl_small --dataset=digits \
+    python -m train.verify --model=cpl_small --weights=cifar10 --dataset=cifar10 \
         --results=result.json
 """
+
+import pathlib
+import tempfile
 
 from absl import flags
 
@@ -19,10 +23,10 @@ from inres_tf.errors import UserError
 from inres_tf.evaluation import results
 from inres_tf.verifier.claims import Claims
 from inres_tf.verifier.config import VerifierConfig
-from train import cli
+from train import cli, models
 
 GROUPS = {
-    "model": "checkpoint",
+    "model": "checkpoint model weights",
     "data": "dataset data_dir download image_size num_examples",
     "certificates": "radii results",
     "output": "verbose json",
@@ -31,11 +35,7 @@ GROUPS = {
 
 def define_flags() -> None:
     """Defines the flags of this binary."""
-    cli.DEFINE_path(
-        "checkpoint",
-        None,
-        "A run's --output_dir, one of its checkpoints, or a .keras file.",
-    )
+    cli.define_model_flags(as_it_is=True)
     cli.define_flags(DataConfig)
     cli.define_flags(VerifierConfig)
     cli.DEFINE_path(
@@ -84,25 +84,40 @@ def check_images(claims: Claims, images: Images, dataset: str) -> None:
         )
 
 
+def model_file(folder: str) -> pathlib.Path:
+    """Returns the `.keras` file of the model that the flags select.
+
+    Args:
+        folder: an empty folder, into which Keras writes the file of --model.
+
+    Raises:
+        UserError: if the flags select no model or two, or there is no such file.
+    """
+    values = flags.FLAGS
+    if values.checkpoint and not (values.model or values.weights):
+        return verifier.archive.find(values.checkpoint)
+    cli.import_tensorflow()
+    path = pathlib.Path(folder, f"{values.model}.keras")
+    class_names.save(models.selected(), path)
+    return path
+
+
 def main() -> None:
     """Verifies the model."""
     values = flags.FLAGS
     data_config, config = cli.read_flags(DataConfig), cli.read_flags(VerifierConfig)
-    if not values.checkpoint:
-        raise UserError(
-            "pass --checkpoint: a run's --output_dir, a checkpoint or a .keras file"
-        )
     claims, number = None, config.num_examples
     if values.results:
         claims = verifier.claims_of(results.read(values.results), values.results)
         number = claims.num_examples
-    path = verifier.archive.find(values.checkpoint)
-    chain = verifier.read_chain(path, True)
+    with tempfile.TemporaryDirectory() as folder:
+        path = model_file(folder)
+        chain, names = verifier.read_chain(path, True), class_names.read(path)
     if not data_config.dataset.startswith(("digits", "folder:")):
         cli.import_tensorflow()  # which reads them, without its messages
     dataset = data_config.load()
     class_names.check(
-        class_names.read(path),
+        names,
         dataset.class_names,
         f"{path}",
         f"dataset {dataset.name}",

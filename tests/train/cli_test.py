@@ -28,7 +28,7 @@ FLAGS = {
     "publish": ("checkpoint", "model", "weights", "results", "half"),
     "compare": ("baseline", "output_dir", "title", "allow_different"),
     "reproduce": ("models", "seeds", "eps", "weight_decay"),
-    "verify": ("checkpoint", "results", "radii", "verbose"),
+    "verify": ("checkpoint", "model", "weights", "results", "radii", "verbose"),
 }
 
 

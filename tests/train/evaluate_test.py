@@ -1,5 +1,6 @@
 import json
 import os
+import pathlib
 
 import jsonschema
 import keras
@@ -19,6 +20,33 @@ def test_model_with_weights(binary, trained, tmp_path):
     none = ["--attacks=none", "--corruptions=none", "--num_examples=50"]
     code, out, _ = binary("evaluate", "--model=in_resnet8", f"--weights={path}", *none)
     assert code == 0 and float(out.split("clean")[1].split()[0]) > 80
+
+
+def test_transfer_from_shipped_weights_and_from_their_file(
+    binary, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    zoo.InResNet20(weights="mnist", input_shape=(28, 28, 1)).save("other.keras")
+    arguments = ["--model=resnet20", "--weights=mnist", "--image_size=28"]
+    arguments += ["--num_examples=9", "--check_examples=1", "--corruptions=none"]
+    arguments += ["--attacks=pgd", "--eps=25", "--steps=3", "--output=result.json"]
+    found, named = [], []
+    for value in ("in_resnet20:mnist", "other.keras"):
+        code, _, err = binary("evaluate", *arguments, f"--transfer_from={value}")
+        assert code == 0, err
+        result = json.loads(pathlib.Path("result.json").read_text())
+        found.append([result["correct"], result["attacks"]])
+        named.append(result["command"].split("--transfer_from=")[1].split()[0])
+    assert found[0] == found[1]
+    assert named == ["in_resnet20:mnist", "TRANSFER_FROM"]
+    for value, message in (
+        ("in_resnet20:mnits", "in_resnet20 has no shipped weights 'mnits'; it has "),
+        ("resnet8:cifar10", "resnet8 has no shipped weights 'cifar10'; it has none"),
+        ("in_resnt20:mnist", "--transfer_from must name a model of the zoo, such as"),
+        ("none", "none does not exist; --transfer_from must be a .keras file"),
+    ):
+        code, _, err = binary("evaluate", *arguments, f"--transfer_from={value}")
+        assert code == 1 and message in err, err
 
 
 def test_resumes_after_ctrl_c(binary, saved, tmp_path, monkeypatch):

@@ -83,7 +83,8 @@ NEEDS = {
     "worker_index": MANY,
     "workers": MANY,
 }
-for program in ("train.analyze", "train.evaluate", "train.export", "train.predict"):
+_WITH_MODELS = ("analyze", "evaluate", "export", "predict", "verify")
+for program in (f"train.{name}" for name in _WITH_MODELS):
     NEEDS[f"{program} model"] = NEEDS[f"{program} weights"] = OF_THE_ZOO
 NEEDS["train.publish model"] = OF_THE_ZOO
 

@@ -15,6 +15,7 @@ from inres_tf.training.run_folder import describe
 from zoo import cards
 
 EVALUATE = ("--dataset=digits", "--attacks=pgd", "--eps=8", "--steps=2")
+IMAGES = {"number": 1438, "fingerprint": "0123456789abcdef"}
 FEW = ("--num_examples=40", "--check_examples=2", "--corruptions=none")
 
 
@@ -25,7 +26,8 @@ def run(trained, tmp_path):
     folder.mkdir()
     flags = {"model": "in_resnet8", "dataset": "digits", "epochs": 4, "nesterov": True}
     flags |= {"output_dir": str(folder), "label_smoothing": 0.0}
-    (folder / "config.json").write_text(json.dumps(describe(flags, 0)))
+    config = describe(flags, 0) | {"images": {"training": IMAGES, "validation": {}}}
+    (folder / "config.json").write_text(json.dumps(config))
     trained.save(folder / "model.keras")
     return folder
 
@@ -52,6 +54,7 @@ def test_publish(binary, run, tmp_path, monkeypatch, digits, trained, half):
     jsonschema.validate(card, json.loads(cards.SCHEMA.read_text(encoding="utf-8")))
     command = "python -m train.train --model=in_resnet8 --epochs=4 --nesterov"
     assert card["training"]["command"] == f"{command} --label_smoothing=0.0"
+    assert card["training"]["images"] == IMAGES
     evaluated = json.loads(result.read_text())
     rows = {row["column"]: row for row in card["summary"]}
     assert len(rows) == len(card["summary"])
@@ -148,7 +151,8 @@ def test_networks_with_certificates_are_not_rounded(binary, tmp_path, digits):
     model = zoo.CPLTiny(input_shape=digits.shape)
     model.save(folder / "model.keras")
     flags = {"model": "cpl_tiny", "dataset": "folder:/home/me/photos", "epochs": 1}
-    (folder / "config.json").write_text(json.dumps(describe(flags, 0)))
+    config = describe(flags, 0) | {"images": {"training": IMAGES, "validation": {}}}
+    (folder / "config.json").write_text(json.dumps(config))
     result = {"model": "cpl_tiny", "dataset": flags["dataset"], "num_examples": 4}
     result |= {"protocol": "standard", "clean": {"accuracy": 1.0}, "checks": []}
     result |= {"class_names": list(digits.class_names)}

@@ -153,7 +153,7 @@ def test_mistakes_are_one_line(binary, checkpoint, result, write, tmp_path):
     plain.write_text(json.dumps({k: v for k, v in result.items() if k[:4] != "cert"}))
     given = f"--checkpoint={checkpoint}"
     cases = [
-        ([], "pass --checkpoint"),
+        ([], "pass either --checkpoint"),
         (["--checkpoint=none"], "none does not exist; --checkpoint must be a .ker"),
         ([f"--checkpoint={tmp_path}/flipped.keras"], "damaged"),
         ([f"--checkpoint={tmp_path}/residual.keras"], "only chains can be verified"),
@@ -181,3 +181,16 @@ def test_an_adaptive_neural_ode_is_refused(binary, digits, tmp_path):
     code, out, err = binary("verify", f"--checkpoint={tmp_path}/node.keras")
     assert (code, out) == (1, "")
     assert "layer 'stage1_flow' (inres_tf>NeuralODE) is solved by 'dopri5'" in err
+
+
+def test_shipped_weights(binary, tmp_path):
+    path = tmp_path / "model.keras"
+    zoo.CPLTiny(weights="mnist", input_shape=(28, 28, 1)).save(path)
+    data = ["--dataset=digits", "--image_size=28", "--num_examples=3", "--json"]
+    _, expected, _ = binary("verify", f"--checkpoint={path}", *data)
+    shipped = ["--model=cpl_tiny", "--weights=mnist"]
+    assert binary("verify", *shipped, *data) == (0, expected, "")
+    code, out, err = binary("verify", f"--checkpoint={path}", *shipped, *data)
+    assert (code, out) == (1, "") and "pass either --checkpoint" in err
+    code, out, err = binary("verify", shipped[0])
+    assert (code, out) == (1, "") and "--model needs --weights" in err
