@@ -117,7 +117,7 @@ def _command(data_config, config) -> str:
     values = {name: flags.FLAGS[name].value for name in _MODEL_FLAGS}
     values |= {**vars(data_config), **vars(config)}
     for name in ("checkpoint", "transfer_from", "baseline"):
-        if values[name] and not models.shipped_name(values[name])[1]:
+        if values[name] and not models.shipped_name(str(values[name]))[1]:
             values[name] = name.upper()
     if pathlib.Path(values["weights"] or "").suffix:
         values["weights"] = "FILE"

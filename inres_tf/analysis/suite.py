@@ -61,6 +61,7 @@ class Analysis:
     progress: bool = True
 
 
+_REPORT = "report.html"
 _ITERATION = ("iterations", "tolerance", "seed")
 ANALYSES = {
     "landscape": Analysis(
@@ -174,7 +175,8 @@ def analyze(
         raise UserError(str(error)) from error
     model = in_float32(model)  # once for all analyses
     # Until all is written, the folder holds no comparable analysis.
-    (folder / SUMMARY).unlink(missing_ok=True)
+    for name in (SUMMARY, _REPORT):
+        (folder / name).unlink(missing_ok=True)
     logits = compiled.logits(model, data.images.astype(np.float32), config.batch_size)
     non_finite = {"clean": int((~np.isfinite(logits).all(-1)).sum())}
     analyses, plots, failed = {}, {}, []
@@ -216,7 +218,7 @@ def analyze(
     }
     write_json(folder / SUMMARY, summary)
     titles = {name: ANALYSES[name].title for name in analyses}
-    write_text(folder / "report.html", _report.page(summary, titles, plots))
+    write_text(folder / _REPORT, _report.page(summary, titles, plots))
     return summary
 
 

@@ -5,7 +5,7 @@ import PIL.Image
 import pytest
 
 
-def test_analyze(binary, saved, tmp_path):
+def test_analyze(binary, saved, tmp_path, monkeypatch):
     folder = tmp_path / "deep" / "analysis"
     arguments = [
         f"--checkpoint={saved}",
@@ -47,3 +47,12 @@ def test_analyze(binary, saved, tmp_path):
     assert binary("analyze", *arguments, *only)[0] == 0
     written = {path.name for path in other.iterdir()}
     assert written == {"gradients.npz", "gradients.png", "analysis.json", "report.html"}
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    # An interrupted second analysis does not leave the numbers of the first.
+    monkeypatch.setattr("inres_tf.plotting.save", interrupted)
+    assert binary("analyze", *arguments, *only)[0] == 130
+    written = {path.name for path in other.iterdir()}
+    assert written == {"gradients.npz", "gradients.png"}
