@@ -85,9 +85,11 @@ def claim() -> str:
         found = claimed(name)
         rows = [d for d in found.differences if d.column.group in comparison.HEADLINE]
         header, cells = tables.differences(found, rows)
+        all_tables = tables.comparison(found)
+        by_seed = all_tables.pop(tables.BY_SEED, None)
         accuracies = [
             markdown.table(*table)
-            for heading, table in tables.comparison(found).items()
+            for heading, table in all_tables.items()
             if not heading.startswith("Differences")
         ]
         differences = [[cell.text for cell in row] for row in cells]
@@ -98,6 +100,8 @@ def claim() -> str:
             f"Differences from {found.baseline} on the same images:",
             markdown.table(header, differences),
         ]
+        if by_seed:
+            parts += [f"{tables.BY_SEED}:", markdown.table(*by_seed)]
     return "\n\n".join([*parts, *analyses()])
 
 

@@ -211,6 +211,10 @@ def _differences(found) -> list[Any]:
             blocks.append(table if chosen else none)
         elif chosen:
             blocks.append(Folded(f"{title}: {len(chosen)}", [table]))
+    header, body = tables.by_seed(found)
+    if body:
+        table = Table(tables.BY_SEED, header, body, kind="sortable named")
+        blocks.append(Folded(tables.BY_SEED, [table]))
     return [*blocks, Text(note_on_differences(found), quiet=True)]
 
 

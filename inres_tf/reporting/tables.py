@@ -6,7 +6,7 @@ from inres_tf import corruptions
 from inres_tf.evaluation import results
 from inres_tf.markdown import percent, table
 from inres_tf.pages import Cell
-from inres_tf.reporting.comparison import Comparison, Difference
+from inres_tf.reporting.comparison import HEADLINE, Comparison, Difference
 from inres_tf.reporting.measurements import Column
 from inres_tf.reporting.statistics import wilson
 
@@ -153,6 +153,9 @@ def comparison(found: Comparison) -> dict[str, tuple[list[str], list[list[str]]]
         header, rows = differences(found, found.differences)
         title = f"Differences from {found.baseline} on the same images"
         tables[title] = header, _texts((first.text, rest) for first, *rest in rows)
+    header, rows = by_seed(found)
+    if rows:
+        tables[BY_SEED] = header, _texts((first.text, rest) for first, *rest in rows)
     return tables
 
 
@@ -222,14 +225,14 @@ def differences(
     for row in rows:
         interval = Cell("–", value=-2.0)  # below any other; scripts know no "-inf"
         if row.low is not None and row.high is not None:
-            text = f"{100 * row.low:+.1f} to {100 * row.high:+.1f}"
+            text = f"{_points(row.low)} to {_points(row.high)}"
             interval = Cell(text, value=row.low)
         mark = ("better" if row.points > 0 else "worse") if row.significant else ""
         table.append(
             [
                 Cell(row.model),
                 Cell(found.label(row.column)),
-                Cell(f"{100 * row.points:+.1f}", value=row.points, mark=mark),
+                Cell(_points(row.points), value=row.points, mark=mark),
                 *(
                     [interval, Cell(row.test or "–")]
                     if seeds
@@ -239,6 +242,46 @@ def differences(
             ]
         )
     return header, table
+
+
+def by_seed(found: Comparison) -> tuple[list[str], list[list[Cell]]]:
+    """Differences of the networks of each seed, with tests over the images.
+
+    Args:
+        found: a comparison.
+
+    Returns:
+        Header and rows, for clean accuracy, means, worst cases and certificates of the
+        models with the same seeds as the baseline. Both are empty if it has only one.
+    """
+    seeds = [run.seed for run in found.models[found.baseline]]
+    paired = {
+        model: runs
+        for model, runs in found.models.items()
+        if [run.seed for run in runs] == seeds
+    }
+    if len(seeds) < 2 or len(paired) < 2:
+        return [], []
+    single = [
+        Comparison({m: [runs[i]] for m, runs in paired.items()}, found.baseline)
+        for i in range(len(seeds))
+    ]
+    found_by = [{(d.model, d.column): d for d in one.differences} for one in single]
+    body = []
+    for row in found.differences:
+        if row.model not in paired or row.column.group not in HEADLINE:
+            continue
+        of_seeds = [by_column[row.model, row.column] for by_column in found_by]
+        cells = [
+            Cell(
+                _points(d.points),
+                "" if d.p is None else f"({_probability(d.p).text})",
+                d.points,
+            )
+            for d in of_seeds
+        ]
+        body.append([Cell(row.model), Cell(found.label(row.column)), *cells])
+    return ["model", "column", *(f"seed {seed}" for seed in seeds)], body
 
 
 def summary(found: Comparison) -> str:
@@ -257,6 +300,7 @@ def summary(found: Comparison) -> str:
     return "\n\n".join(parts)
 
 
+BY_SEED = "By seed: points (p over the images, not adjusted)"
 # Groups of the columns of each table, by its title.
 MAIN = "Accuracy in %"
 CORRUPTIONS = "Corruptions: accuracy in %, mean over the severities"
@@ -278,6 +322,11 @@ def _cell(cell, best, mark) -> Cell:
     if len(cell.accuracies) == 1 and cell.low != cell.high:
         detail = f"[{100 * cell.low:.1f}, {100 * cell.high:.1f}]"
     return Cell(text, detail, cell.mean, best, mark)
+
+
+def _points(difference) -> str:
+    """A difference of accuracies in points, without a negative zero."""
+    return f"{round(100 * difference, 1) + 0.0:+.1f}"
 
 
 def _count(number) -> Cell:

@@ -49,6 +49,26 @@ def test_tests_over_seeds_are_shown_with_their_interval(
     untested = dataclasses.replace(compared.differences[0], low=None, high=None)
     _, ((*_, interval, _, _, _),) = tables.differences(compared, [untested])
     assert (interval.text, interval.value) == ("–", -2.0)  # sorted as a number
+    # Of 2, 3 and 1 images that are correct only with b: 2 / 2^n, but at most 1
+    header, rows = tables.comparison(compared)[tables.BY_SEED]
+    assert header == ["model", "column", "seed 0", "seed 1", "seed 2"]
+    assert rows[0] == ["b", "clean", "+10.0 (0.500)", "+15.0 (0.250)", "+5.0 (1.000)"]
+
+
+def test_only_models_with_the_seeds_of_the_baseline_are_compared_by_seed(
+    make_result, answers, write_run, tmp_path
+):
+    for model, seeds in (("a", (0, 1)), ("b", (0, 2)), ("c", (0, 1)), ("d", (0,))):
+        for seed in seeds:
+            result = make_result(model, clean=answers(range(10 + (model == "c"))))
+            write_run(tmp_path / f"{model}-seed{seed}", result, seed)
+    (compared,) = comparison.compare(measurements.read_measurements([tmp_path]))
+    found = tables.comparison(compared)
+    assert {row[0] for row in found[tables.BY_SEED][1]} == {"c"}
+    assert found[tables.BY_SEED][1][1] == ["c", "mCA", "+0.0 (1.000)", "+0.0 (1.000)"]
+    runs = compared.models
+    alone = dataclasses.replace(compared, models={k: runs[k] for k in ("a", "b", "d")})
+    assert tables.BY_SEED not in tables.comparison(alone)
 
 
 def test_separate_columns_have_empty_cells(compare_results, make_result):
