@@ -12,7 +12,14 @@ import zoo
 from inres_tf import markdown
 from inres_tf.evaluation import results
 from inres_tf.files import write_text
-from inres_tf.reporting import comparison, leaderboard, measurements, tables, verdicts
+from inres_tf.reporting import (
+    comparison,
+    html,
+    leaderboard,
+    measurements,
+    tables,
+    verdicts,
+)
 from train import compare
 from train import list as listing
 
@@ -78,7 +85,7 @@ def claimed(name: str) -> comparison.Comparison:
 
 def claim() -> str:
     """Returns the tables of the claim's evaluations, with what they show in words."""
-    parts = []
+    parts, explained = [], []
     for name, title in _CLAIM.items():
         if not any((DOCS / "claim").glob(f"*/{name}.json")):
             continue
@@ -102,7 +109,17 @@ def claim() -> str:
         ]
         if by_seed:
             parts += [f"{tables.BY_SEED}:", markdown.table(*by_seed)]
-    return "\n\n".join([*parts, *analyses()])
+        remarks = [*found.notes, *found.raised]
+        if remarks:
+            parts.append("\n".join(f"- {remark}" for remark in remarks))
+        explained += html.notes(found)
+    # Without those that others contain.
+    notes = [
+        text
+        for text in dict.fromkeys(explained)
+        if not any(text != other and text in other for other in explained)
+    ]
+    return "\n\n".join([*notes, *parts, *analyses()])
 
 
 def analyses() -> list[str]:

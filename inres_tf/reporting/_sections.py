@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from inres_tf.evaluation import results
-from inres_tf.layers import dead_blocks
 from inres_tf.pages import (
     Cell,
     Folded,
@@ -99,6 +98,9 @@ def warnings(found: Comparison) -> dict[str, list[str]]:
     return {heading: lines for heading, lines in listed.items() if lines}
 
 
+PLOTS = "Plots show the intervals or deviations as bands or bars."
+
+
 def note(found: Comparison) -> str:
     """What the accuracies and their intervals mean."""
     several = any(len(runs) > 1 for runs in found.models.values())
@@ -110,13 +112,21 @@ def note(found: Comparison) -> str:
             "reflects the choice of test images."
         )
     if several:
-        parts.append("±: standard deviation over the seeds.")
+        numbers = {name: len(runs) for name, runs in found.models.items()}
+        if len(set(numbers.values())) == 1:
+            seeds = f"the {numbers[found.baseline]} seeds"
+        else:
+            counts = ", ".join(f"{name}: {n}" for name, n in numbers.items())
+            seeds = f"the seeds ({counts})"
+        parts.append(
+            f"±: standard deviation over {seeds}, on the same images; it does not "
+            "reflect the choice of test images."
+        )
     if any(c.group == "worst" for c in found.columns):
         parts.append(
             "Worst: the share of images that are classified correctly both unattacked "
             "and under every attack within that ball, with ε in 1/255."
         )
-    parts.append("Plots show the intervals or deviations as bands.")
     return " ".join(parts)
 
 
@@ -135,8 +145,16 @@ def note_on_differences(found: Comparison) -> str:
     if False in over_images:
         parts.append(
             "Over seeds: Student's t test, paired where the seeds match, otherwise "
-            "Welch's. p (Holm): adjusted by Holm's method for the tests of the main "
-            "table and the certificates, or for all others."
+            "Welch's, and the 95% interval of the mean difference, which is not "
+            "adjusted. p (Holm): adjusted by Holm's method among the columns of the "
+            "main table and the certificates, and separately among all others."
+        )
+    if tables.by_seed(found)[1]:
+        parts.append(
+            "By seed: the networks of one seed, with the exact McNemar test or, for "
+            "means over several corrupted sets, Student's paired t test over the "
+            "images. These are about the two networks, not about others trained the "
+            "same way."
         )
     return " ".join(parts)
 
@@ -158,7 +176,7 @@ def _main(found) -> list[Any]:
     """The main table."""
     columns, rows = tables.accuracies(found, tables.MAIN)
     header = ["model", *map(found.label, columns)]
-    text = [note(found)]
+    text = [note(found), PLOTS]
     if len(found.models) > 1:
         text.append(_marks(found))
     body = [[name, *row] for name, row in zip(found.models, rows)]
@@ -285,7 +303,8 @@ def _matrix(model, count, names) -> Table:
         cells = [Cell(str(n or ""), shade=n / total if n else 0.0) for n in numbers]
         rows.append([_name(names, true), *cells])
     header = ["true \\ predicted", *(_name(names, label) for label in order)]
-    return Table(f"Confusion matrix of {model}, images", header, rows, kind="matrix")
+    caption = f"Confusion matrix of {model}: images, over all seeds"
+    return Table(caption, header, rows, kind="matrix")
 
 
 def _frequent(model, count, names) -> Table:
@@ -302,7 +321,6 @@ def _networks(found) -> list[Any]:
     rows: list[list[str | Cell]] = []
     for model, runs in found.models.items():
         facts = runs[0].result.get("model_facts", {})
-        rates = plots.rates(found)[model]
         dampings = facts.get("dampings")
         seconds = [run.result["seconds"] for run in runs if "seconds" in run.result]
         rows.append(
@@ -310,7 +328,7 @@ def _networks(found) -> list[Any]:
                 model,
                 str(len(runs)),
                 "–" if dampings is None else ", ".join(dampings) or "none",
-                f"{len(rates) - dead_blocks(rates)} of {len(rates)}" if rates else "–",
+                plots.dead(runs) or "–",
                 _number(facts.get("parameters"), lambda n: f"{n:,}"),
                 _number(facts.get("flops"), lambda n: f"{n / 1e6:,.1f}"),
                 _number(
@@ -319,7 +337,7 @@ def _networks(found) -> list[Any]:
                 ),
             ]
         )
-    header = ["model", "seeds", "damping", "blocks with λ > 0", "parameters"]
+    header = ["model", "seeds", "damping", "blocks with λ = 0", "parameters"]
     header += ["MFLOPs per image", "evaluation (s)"]
     note = "FLOPs: a multiply-add counts as two. Evaluation: mean over the seeds."
     return [Table("Size and cost of the networks", header, rows, note)]

@@ -447,9 +447,16 @@ def _notes(comparison) -> list[str]:
             notes.append(
                 f"{name} was evaluated by an older version: {', '.join(effects)}."
             )
+        images = sorted({run.trained_on or "unknown" for run in runs})
+        if len(images) > 1:
+            notes.append(
+                f"The seeds of {name} were not all trained on the same images, as far "
+                f"as is recorded: their fingerprints are {', '.join(images)}."
+            )
         if seeds[name] != seeds[baseline] and 1 in (seeds[name], seeds[baseline]):
             notes.append(
-                f"{name} has {seeds[name]} seeds and {baseline} {seeds[baseline]}: "
+                f"{name} has {seeds[name]} seed{'s' * (seeds[name] > 1)} and "
+                f"{baseline} {seeds[baseline]}: "
                 "their differences are not tested."
             )
         incomplete = [
@@ -461,7 +468,8 @@ def _notes(comparison) -> list[str]:
         ]
         if incomplete:
             notes.append(
-                f"Not all seeds of {name} have {', '.join(incomplete)}: left out."
+                f"Not all seeds of {name} have "
+                f"{', '.join(dict.fromkeys(incomplete))}: left out."
             )
     clashing = [
         column.heading

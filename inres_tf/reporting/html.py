@@ -6,7 +6,6 @@ import pathlib
 from inres_tf import markdown as md
 from inres_tf import pages, plotting
 from inres_tf.files import write_text
-from inres_tf.layers import dead_blocks
 from inres_tf.reporting import _sections, plots, tables, verdicts
 from inres_tf.reporting.comparison import Comparison
 from inres_tf.training import metrics_log
@@ -70,10 +69,10 @@ def facts_of(comparisons: list[Comparison]) -> dict[str, str]:
         listed = [f"{v} ({', '.join(dict.fromkeys(m))})" for v, m in by_value.items()]
         facts[key] = "; ".join(by_value if len(by_value) == 1 else listed)
     dead = [
-        f"{model} {dead_blocks(rates)} of {len(rates)}"
+        f"{model} {text}"
         for comparison in comparisons
-        for model, rates in plots.rates(comparison).items()
-        if rates
+        for model, runs in comparison.models.items()
+        if (text := plots.dead(runs))
     ]
     if dead:
         facts["damped blocks with λ = 0"] = ", ".join(dead)
@@ -88,7 +87,8 @@ def markdown(title: str, facts: dict[str, str], comparisons: list[Comparison]) -
             parts.append(f"# {comparison.title}")
         first, *others = tables.comparison(comparison).items()
         parts += verdicts.verdict(comparison)
-        parts += [f"## {first[0]}", md.table(*first[1]), _sections.note(comparison)]
+        note = f"{_sections.note(comparison)} {_sections.PLOTS}"
+        parts += [f"## {first[0]}", md.table(*first[1]), note]
         for heading, lines in _sections.warnings(comparison).items():
             parts += [f"## {heading}", "\n".join(f"- {line}" for line in lines)]
         for heading, table in others:
@@ -97,6 +97,12 @@ def markdown(title: str, facts: dict[str, str], comparisons: list[Comparison]) -
             parts.append(_sections.note_on_differences(comparison))
     parts += ["## Facts", "\n".join(f"- {k}: {v}" for k, v in facts.items())]
     return "\n\n".join(parts) + "\n"
+
+
+def notes(found: Comparison) -> list[str]:
+    """What the accuracies of a comparison mean, and what the differences and tests."""
+    differences = [_sections.note_on_differences(found)] if found.differences else []
+    return [_sections.note(found), *differences]
 
 
 def histories_of(comparisons: list[Comparison]) -> dict[str, list[dict]]:

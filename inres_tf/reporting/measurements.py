@@ -55,6 +55,7 @@ class EvaluatedRun:
         seed: seed of its training; None if unknown.
         flags: the other flags of its training, without those that may change when it
             is resumed; None if unknown.
+        trained_on: fingerprint of the images of its training; None if unknown.
         result: content of the file.
         accuracies: accuracies in [0, 1] by column.
         right: number of correct answers per image by column, (number,): at most 1, or
@@ -65,6 +66,7 @@ class EvaluatedRun:
     file: pathlib.Path
     seed: int | None
     flags: dict | None
+    trained_on: str | None
     result: dict
     accuracies: dict[Column, float]
     right: dict[Column, np.ndarray]
@@ -148,6 +150,7 @@ def measure(
     file: pathlib.Path,
     seed: int | None = None,
     flags: dict | None = None,
+    trained_on: str | None = None,
 ) -> EvaluatedRun:
     """Returns a result with its accuracies by column.
 
@@ -156,6 +159,7 @@ def measure(
         file: the file that it comes from, for error messages.
         seed: seed of the model's training, if known.
         flags: the other flags of its training, if known.
+        trained_on: fingerprint of the images of its training, if known.
 
     Raises:
         UserError: if the result is damaged.
@@ -166,13 +170,12 @@ def measure(
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         problem = f"{error} is missing" if isinstance(error, KeyError) else error
         raise UserError(f"{file} is damaged: {problem}") from error
-    return EvaluatedRun(
-        str(result["model"]), file, seed, flags, result, accuracies, right
-    )
+    name = str(result["model"])
+    return EvaluatedRun(name, file, seed, flags, trained_on, result, accuracies, right)
 
 
-def _training(folder) -> tuple[int | None, dict | None]:
-    """Seed and other flags of a training, from the `config.json` in its folder."""
+def _training(folder) -> tuple[int | None, dict | None, str | None]:
+    """Seed, other flags and images of a training, from the `config.json` beside it."""
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         # Flags that an older version did not have count as their defaults.
@@ -184,12 +187,14 @@ def _training(folder) -> tuple[int | None, dict | None]:
             for k, v in (defaults | config["flags"]).items()
             if k not in CHANGEABLE_ON_RESUME
         }
-        if "images" in config and flags["dataset"].startswith("folder:"):
-            # One folder may have several paths.
-            flags["dataset"] = config["images"]["training"]["fingerprint"]
-        return int(flags.pop("seed")), flags
+        images = None
+        if "images" in config:
+            images = str(config["images"]["training"]["fingerprint"])
+            if flags["dataset"].startswith("folder:"):
+                flags["dataset"] = images  # one folder may have several paths
+        return int(flags.pop("seed")), flags, images
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None, None
+        return None, None, None
 
 
 def _measured(result):

@@ -7,8 +7,10 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from inres_tf.layers import dead_blocks
 from inres_tf.plotting import line_styles, make_axes, shared_legend
-from inres_tf.reporting.measurements import CLEAN
+from inres_tf.reporting import verdicts
+from inres_tf.reporting.measurements import CLEAN, EvaluatedRun
 from inres_tf.training.plots import rates_by_depth
 
 if TYPE_CHECKING:
@@ -69,23 +71,35 @@ def drawings(comparison: Comparison) -> dict[str, Drawing]:
     if panels:
         draw = functools.partial(trade_off, models=models)
         found["trade_off"] = Drawing("Worst case over clean accuracy", draw, panels)
-    damped = rates(comparison)
+    damped = {model: rates(runs[0]) for model, runs in comparison.models.items()}
     if any(damped.values()):
         draw_rates = lambda panels: rates_by_depth(panels["λ"])
-        found["lambda_by_depth"] = Drawing("λ by depth", draw_rates, {"λ": damped})
+        several = len(comparison.runs) > len(comparison.models)
+        title = "λ by depth" + ", first seed" * several
+        found["lambda_by_depth"] = Drawing(title, draw_rates, {"λ": damped})
     return found
 
 
-def rates(comparison: Comparison) -> dict[str, dict[str, float]]:
-    """λ by layer of each model's first run; nan where it is not finite."""
-    by_model = {
-        model: runs[0].result.get("lambda", {})
-        for model, runs in comparison.models.items()
-    }
-    return {
-        model: {k: math.nan if v is None else v for k, v in by_layer.items()}
-        for model, by_layer in by_model.items()
-    }
+def rates(run: EvaluatedRun) -> dict[str, float]:
+    """λ by layer of a run; nan where it is not finite."""
+    by_layer = run.result.get("lambda", {})
+    return {k: math.nan if v is None else v for k, v in by_layer.items()}
+
+
+def dead(runs: Sequence[EvaluatedRun]) -> str:
+    """Numbers of damped blocks with λ = 0 and of all, "2 and 0 of 6" for two seeds.
+
+    Args:
+        runs: the seeds of one model.
+
+    Returns:
+        Text; empty without damped blocks.
+    """
+    by_run = [rates(run) for run in runs]
+    if not any(by_run):
+        return ""
+    counts = [str(dead_blocks(of_run)) for of_run in by_run]
+    return f"{verdicts.listed(counts)} of {max(map(len, by_run))}"
 
 
 def accuracy_over(

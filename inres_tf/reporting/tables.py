@@ -178,7 +178,12 @@ def accuracies(found: Comparison, title: str) -> tuple[list[Column], list[list[C
         unless all are equal, and so are significant differences from the baseline.
         Both are empty if there is nothing but clean accuracy in a later table.
     """
-    columns = [c for c in found.columns if c.group in _TABLES[title]]
+    columns = [
+        column
+        for column in found.columns
+        if column.group in _TABLES[title]
+        and any(found.cell(model, column) for model in found.models)
+    ]
     if all(c.group == "clean" for c in columns) and title != MAIN:
         return [], []
     marks = {
@@ -225,7 +230,8 @@ def differences(
     for row in rows:
         interval = Cell("–", value=-2.0)  # below any other; scripts know no "-inf"
         if row.low is not None and row.high is not None:
-            text = f"{_points(row.low)} to {_points(row.high)}"
+            # "-0.0" says that 0 is inside.
+            text = f"{100 * row.low:+.1f} to {100 * row.high:+.1f}"
             interval = Cell(text, value=row.low)
         mark = ("better" if row.points > 0 else "worse") if row.significant else ""
         table.append(

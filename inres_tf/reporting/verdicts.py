@@ -36,15 +36,26 @@ def verdict(found: Comparison) -> list[str]:
     rows = [d for d in found.differences if d.column.group in HEADLINE]
     lines = [_headline(found, rows), *_best(found)]
     agreed = [d for d in rows if not d.significant and _agree(d)]
-    clauses = [
+    by_seeds = _grouped(agreed, lambda d: (len(d.by_seed), d.p is None))
+    for (seeds, untested), part in by_seeds:
+        if untested:
+            text = "Equal with every seed, and therefore not tested:"
+        else:
+            text = (
+                f"Not significant, but of the same sign with all {seeds} seeds (by "
+                f"chance alone, one comparison in {2 ** (seeds - 1)} is):"
+            )
+        lines.append(f"{text} {_clauses(found, part)}.")
+    return lines + _basis(found, rows)
+
+
+def _clauses(found, rows: list[Difference]) -> str:
+    """In what each model is higher or lower than the baseline."""
+    return "; ".join(
         f"{model} is {'higher' if higher else 'lower'} than {found.baseline} in "
         f"{in_words([d.column for d in part])}"
-        for (model, higher), part in _grouped(agreed, lambda d: (d.model, d.points > 0))
-    ]
-    if clauses:
-        text = "Not significant, but the same in each seed:"
-        lines.append(f"{text} {'; '.join(clauses)}.")
-    return lines + _basis(found, rows)
+        for (model, higher), part in _grouped(rows, lambda d: (d.model, d.points > 0))
+    )
 
 
 def in_words(columns: list[Column], conjunction: str = "and") -> str:
@@ -153,12 +164,15 @@ def _best(found) -> list[str]:
             columns.setdefault((column.group, column.curve), []).append(column)
     parts = []
     for same in columns.values():
-        column = same[-1]  # the largest radius
-        if len(same) > 1 and same[-2].strength == column.strength:
+        strengths = [column.strength for column in same]
+        if len(strengths) > len(set(strengths)):
             continue  # evaluated with different settings, so nothing is highest
-        cells = {m: found.cell(m, column) for m in found.models}
-        # Equal if the tables show them as equal.
-        shown = {m: f"{100 * cell.mean:.1f}" for m, cell in cells.items() if cell}
+        # The largest radius at which the tables show different accuracies, if any.
+        for column in reversed(same):
+            cells = {m: found.cell(m, column) for m in found.models}
+            shown = {m: f"{100 * cell.mean:.1f}" for m, cell in cells.items() if cell}
+            if len(set(shown.values())) > 1:
+                break
         if len(shown) < 2:
             continue
         highest = max(shown.values(), key=float)
@@ -189,6 +203,8 @@ def _basis(found, rows: list[Difference]) -> list[str]:
         seeds = sorted({len(runs) for runs in found.models.values() if len(runs) > 1})
         lines.append(
             f"Tested over {listed(map(str, seeds))} seeds, not over images: this is "
-            "about training with any seed. Few seeds show only large differences."
+            "about training with any seed, evaluated on these images. Few seeds show "
+            "only differences that are large compared with how they vary from seed to "
+            "seed: without significance, the networks need not be equal."
         )
     return lines

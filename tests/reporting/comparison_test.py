@@ -98,6 +98,24 @@ def test_flags_that_an_older_version_lacked_count_as_their_defaults(
     assert [run.seed for run in compared.models["a"]] == [0, 1]
 
 
+@pytest.mark.parametrize("second", ["1" * 16, None])
+def test_seeds_with_other_training_images_are_noted(
+    second, make_result, write_run, tmp_path
+):
+    for seed, images in enumerate(("0" * 16, second)):
+        folder = write_run(tmp_path / f"s{seed}", make_result(), seed, dataset="x")
+        config = json.loads((folder / "config.json").read_text())
+        if images:
+            config["images"] = {"training": {"fingerprint": images}}
+        (folder / "config.json").write_text(json.dumps(config))
+    (compared,) = comparison.compare(measurements.read_measurements([tmp_path]))
+    assert list(compared.models) == ["a"]
+    assert compared.notes == [
+        "The seeds of a were not all trained on the same images, as far as is "
+        f"recorded: their fingerprints are {'0' * 16}, {second or 'unknown'}."
+    ]
+
+
 def test_differences_are_tested_image_by_image(compare_results, make_result, answers):
     base = make_result("base", clean=answers(range(12)))
     other = make_result("other", clean=answers([*range(3), *range(5, 20)]))

@@ -306,6 +306,17 @@ def test_facts_name_the_models_where_they_differ(compare_results, make_result):
     assert facts["damped blocks with λ = 0"] == "a 1 of 2, b 1 of 2"
 
 
+def test_blocks_without_damping_are_counted_by_seed(make_result, write_run, tmp_path):
+    for seed, rates in enumerate(([0, 0], [0.5, 0], [0.5, 1])):
+        result = make_result("a", **{"lambda": dict(zip(("one", "two"), rates))})
+        write_run(tmp_path / f"s{seed}", result, seed)
+    (compared,) = comparison.compare(measurements.read_measurements([tmp_path]))
+    facts = html.facts_of([compared])
+    assert facts["damped blocks with λ = 0"] == "a 2, 1 and 0 of 2"
+    drawing = plots.drawings(compared)["lambda_by_depth"]
+    assert drawing.heading == "λ by depth, first seed"
+
+
 def test_drawings_show_the_cells(compare_results, make_result):
     (compared,) = compare_results(make_result("a"), make_result("b"))
     drawings = plots.drawings(compared)

@@ -71,6 +71,22 @@ def test_only_models_with_the_seeds_of_the_baseline_are_compared_by_seed(
     assert tables.BY_SEED not in tables.comparison(alone)
 
 
+def test_columns_that_one_seed_lacks_are_left_out(
+    make_result, answers, write_run, tmp_path
+):
+    for seed in range(2):
+        attacks = {("pgd", "linf", 4 + seed): answers(range(5))}
+        result = make_result("a", attacks=attacks)
+        write_run(tmp_path / f"s{seed}", result, seed)
+    (compared,) = comparison.compare(measurements.read_measurements([tmp_path]))
+    (header, _), *others = tables.comparison(compared).values()
+    assert header == ["model", "clean", "mCA"]
+    assert all("pgd" not in name for names, _ in others for name in names)
+    assert "Not all seeds of a have worst 4, worst 5, pgd 4, pgd 5: left out." in (
+        compared.notes
+    )
+
+
 def test_separate_columns_have_empty_cells(compare_results, make_result):
     other = make_result("b")
     other["attacks"][1]["steps"] = 50

@@ -125,8 +125,8 @@ def test_several_seeds_are_tested_over_seeds(verdict):
     headline, _, agreed, basis = verdict(a=ONE, b={0: 13, 1: 19, 2: 20})
     assert headline.startswith("No network differs significantly from a")
     assert agreed == (
-        "Not significant, but the same in each seed: b is higher than a in clean "
-        "accuracy."
+        "Not significant, but of the same sign with all 3 seeds (by chance alone, one "
+        "comparison in 4 is): b is higher than a in clean accuracy."
     )
     assert basis.startswith("Tested over 3 seeds, not over images")
 
@@ -139,7 +139,33 @@ def test_a_large_difference_over_seeds_is_significant(verdict):
 
 def test_seeds_that_disagree_are_not_mentioned(verdict):
     lines = verdict(a=ONE, b={0: 12, 1: 11, 2: 18})
-    assert not any("the same in each" in line for line in lines)
+    assert not any("the same sign" in line for line in lines)
+
+
+def test_equal_differences_are_not_called_tested(verdict):
+    headline, _, equal, *_ = verdict(a=ONE, b={k: v + 1 for k, v in ONE.items()})
+    assert "clean accuracy" not in headline
+    assert equal == (
+        "Equal with every seed, and therefore not tested: b is higher than a in clean "
+        "accuracy."
+    )
+
+
+def test_the_highest_under_attack_is_at_the_largest_radius_that_differs(
+    make_result, answers, compare_results
+):
+    results = [
+        make_result(
+            name,
+            attacks={
+                ("pgd", "linf", eps): answers(range(right))
+                for eps, right in ((2, 9), (4, at_4), (8, 0))
+            },
+        )
+        for name, at_4 in (("a", 3), ("b", 2))
+    ]
+    _, best, *_ = verdicts.verdict(compare_results(*results)[0])
+    assert best.endswith("accuracy under attack at ε = 4/255: a (15.0%).")
 
 
 def test_untested_differences_are_called_so(verdict):
