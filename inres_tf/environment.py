@@ -1,6 +1,7 @@
 """What a result was computed with: package versions, git revision, processor."""
 
 import importlib.metadata
+import os
 import pathlib
 import platform
 import subprocess
@@ -17,6 +18,7 @@ _PACKAGES = (
     "inres-tf",
 )
 
+_CGROUP_LIMIT = pathlib.Path("/sys/fs/cgroup/memory.max")
 _CPUINFO = pathlib.Path("/proc/cpuinfo")
 # Flags of processors that compute in a precision, on x86 and on ARM.
 _INSTRUCTIONS = {
@@ -53,6 +55,15 @@ def warn_if_emulated(precision: str, devices: Iterable[str]) -> None:
             EmulationWarning,
             stacklevel=2,
         )
+
+
+def memory() -> int:
+    """Returns the bytes of memory of this machine, or of this container if fewer."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        return min(machine, int(_CGROUP_LIMIT.read_text(encoding="ascii")))
+    except (OSError, ValueError):  # there is no container, or "max"
+        return machine
 
 
 def versions() -> dict[str, str]:

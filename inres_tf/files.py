@@ -60,14 +60,11 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
         _sync(temporary)
         if path.is_dir():  # os.replace cannot replace a folder
             path.rename(old)
-        try:
-            os.replace(temporary, path)
-        except BaseException:
-            if old.exists():
-                old.rename(path)
-            raise
+        os.replace(temporary, path)
         _fsync(path.parent)
     finally:
+        if old.exists() and not path.exists():
+            old.rename(path)
         for leftover in (temporary, old):
             if leftover.is_dir():
                 shutil.rmtree(leftover, ignore_errors=True)

@@ -29,7 +29,10 @@ def pictures(tmp_path, monkeypatch):
         colour = np.resize(rng.integers(0, 256, 3), (40, 48, 3)).astype(np.uint8)
         PIL.Image.fromarray(colour).save(path)
 
-    write(tmp_path / "photo.jpg")
+    turned = PIL.Image.Exif()
+    turned[0x0112] = 6
+    noise = rng.integers(0, 256, (60, 48, 3)).astype(np.uint8)
+    PIL.Image.fromarray(noise).save(tmp_path / "photo.jpg", exif=turned)
     folders = {"photos": ("cats", "dogs", "owls"), "things": CLASSES}
     for folder, classes in folders.items():
         for name in classes:
@@ -72,6 +75,12 @@ def test_the_examples_run(run):
     names, printed = run("examples.md")
     assert len(re.findall(rf"^({'|'.join(CLASSES)}): \d", printed, re.M)) == 3
     assert len(re.findall(r"^\w+: λ = [\d.]+$", printed, re.M)) == 9
+    # The pixels of the first example are those of train.predict.
+    result = json.loads(pathlib.Path("predictions.json").read_text())
+    top = result["predictions"][0]
+    assert top["image"] == "photo.jpg"
+    probability = names["probabilities"][0, top["class_id"]]
+    assert probability == pytest.approx(top["probability"], abs=1e-4)
     assert names["tuned"].output_shape == (None, 3)
     for file in (
         "predictions.json",
@@ -93,5 +102,7 @@ def test_the_tutorial_runs(run):
         "predictions"
     ]
     assert [len(p["top"]) for p in predictions] == [2] * 11  # the photo and ten owls
+    assert predictions[0]["image"] == "photo.jpg" and predictions[0]["class"] == name
+    assert float(probability) == pytest.approx(predictions[0]["probability"], abs=1e-4)
     for file in ("curves.png", "comparison/report.html", "served/1/saved_model.pb"):
         assert pathlib.Path(file).is_file()

@@ -64,6 +64,23 @@ def test_atomic_keeps_the_old_folder_if_replacing_it_fails(tmp_path, monkeypatch
     assert (path / "part").read_text() == "one" and names(tmp_path) == ["target"]
 
 
+def test_ctrl_c_between_renaming_the_old_folder_and_the_new(tmp_path, monkeypatch):
+    path = tmp_path / "target"
+    path.mkdir()
+    (path / "part").write_text("one")
+    rename = pathlib.Path.rename
+
+    def interrupted(self, target):
+        rename(self, target)
+        if target.name.startswith(".old"):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(pathlib.Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt), files.atomic(path) as temporary:
+        temporary.mkdir()
+    assert (path / "part").read_text() == "one" and names(tmp_path) == ["target"]
+
+
 def test_write_text_ignores_special_files_in_the_folder(tmp_path):
     (tmp_path / "broken").symlink_to(tmp_path / "missing")
     (tmp_path / "loop").symlink_to(tmp_path)

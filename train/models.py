@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -263,7 +264,19 @@ def _own_shape(name, weights, card) -> tuple[tuple[int, int, int], int]:
     if card:
         return tuple(card["input_shape"]), len(card["classes"])
     facts = zoo.describe(name)
-    return facts["input_shape"], _saved_classes(name, weights) or facts["classes"]
+    classes, shape = _saved_classes(name, weights), facts["input_shape"]
+    if weights != "imagenet":
+        saved = weight_files.saved_shape(weight_files.resolve(name, weights))
+        if saved:
+            shape = tuple(side or own for side, own in zip(saved, shape, strict=True))
+        else:
+            size = "x".join(map(str, shape))
+            print(
+                f"{weights} does not say what images it was trained on: taking {size}; "
+                "--checkpoint takes files that do",
+                file=sys.stderr,
+            )
+    return shape, classes or facts["classes"]
 
 
 def _saved_classes(name, weights) -> int | None:

@@ -5,7 +5,7 @@ resized to the size that the model takes. Prints a table of the most probable cl
 --output writes it as JSON. --checkpoint takes a run's --output_dir, one of its
 checkpoints, a .keras file or a SavedModel of train.export; --model and --weights take a
 model of the zoo. Images that cannot be read are reported, the others go on, and the
-exit code is 1.
+exit code is 1. Ctrl-C keeps what is done.
 
     python -m train.predict --checkpoint=runs/photos photo.jpg folder/
     python -m train.predict --model=in_resnet20 --weights=cifar10 --top=3 photo.jpg \
@@ -73,13 +73,21 @@ def main(arguments: list[str]) -> int:
         raise UserError("name at least one image or folder to classify")
     if output:
         cli.check_writable(output)
-    result = serving.predict(classifier_from_flags(), arguments, config)
+    interrupted = False
+    try:
+        result = serving.predict(classifier_from_flags(), arguments, config)
+    except serving.PredictionsInterrupted as interrupt:
+        result, interrupted = interrupt.result, True
     if output:
         files.write_json(output, result)
     if result["predictions"]:
         print(table(result["predictions"]))
     for failure in result["failed"]:
         print(f"train.predict: {failure['error']}", file=sys.stderr)
+    if interrupted:
+        number = len(result["predictions"])
+        print(f"train.predict: interrupted after {number} predictions", file=sys.stderr)
+        return 130
     return 1 if result["failed"] else 0
 
 

@@ -7,6 +7,7 @@ import pathlib
 import warnings
 import zipfile
 import zlib
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -159,22 +160,44 @@ def _readable(path):
         raise ValueError(f"{path} is not a readable weights file: {error}") from error
 
 
-def _saved_dampings(path: pathlib.Path) -> set[str] | None:
-    """Returns the dampings in a `.keras` file, and None for a `.weights.h5` file."""
+def saved_shape(path: pathlib.Path) -> tuple[int | None, ...] | None:
+    """Returns the shape of an image in a `.keras` file; None if there is none.
+
+    Raises:
+        ValueError: if the file is damaged.
+    """
+    config = _saved_config(path)
+    shapes = list(_values(config, "batch_shape"))
+    return tuple(shapes[0][1:]) if shapes else None
+
+
+def _saved_config(path: pathlib.Path) -> Any:
+    """Returns the configuration in a `.keras` file; None for a `.weights.h5` file."""
     if not path.name.endswith(".keras"):
         return None
     with _readable(path), zipfile.ZipFile(path) as archive:
-        return _dampings(json.loads(archive.read("config.json")))
+        return json.loads(archive.read("config.json"))
 
 
-def _dampings(config) -> set[str]:
-    """Returns every value of `damping` in a model's configuration."""
+def _values(config, key: str) -> Iterator[Any]:
+    """Yields every value of a key in a model's configuration."""
     if isinstance(config, dict):
-        values = {v for k, v in config.items() if k == "damping"}
-        return values.union(*map(_dampings, config.values()))
-    if isinstance(config, (list, tuple)):
-        return set().union(*map(_dampings, config))
-    return set()
+        if key in config:
+            yield config[key]
+        config = config.values()
+    if not isinstance(config, (str, bytes)) and isinstance(config, Iterable):
+        for part in config:
+            yield from _values(part, key)
+
+
+def _dynamics(config) -> set[str]:
+    """Returns kind and limit of the right-hand sides of neural ODEs, as text."""
+    found = (f for f in _values(config, "dynamics") if isinstance(f, dict))
+    return {
+        f"{kind!r} and lipschitz={limit}"
+        for f in found
+        for kind, limit in zip(_values(f, "kind"), _values(f, "limit"))
+    }
 
 
 def _classes(file) -> int | None:
@@ -191,22 +214,35 @@ def _sizes(file) -> tuple[int, int]:
     return sum(sizes), len(sizes)
 
 
+def _check_settings(path, saved_config, model) -> None:
+    """Raises ValueError if a file is of a network with other blocks than a model."""
+    own_config = model.get_config()
+    saved, needed = (
+        {str(value) for value in _values(config, "damping")}
+        for config in (saved_config, own_config)
+    )
+    differences = {"damping": (saved, needed)}
+    if not saved and needed <= {"none"}:  # both are undamped
+        del differences["damping"]
+    differences["dynamics"] = _dynamics(saved_config), _dynamics(own_config)
+    for name, pair in differences.items():
+        if pair[0] != pair[1]:
+            texts = [" and ".join(sorted(values)) or "in no block" for values in pair]
+            raise ValueError(
+                f"The weights in {path} do not fit {model.name}: they belong to a "
+                f"network with {name} {texts[0]}, not {texts[1]}."
+            )
+
+
 def load(model: "keras.Model", path: pathlib.Path) -> None:
     """Loads the weights in `path` into `model`.
 
     Raises:
         ValueError: if they belong to a different network.
     """
-    saved, needed = _saved_dampings(path), _dampings(model.get_config())
-    both_undamped = not saved and needed <= {"none"}
-    if saved is not None and saved != needed and not both_undamped:
-        saved_text, needed_text = (
-            " and ".join(sorted(names)) or "in no block" for names in (saved, needed)
-        )
-        raise ValueError(
-            f"The weights in {path} do not fit {model.name}: they belong to a network "
-            f"with damping {saved_text}, not {needed_text}."
-        )
+    config = _saved_config(path)
+    if config is not None:
+        _check_settings(path, config, model)
     try:
         with warnings.catch_warnings():
             # Keras only warns if it does not load the weights of a layer.

@@ -83,11 +83,13 @@ def load(
         >>> digits.train.images.shape, digits.test.images.shape
         ((1438, 8, 8, 1), (359, 8, 8, 1))
     """
+    if image_size < 0:
+        raise UserError(f"`image_size` must be at least 0; got {image_size}")
     if name.startswith("folder:"):
         path = name.removeprefix("folder:")
         if not path:
             raise UserError("folder: needs a path, as in folder:PATH")
-        return load_folder(name, pathlib.Path(path), image_size)
+        return load_folder(name, pathlib.Path(path).expanduser(), image_size)
     if name != "digits":
         return load_tfds(name, data_dir, download, image_size)
     digits = _load_digits()

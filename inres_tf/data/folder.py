@@ -22,6 +22,8 @@ from inres_tf.data.images import (
 from inres_tf.errors import UserError
 from inres_tf.progress import bar
 
+_LISTED = 10  # unreadable images in a message
+
 
 def load_folder(name: str, root: pathlib.Path, image_size: int) -> Dataset:
     """Loads images from a folder with one sub-folder per class.
@@ -53,11 +55,7 @@ def load_folder(name: str, root: pathlib.Path, image_size: int) -> Dataset:
         reader.walk.note_outside(root, splits)
         classes, train, test = _read_splits(reader, *splits)
     else:
-        folders = _class_folders(root)
-        classes, whole = tuple(folders), reader.read(root, folders)
-        # The seed differs from that of the images held out of the rest for validation.
-        is_test = held_out(whole.images, TEST_FRACTION, seed=1)
-        train, test = whole.take(~is_test), whole.take(is_test)
+        classes, train, test = _hold_out_test(reader)
     for note in reader.notes(train, test):
         print(f"{root}: {note}", file=sys.stderr)
     # Shuffled, so that the first images of a split are of all classes.
@@ -107,8 +105,13 @@ class _Reader:
         shape = self.resize(read_image(paths[0]).pixels).shape
         images = allocate(len(paths), shape, str(folder))
         keys, pictures = np.empty((2, len(paths)), np.uint64)
+        unreadable: list[str] = []
         for i, path in enumerate(bar(paths, f"reading {folder.name}", "img")):
-            picture = read_image(path)
+            try:
+                picture = read_image(path)
+            except UserError as error:
+                unreadable.append(str(error))
+                continue
             pixels = self.resize(picture.pixels)
             if pixels.shape != shape:
                 raise UserError(
@@ -121,6 +124,10 @@ class _Reader:
             pictures[i] = content_key(shown.data, seed=shown.shape[0])
             if picture.transparent:
                 self.transparent.append(path)
+        if unreadable:
+            more = len(unreadable) - _LISTED
+            rest = f"; and {more} more" if more > 0 else ""
+            raise UserError("; ".join(unreadable[:_LISTED]) + rest)
         labelled = Images(images, np.array(labels, np.int64), keys)
         return _Side(labelled, np.array(paths, object), pictures)
 
@@ -147,6 +154,16 @@ class _Reader:
                 count = self.walk.counted(paths[where], paths[copied][where])
                 lines.append(f"{kind}: {count}")
         return lines
+
+
+def _hold_out_test(reader):
+    """Reads a folder of classes and splits it, without keeping the whole in memory."""
+    root = reader.walk.root
+    folders = _class_folders(root)
+    whole = reader.read(root, folders)
+    # The seed differs from that of the images held out of the rest for validation.
+    is_test = held_out(whole.images, TEST_FRACTION, seed=1)
+    return tuple(folders), whole.take(~is_test), whole.take(is_test)
 
 
 def _read_splits(reader, train_folder, test_folder):

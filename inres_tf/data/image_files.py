@@ -6,6 +6,7 @@ import contextlib
 import functools
 import io
 import pathlib
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,9 @@ BACKGROUND = (255, 255, 255)  # white, behind transparent pixels
 # Pictures that Pillow does not read, or of which it reads a small preview only.
 _UNSUPPORTED = frozenset(".heic .heif .jxl .svg .arw .cr2 .cr3 .dng .nef .orf".split())
 
+# What Pillow knows by name only.
+_STUBS = frozenset(("BUFR", "GRIB", "HDF5", "MPEG", "WMF"))
+
 
 def is_image(path: pathlib.Path) -> bool:
     """Returns whether a file is meant to be an image, by its name or its content."""
@@ -32,8 +36,8 @@ def is_image(path: pathlib.Path) -> bool:
     if not path.is_file():
         return False
     try:
-        with PIL.Image.open(path):
-            return True
+        with PIL.Image.open(path) as image:
+            return image.format not in _STUBS
     except Exception:  # whatever a decoder raises on other files
         return False
 
@@ -43,7 +47,8 @@ def _suffixes():
     import PIL.Image
 
     names = PIL.Image.registered_extensions()
-    return _UNSUPPORTED | {name for name in names if names[name] in PIL.Image.OPEN}
+    formats = PIL.Image.OPEN.keys() - _STUBS
+    return _UNSUPPORTED | {name for name in names if names[name] in formats}
 
 
 @dataclass(frozen=True)
@@ -98,16 +103,27 @@ def read_image(path: pathlib.Path) -> Picture:
     return Picture(np.asarray(image), transparent, content_key(content))
 
 
+_lock = threading.Lock()
+_readers, _limit = 0, None  # threads that read, and Pillow's limit without them
+
+
 @contextlib.contextmanager
 def _own_limit():
     """Lets Pillow read pictures larger than its limit, which is meant for servers."""
     import PIL.Image
 
-    limit, PIL.Image.MAX_IMAGE_PIXELS = PIL.Image.MAX_IMAGE_PIXELS, None
+    global _readers, _limit
+    with _lock:
+        if not _readers:
+            _limit, PIL.Image.MAX_IMAGE_PIXELS = PIL.Image.MAX_IMAGE_PIXELS, None
+        _readers += 1
     try:
         yield
     finally:
-        PIL.Image.MAX_IMAGE_PIXELS = limit
+        with _lock:
+            _readers -= 1
+            if not _readers:  # the last of several threads
+                PIL.Image.MAX_IMAGE_PIXELS = _limit
 
 
 def _decode(content: bytes) -> tuple[PIL.Image.Image, bool]:
@@ -143,6 +159,9 @@ def _turn(image):
         image.getexif()
     except Exception:  # damaged EXIF data raise many types; viewers ignore them
         return
+    # Pillow would write all tags into them again, and refuse odd ones.
+    for name in ("exif", "Raw profile type exif"):
+        image.info.pop(name, None)
     PIL.ImageOps.exif_transpose(image, in_place=True)
 
 

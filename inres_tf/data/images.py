@@ -1,12 +1,12 @@
 """Labelled images in memory, as uint8 arrays."""
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from inres_tf import environment
 from inres_tf import labels as label_checks
 from inres_tf.errors import UserError
 
@@ -173,14 +173,15 @@ def allocate(count: int, shape: Sequence[int], name: str) -> np.ndarray:
         Uninitialised array of shape (count, height, width, channels).
 
     Raises:
-        UserError: if the array takes more than half of the machine's memory.
+        UserError: if the array takes more than a third of the memory.
     """
     size = count * int(np.prod(shape))
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if size > memory / 2:
+    memory = environment.memory()
+    if size > memory / 3:
         raise UserError(
-            f"dataset {name!r} takes {size / 2**30:.0f} GiB decoded, more than half of "
-            f"this machine's {memory / 2**30:.0f} GiB; set a smaller `image_size`"
+            f"dataset {name!r} takes {size / 2**30:.1f} GiB decoded, more than a third "
+            f"of the {memory / 2**30:.1f} GiB of memory, though loading and training "
+            "need copies of it; set a smaller `image_size`"
         )
     return np.empty((count, *shape), np.uint8)
 

@@ -19,6 +19,7 @@ from inres_tf.data.images import resizer
 from inres_tf.distribution.classifier import Classifier
 from inres_tf.errors import UserError
 from inres_tf.models.logits import check_classifier
+from inres_tf.models.precision import in_float32
 from inres_tf.progress import bar
 from inres_tf.serving.config import PredictConfig
 from inres_tf.serving.saved_model import CLASS_NAMES, SIGNATURE
@@ -52,7 +53,7 @@ class ImageClassifier:
 
     @classmethod
     def of_model(cls, model: keras.Model) -> "ImageClassifier":
-        """Returns the classifier of a Keras model.
+        """Returns the classifier of a Keras model, which computes in float32.
 
         Args:
             model: Keras classifier of pixels in [0, 255].
@@ -62,7 +63,7 @@ class ImageClassifier:
                 found.
         """
         check_classifier(model)
-        classifier = Classifier(model)
+        classifier = Classifier(in_float32(model))
         names = class_names.of(model) or _numbers(classifier.classes)
 
         def probabilities(images):
@@ -86,21 +87,44 @@ class ImageClassifier:
             serve = loaded.signatures[SIGNATURE]
             shape = serve.structured_input_signature[1]["images"].shape[1:]
             classes = serve.structured_outputs["probabilities"].shape[-1]
-        except (KeyError, OSError, ValueError, tf.errors.OpError) as error:
+            names = _numbers(classes)
+            if (path / CLASS_NAMES).is_file():
+                content = (path / CLASS_NAMES).read_text(encoding="utf-8")
+                names = tuple(map(str, json.loads(content)))
+            if len(names) != classes or len(shape) != 3:
+                raise ValueError(
+                    f"it has {classes} classes with {len(names)} names, for images of "
+                    f"shape {tuple(shape)}"
+                )
+        except (
+            LookupError,
+            OSError,
+            TypeError,
+            ValueError,
+            tf.errors.OpError,
+        ) as error:
             raise UserError(
                 f"{path} is damaged or not a SavedModel of train.export, which takes "
                 f"`images` and returns `probabilities`: {error}"
             ) from error
-        names = _numbers(classes)
-        if (path / CLASS_NAMES).is_file():
-            content = (path / CLASS_NAMES).read_text(encoding="utf-8")
-            names = tuple(json.loads(content))
 
         def probabilities(images):
             # The signature needs the model that it is of.
             return loaded.signatures[SIGNATURE](images=images)["probabilities"].numpy()
 
         return cls(path.name, tuple(shape), names, probabilities)
+
+
+class PredictionsInterrupted(KeyboardInterrupt):
+    """Ctrl-C in `predict`.
+
+    Args:
+        result: what `predict` would have returned for the images before it.
+    """
+
+    def __init__(self, result: dict[str, Any]) -> None:
+        super().__init__()
+        self.result = result
 
 
 def predict(
@@ -126,6 +150,9 @@ def predict(
         `probability`, and the same of the `top` classes, the most probable first. What
         failed has the path of the `image` and the `error`, the others go on.
 
+    Raises:
+        PredictionsInterrupted: at Ctrl-C, with the predictions before it.
+
     Example:
         >>> import PIL.Image
         >>> from inres_tf import serving
@@ -142,24 +169,32 @@ def predict(
     failed: list[dict[str, str]] = []
     predictions: list[dict[str, Any]] = []
     found = bar(_find(paths, failed), "predicting", "img", disable=not progress)
-    for batch in _batches(found, classifier.shape, config.batch_size, failed):
-        pixels = np.stack([pixels for _, pixels in batch])
-        for (path, _), row in zip(batch, classifier.probabilities(pixels)):
-            top = [
-                {
-                    "class": classifier.class_names[i],
-                    "class_id": int(i),
-                    "probability": float(row[i]),
-                }
-                for i in np.argsort(-row, kind="stable")[: config.top]
-            ]
-            predictions.append({"image": str(path), **top[0], "top": top})
-    return {
+    result: dict[str, Any] = {
         "model": classifier.name,
         "class_names": list(classifier.class_names),
         "predictions": predictions,
         "failed": failed,
     }
+    try:
+        for batch in _batches(found, classifier.shape, config.batch_size, failed):
+            pixels = np.stack([pixels for _, pixels in batch])
+            for (path, _), row in zip(batch, classifier.probabilities(pixels)):
+                if not np.isfinite(row).all():
+                    error = f"the probabilities of {path} are not finite"
+                    failed.append({"image": str(path), "error": error})
+                    continue
+                top = [
+                    {
+                        "class": classifier.class_names[i],
+                        "class_id": int(i),
+                        "probability": float(row[i]),
+                    }
+                    for i in np.argsort(-row, kind="stable")[: config.top]
+                ]
+                predictions.append({"image": str(path), **top[0], "top": top})
+    except KeyboardInterrupt as interrupt:
+        raise PredictionsInterrupted(result) from interrupt
+    return result
 
 
 def _numbers(classes: int) -> tuple[str, ...]:
@@ -174,7 +209,11 @@ def _find(paths, failed) -> list[pathlib.Path]:
             found.append(path)
             continue
         walk = Walk(path / "..")
-        images = walk.images(path)
+        try:
+            images = walk.images(path)
+        except (UserError, OSError) as error:
+            failed.append({"image": str(path), "error": str(error)})
+            continue
         found += images
         walk.root = path  # whose name the notes leave out
         for note in walk.notes():

@@ -160,9 +160,10 @@ class TrainConfig(DataConfig, StrategyConfig, ObjectiveConfig):
     )
     augmentation: str = config_field(
         "auto",
-        "Augmentation of the training images. auto: crop_flip, or crop for symbols "
-        "such as digits. crop_alternating_flip: each image is mirrored in every other "
-        "epoch instead of at random.",
+        "Augmentation of the training images. auto: crop_flip, or crop for digits and "
+        "the symbols of TensorFlow Datasets such as mnist, but not of folders. "
+        "crop_alternating_flip: each image is mirrored in every other epoch instead of "
+        "at random.",
         choices=("auto", *AUGMENTATIONS),
     )
     validation_fraction: float = config_field(

@@ -105,3 +105,11 @@ def test_prepared_datasets_are_suggested(tmp_path):
     info.touch()
     with pytest.raises(UserError, match="'my-flower'; did you mean 'my_flowers'"):
         data.load("my-flower", tmp_path)
+
+
+def test_a_home_and_a_negative_size(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(UserError, match=f"{tmp_path}/photos is not a folder"):
+        data.load("folder:~/photos")
+    with pytest.raises(UserError, match="`image_size` must be at least 0; got -3"):
+        data.load("digits", image_size=-3)

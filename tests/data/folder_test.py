@@ -8,6 +8,7 @@ import PIL.Image
 import pytest
 
 from inres_tf import data
+from inres_tf.data import folder as folders_of_images
 from inres_tf.errors import UserError
 
 
@@ -107,7 +108,7 @@ def test_single_image_of_a_class_is_rejected(tmp_path):
         data.load(f"folder:{tmp_path}")
 
 
-def test_unreadable_images_are_named(tmp_path):
+def test_unreadable_images_are_named(tmp_path, monkeypatch):
     write_images(tmp_path, ["a", "b"])
     path = tmp_path / "b" / "3.png"
     content = path.read_bytes()
@@ -115,7 +116,16 @@ def test_unreadable_images_are_named(tmp_path):
         path.write_bytes(damaged)
         with pytest.raises(UserError, match=r"b/3.png cannot be read as an image"):
             data.load(f"folder:{tmp_path}")
-    path.write_bytes(content)
+    for number in range(2, 4):
+        (tmp_path / "a" / f"{number}.png").write_bytes(b"")
+    with pytest.raises(UserError, match=r"a/2.png cannot .*; .*a/3.png .*; .*b/3.png"):
+        data.load(f"folder:{tmp_path}")
+    monkeypatch.setattr(folders_of_images, "_LISTED", 1)
+    with pytest.raises(UserError, match=r"a/2.png cannot be read .*; and 2 more$"):
+        data.load(f"folder:{tmp_path}")
+    for name in ("a", "b"):
+        shutil.rmtree(tmp_path / name)
+    write_images(tmp_path, ["a", "b"])
     (tmp_path / "a" / "9.png").symlink_to(tmp_path / "nowhere.png")
     with pytest.raises(UserError, match=r"a/9.png cannot be read"):
         data.load(f"folder:{tmp_path}")

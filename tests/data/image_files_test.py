@@ -143,6 +143,23 @@ def test_turned_photographs_swap_height_and_width(tmp_path):
     assert read(tmp_path / "a.jpg").shape == (6, 4, 3)
 
 
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+def test_odd_exif_tags_do_not_matter(suffix, tmp_path):
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / f"a.{suffix}"
+    save(np.zeros((4, 6, 3), np.uint8), path, exif=exif)
+    odd = bytearray(exif.tobytes())
+    # The width, a number, as text of one byte: Pillow reads it, and cannot write it.
+    exif[0x0100] = 1
+    odd = bytearray(exif.tobytes())
+    entry = odd.index((0x0100).to_bytes(2, "little" if b"II" in odd else "big"))
+    order = "little" if b"II" in odd else "big"
+    odd[entry + 2 : entry + 4] = (2).to_bytes(2, order)
+    save(np.zeros((4, 6, 3), np.uint8), path, exif=bytes(odd))
+    assert read(path).shape == (6, 4, 3)
+
+
 def test_damaged_exif_data_are_ignored(tmp_path):
     white = np.full((4, 6, 3), 255, np.uint8)
     save(white, tmp_path / "a.jpg", exif=b"Exif\0\0nonsense")
@@ -260,6 +277,8 @@ def test_images_are_known_by_their_name_or_their_content(tmp_path):
     (tmp_path / "damaged.JPG").write_bytes(b"")
     (tmp_path / "notes.txt").write_text("text")
     (tmp_path / "Thumbs.db").write_bytes(bytes.fromhex("d0cf11e0a1b11ae1"))
+    for name in ("features.h5", "clip.mpg", "features"):
+        (tmp_path / name).write_bytes(b"\x89HDF\r\n\x1a\n")
     save(np.zeros((4, 4, 3), np.uint8), tmp_path / "photo", format="png")
     names = [p.name for p in sorted(tmp_path.iterdir()) if image_files.is_image(p)]
     assert names == ["damaged.JPG", "photo"]
@@ -274,6 +293,12 @@ def test_pictures_above_the_limit_of_pillow(tmp_path, monkeypatch):
         PIL.Image.open(path)
     assert read(path).shape == (30, 40, 3)
     assert PIL.Image.MAX_IMAGE_PIXELS == 100
+    threads = [image_files._own_limit() for _ in range(2)]
+    for thread in threads:
+        thread.__enter__()
+    for thread, limit in zip(threads, (None, 100)):
+        thread.__exit__(None, None, None)
+        assert PIL.Image.MAX_IMAGE_PIXELS == limit
     monkeypatch.setattr(image_files, "_LARGEST", 1199)
     with pytest.raises(UserError, match="40x30 pixels, more than 1,199; make it small"):
         read(path)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from inres_tf import data
+from inres_tf import data, environment
 from inres_tf.data import Images, images
 from inres_tf.errors import UserError
 
@@ -53,8 +53,21 @@ def test_images_with_keys_are_held_out_by_their_own_key_alone():
 
 
 def test_datasets_larger_than_memory_are_rejected():
-    with pytest.raises(UserError, match="'huge' takes 140190 GiB decoded"):
+    with pytest.raises(UserError, match="'huge' takes 140190.1 GiB decoded"):
         images.allocate(10**9, (224, 224, 3), "huge")
+
+
+def test_the_memory_is_that_of_the_container(tmp_path, monkeypatch):
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr(environment, "_CGROUP_LIMIT", limit)
+    machine = environment.memory()
+    for text in ("max\n", "57600\n"):  # three times the images
+        limit.write_text(text)
+        images.allocate(100, (8, 8, 3), "small")
+    limit.write_text("57599\n")
+    assert environment.memory() == 57599 < machine
+    with pytest.raises(UserError, match="more than a third of the 0.0 GiB of memory"):
+        images.allocate(100, (8, 8, 3), "small")
 
 
 def test_hold_out_does_not_take_the_first_of_each_class():

@@ -7,8 +7,11 @@ import numpy as np
 import PIL.Image
 import pytest
 
+import zoo
 from inres_tf import class_names, data, serving
 from inres_tf.errors import UserError
+from inres_tf.models.precision import in_float32
+from inres_tf.serving import predictions
 
 
 @pytest.fixture(scope="module")
@@ -147,3 +150,46 @@ def test_other_folders_are_refused(tmp_path):
     network((8, 8, 3)).export(tmp_path / "other", verbose=False)
     with pytest.raises(UserError, match="takes `images` and returns `probabilities`"):
         serving.ImageClassifier.of_saved_model(tmp_path / "other")
+
+
+def test_half_precision_computes_in_float32(rng):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        half = zoo.InResNet8(input_shape=(8, 8, 3))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    images = rng.integers(0, 256, (5, 8, 8, 3)).astype(np.uint8)
+    found = serving.ImageClassifier.of_model(half).probabilities(images)
+    expected = in_float32(half).predict(images, verbose=0)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert np.abs(half.predict(images, verbose=0) - expected).max() > 1e-5
+
+
+def test_outputs_that_are_not_finite_and_folders_that_cannot_be_read(
+    photos, monkeypatch
+):
+    bad = serving.ImageClassifier(
+        "bad", (8, 8, 3), ("a", "b"), lambda images: np.full((len(images), 2), np.nan)
+    )
+    result = serving.predict(bad, [photos / "cat"], progress=False)
+    assert result["predictions"] == [] and len(result["failed"]) == 4
+    assert result["failed"][0]["error"].endswith("1.png are not finite")
+
+    def denied(self, folder):
+        raise PermissionError(13, "Permission denied", str(folder))
+
+    monkeypatch.setattr(predictions.Walk, "images", denied)
+    one = photos / "dog" / "0.png"
+    classifier = serving.ImageClassifier.of_model(network((8, 8, 3)))
+    result = serving.predict(classifier, [photos / "cat", one], progress=False)
+    assert [entry["image"] for entry in result["predictions"]] == [str(one)]
+    assert "Permission denied" in result["failed"][0]["error"]
+
+
+@pytest.mark.parametrize("content", ["no JSON", '["one"]', "7"])
+def test_names_that_do_not_fit_a_saved_model(content, tmp_path):
+    serving.export(network((8, 8, 3), ("ant", "bee", "cow")), tmp_path / "served")
+    (file,) = (tmp_path / "served").rglob("class_names.json")
+    file.write_text(content)
+    with pytest.raises(UserError, match="is damaged or not a SavedModel"):
+        serving.ImageClassifier.of_saved_model(tmp_path / "served")

@@ -6,7 +6,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
+import zoo
 from inres_tf import class_names, serving
+from inres_tf.serving import predictions
 from inres_tf.training import checkpoints
 
 NAMES = tuple("zero one two three four five six seven eight nine".split())
@@ -78,6 +80,43 @@ def test_images_that_cannot_be_read(binary, named, pictures):
     assert lines[1].startswith("train.predict: none.png cannot be read")
     code, out, err = binary("predict", f"--checkpoint={named}", "none.png")
     assert (code, out) == (1, "") and err.count("\n") == 1
+
+
+def test_ctrl_c_keeps_what_is_done(binary, named, pictures, tmp_path, monkeypatch):
+    read, output = predictions._read, tmp_path / "result.json"
+
+    def interrupted(path, shape):
+        if path.name == "4.png":
+            raise KeyboardInterrupt
+        return read(path, shape)
+
+    monkeypatch.setattr(predictions, "_read", interrupted)
+    arguments = [f"--checkpoint={named}", "--batch_size=2", f"--output={output}"]
+    code, out, err = binary("predict", *arguments, pictures)
+    assert code == 130
+    assert err.splitlines()[-1] == "train.predict: interrupted after 2 predictions"
+    assert out.count("\n") == 2 + 2
+    images = [entry["image"] for entry in json.loads(output.read_text())["predictions"]]
+    assert images == [f"{pictures}/{i}.png" for i in range(2)]
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".weights.h5"])
+def test_weights_files_are_of_the_images_they_were_trained_on(binary, tmp_path, suffix):
+    model = zoo.InResNet8(input_shape=(16, 16, 3), classes=3)
+    path = tmp_path / f"model{suffix}"
+    model.save(path) if suffix == ".keras" else model.save_weights(path)
+    photo = tmp_path / "photo.png"
+    PIL.Image.new("RGB", (16, 16), (10, 200, 90)).save(photo)
+    arguments = ["--model=in_resnet8", f"--weights={path}", f"--output={path}.json"]
+    code, _, err = binary("predict", *arguments, photo)
+    if suffix == ".weights.h5":
+        assert code == 0 and "does not say what images it was trained on: taking" in err
+        return
+    assert (code, err) == (0, "")
+    (found,) = json.loads((tmp_path / "model.keras.json").read_text())["predictions"]
+    pixels = np.full((1, 16, 16, 3), (10, 200, 90), np.uint8)
+    expected = model.predict(pixels, verbose=0).max()
+    assert found["probability"] == pytest.approx(expected, abs=1e-5)
 
 
 def test_shipped_weights(binary, pictures):

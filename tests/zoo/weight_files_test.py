@@ -49,6 +49,18 @@ def test_weights_of_another_damping_are_rejected(tmp_path):
         zoo.InResNet20(**SMALL, weights=path, classifier_activation="relu")
 
 
+def test_weights_of_other_dynamics_are_rejected(tmp_path):
+    """The variables have the same shapes, but another limit means another function."""
+    path, size = tmp_path / "model.keras", {"input_shape": (8, 8, 3)}
+    zoo.get_model("lip_node_tiny", lipschitz=3.0, **size).save(path)
+    zoo.get_model("lip_node_tiny", lipschitz=3.0, weights=path, **size)
+    with pytest.raises(ValueError, match=r"and lipschitz=3.0, not .* lipschitz=\w"):
+        zoo.get_model("lip_node_tiny", weights=path, **size)
+    zoo.get_model("damped_node_tiny", damping=0.5, **size).save(path)
+    with pytest.raises(ValueError, match="with damping 0.5, not 0.25"):
+        zoo.get_model("damped_node_tiny", damping=0.25, weights=path, **size)
+
+
 @pytest.mark.parametrize("suffix", [".keras", ".weights.h5"])
 def test_weights_of_the_undamped_network(suffix, tmp_path, rng):
     source = zoo.ResNet20(**LOGITS)
