@@ -19,10 +19,14 @@ _BATCH_NORM = {
     "running_mean": "moving_mean",
     "running_var": "moving_variance",
 }
-# Parameters that the official networks never use: the stem's batch norm, second
-# projections, and the bottleneck's first projection in networks of basic blocks. Damped
-# networks also hold a scalar for each undamped block.
-_UNUSED = re.compile(r"bn1\.|downsample(1|22|32)\.|.*\.num_batches_tracked$")
+# Modules that the official networks never use: the stem's batch norm, second
+# projections, and the bottleneck's first projection in networks of basic blocks.
+_UNUSED_NORMS = (
+    "bn1",
+    *(f"downsample{i}.downsample.0" for i in ("1", "22", "32")),
+)
+_UNUSED_CONVS = tuple(f"downsample{i}.downsample.2" for i in ("1", "22", "32"))
+_COUNT = "num_batches_tracked"  # of every batch norm
 # Where checkpoints with more than a state dict hold it, and what wrappers such as
 # DataParallel, torch.compile and AveragedModel add to it.
 _HOLDERS = ("state_dict", "model_state_dict", "model", "net")
@@ -56,13 +60,16 @@ def load_official_state(model: keras.Model, state: Mapping[str, npt.ArrayLike]) 
     arrays = {name: np.asarray(value) for name, value in _unwrapped(state).items()}
     targets = _targets(model)
     missing = sorted(set(targets) - set(arrays))
-    unused: set[str] = set()
-    if any(name.startswith("ks.") for name in targets):
-        unused = {f"ks.{i}" for i in range(len(_block_starts(model)))}
-    unknown = sorted(
-        name for name in set(arrays) - set(targets) - unused if not _UNUSED.match(name)
-    )
-    values, misshaped = [], []
+    unused = _unused(model, targets)
+    unknown = sorted(set(arrays) - set(targets) - set(unused))
+    values = []
+    misshaped = [
+        f"{name} (has {arrays[name].shape}, needs {unused[name]} dimensions)"
+        for name in unused.keys() & arrays.keys()
+        if name not in targets
+        and arrays[name].ndim != unused[name]
+        and not (unused[name] == 0 and arrays[name].shape == (1,))
+    ]
     for name in targets.keys() & arrays.keys():
         variable = targets[name]
         value = _to_keras(arrays[name], variable)
@@ -191,6 +198,20 @@ def _targets(model) -> dict[str, Any]:
             if layer.use_bias:
                 targets[f"{official}.bias"] = layer.bias
     return targets
+
+
+def _unused(model, targets) -> dict[str, int]:
+    """The numbers of dimensions of official entries without effect, by their names.
+
+    Damped networks also hold a scalar for each undamped block.
+    """
+    unused = {f"{norm}.{part}": 1 for norm in _UNUSED_NORMS for part in _BATCH_NORM}
+    unused |= {f"{conv}.weight": 4 for conv in _UNUSED_CONVS}
+    used = {name.rpartition(".")[0] for name in targets if "running_var" in name}
+    unused |= {f"{norm}.{_COUNT}": 0 for norm in (*_UNUSED_NORMS, *used)}
+    if any(name.startswith("ks.") for name in targets):
+        unused |= {f"ks.{i}": 0 for i in range(len(_block_starts(model)))}
+    return unused
 
 
 def _block_starts(model) -> dict[str, int]:

@@ -112,6 +112,30 @@ def test_entries_with_similar_names_are_rejected():
         convert.load_official_state(model, state | {"bn.weight": np.zeros(1)})
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("bn1.wieght", "downsample1.typo", "downsample1.downsample.7.weight"),
+        *("foo.num_batches_tracked", "downsample22.downsample.0.bias.weight"),
+    ],
+)
+def test_names_like_those_without_effect_are_rejected(name):
+    model, state = network("in_resnet20"), state_of(golden("in_resnet20"))
+    with pytest.raises(ValueError, match=rf"unknown: {name}"):
+        convert.load_official_state(model, state | {name: np.zeros(16)})
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("bn1.weight", (4, 4)), ("ks.0", (4, 5)), ("bn.num_batches_tracked", (2,))],
+)
+def test_shapes_of_entries_without_effect(name, shape):
+    model, state = network("in_resnet20"), state_of(golden("in_resnet20"))
+    with pytest.raises(ValueError, match=rf"of the wrong shape: {name} \(has"):
+        convert.load_official_state(model, state | {name: np.zeros(shape)})
+    convert.load_official_state(model, state | {"ks.0": np.zeros(())})
+
+
 @pytest.mark.parametrize("name", ["in_resnet50", "in_resnext11_4x16d"])
 def test_networks_without_an_official_version(name):
     with pytest.raises(ValueError, match=f"no network like {name}: only ResNets for"):

@@ -236,7 +236,13 @@ def _items(field, values):
     try:
         return tuple(convert(v) for v in values)
     except ValueError as error:
-        raise UserError(f"--{field.name}: {error}") from error
+        kind, example = (
+            ("whole numbers", "0,2") if convert is int else ("numbers", "2,8")
+        )
+        raise UserError(
+            f"--{field.name} must be {kind} separated by commas, such as {example}: "
+            f"{error}"
+        ) from error
 
 
 def _range(field, text):

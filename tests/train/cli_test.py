@@ -204,7 +204,7 @@ def mistakes(tmp_path, saved, result_of, run_of):
         "eps not a number": (
             ("evaluate", f"--checkpoint={saved}", "--eps=a"),
             1,
-            "'a'",
+            "--eps must be numbers separated by commas, such as 2,8: could not conv",
         ),
         "output below a file": (
             ("evaluate", f"--checkpoint={saved}", f"--output={corrupt}/x.json"),
