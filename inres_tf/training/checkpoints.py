@@ -226,8 +226,8 @@ def load_model(path: pathlib.Path, compiled: bool = True) -> keras.Model:
             ) from error
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(
-            f"checkpoint {path} is damaged or not a Keras model (a .keras file, a run's "
-            f"--output_dir or one of its checkpoints): {reason[0]}"
+            f"checkpoint {path} is damaged or not a Keras model (a .keras file, a "
+            f"run's --output_dir or one of its checkpoints): {reason[0]}"
         ) from error
 
 
