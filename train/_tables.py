@@ -3,6 +3,7 @@
 python -m train._tables
 """
 
+import itertools
 import json
 import pathlib
 import re
@@ -32,6 +33,7 @@ _CLAIM = {
     "attacks_paper": "Attacks under the protocol of the paper, the first 1,000 images",
     "autoattack": "AutoAttack, the first 100 images",
 }
+_DEPTHS = (20, 56)
 # The columns of the claim's analyses: analysis, row and number in `analysis.json`.
 _ANALYSES = {
     "loss at ε": ("landscape", "attack direction, +eps", "loss"),
@@ -57,7 +59,9 @@ def texts() -> dict[pathlib.Path, str]:
     names = zoo.list_models()
     rows = leaderboard.rank(compare.shipped())
     table = r"^\| model .*?(?=\n[^|]|\n\n|\Z)"
-    (_, first), *_ = tables.comparison(claimed("attacks")).items()
+    attacks = claimed("attacks", _DEPTHS[0])
+    assert attacks is not None
+    (_, first), *_ = tables.comparison(attacks).items()
     parts = {
         "../README.md": (table, markdown.table(*first)),
         "zoo.md": (table, listing.table(names)),
@@ -76,9 +80,11 @@ def texts() -> dict[pathlib.Path, str]:
     return written
 
 
-def claimed(name: str) -> comparison.Comparison:
-    """Returns the comparison of one kind of the claim's evaluations."""
-    files = sorted((DOCS / "claim").glob(f"*/{name}.json"))
+def claimed(name: str, depth: int) -> comparison.Comparison | None:
+    """Returns the comparison of one kind of the claim's evaluations at one depth."""
+    files = sorted((DOCS / "claim").glob(f"*net{depth}_s*/{name}.json"))
+    if not files:
+        return None
     (found,) = comparison.compare(measurements.read_measurements(files))
     return found
 
@@ -86,10 +92,10 @@ def claimed(name: str) -> comparison.Comparison:
 def claim() -> str:
     """Returns the tables of the claim's evaluations, with what they show in words."""
     parts, explained = [], []
-    for name, title in _CLAIM.items():
-        if not any((DOCS / "claim").glob(f"*/{name}.json")):
+    for (name, title), depth in itertools.product(_CLAIM.items(), _DEPTHS):
+        found = claimed(name, depth)
+        if found is None:
             continue
-        found = claimed(name)
         rows = [d for d in found.differences if d.column.group in comparison.HEADLINE]
         header, cells = tables.differences(found, rows)
         all_tables = tables.comparison(found)
@@ -101,7 +107,7 @@ def claim() -> str:
         ]
         differences = [[cell.text for cell in row] for row in cells]
         parts += [
-            f"### {title}",
+            f"### {title}; depth {depth}, {_seeds(found)}",
             " ".join(verdicts.verdict(found)),
             *accuracies,
             f"Differences from {found.baseline} on the same images:",
@@ -120,6 +126,12 @@ def claim() -> str:
         if not any(text != other and text in other for other in explained)
     ]
     return "\n\n".join([*notes, *parts, *analyses()])
+
+
+def _seeds(found: comparison.Comparison) -> str:
+    """Names the seeds of the networks that are compared."""
+    seeds = sorted({run.seed for run in found.runs if run.seed is not None})
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
 
 
 def analyses() -> list[str]:
