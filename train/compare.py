@@ -1,7 +1,7 @@
 r"""Compares evaluation results: tables with intervals and tests, plots, a report.
 
-Arguments are RUNs: a RUN is a file of train.evaluate --output, the folder of a run, or
-a folder with runs below it, such as that of train.reproduce. NAME=RUN shows it under
+Arguments are RUNs: a RUN is a file of train.evaluate --output, or a folder with
+evaluation.json in or below it, such as that of train.reproduce. NAME=RUN shows it under
 another name. Runs of the same name that were trained with different seeds share a row,
 with mean and standard deviation, and are compared over the seeds. Results on different
 images or of different protocols are not compared. --cards prints the leaderboard of the
@@ -10,7 +10,7 @@ leaderboard.md and leaderboard.html, a page to sort and filter.
 
     python -m train.compare resnet20.json in_resnet20.json --baseline=resnet20 \
         --output_dir=comparison
-    python -m train.compare --cards runs/in_resnet20
+    python -m train.compare --cards result.json
 """
 
 import pathlib

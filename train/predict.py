@@ -1,10 +1,10 @@
 r"""Classifies photos by a trained model.
 
 Arguments are image files, and folders, whose images at any depth are taken. They are
-resized to the size that the model takes. Prints a table of the most probable classes;
+resized if the model takes square images. Prints a table of the most probable classes;
 --output writes it as JSON. --checkpoint takes a run's --output_dir, one of its
 checkpoints, a .keras file or a SavedModel of train.export; --model and --weights take a
-model of the zoo. Images that cannot be read are reported, the others go on, and the
+model of the zoo. Unreadable images are reported and skipped; then the
 exit code is 1. Ctrl-C keeps what is done.
 
     python -m train.predict --checkpoint=runs/photos photo.jpg folder/

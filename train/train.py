@@ -2,8 +2,8 @@ r"""Trains a model of the zoo.
 
 The defaults follow the protocol of the paper; --recipe=fast changes them. Rerun the
 same command to resume from the last checkpoint. Exit codes: 0 finished, 1 error, 2
-invalid flags, 69 another worker was lost, 75 stopped by SIGTERM, 130 stopped by Ctrl-C;
-the last two after writing a checkpoint.
+invalid flags, 69 another worker was lost, 75 stopped by SIGTERM or SIGHUP, 130 stopped
+by Ctrl-C; the last two after writing a checkpoint.
 
     python -m train.train --model=in_resnet20 --dataset=cifar10 --data_dir=DATA \
         --epochs=160 --output_dir=runs/in_resnet20

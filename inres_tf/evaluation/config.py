@@ -69,8 +69,8 @@ class EvaluationConfig(Config):
     early_stop: bool = config_field(
         True,
         "Stop attacking an image as soon as it is misclassified: faster, and for "
-        "deterministic networks the accuracy is never higher. --protocol=paper and "
-        "--autoattack=rand take all steps.",
+        "deterministic networks the accuracy is never higher. --protocol=paper "
+        "(fgsm, ifgsm, pgd) and --autoattack=rand take all steps.",
     )
     apgd_steps: int = config_field(
         100,

@@ -204,7 +204,7 @@ def _basis(found, rows: list[Difference]) -> list[str]:
         lines.append(
             f"Tested over {listed(map(str, seeds))} seeds, not over images: this is "
             "about training with any seed, evaluated on these images. Few seeds show "
-            "only differences that are large compared with how they vary from seed to "
-            "seed: without significance, the networks need not be equal."
+            "only differences that are large compared with their spread over the "
+            "seeds: without significance, the networks need not be equal."
         )
     return lines

@@ -74,7 +74,7 @@ class TrainConfig(DataConfig, StrategyConfig, ObjectiveConfig):
     weights: str | None = config_field(
         None,
         "Initial weights: a name of shipped weights of --model, a file, or a run's "
-        "folder. A classifier for another number of classes starts anew.",
+        "folder. If the number of classes differs, the classifier is random.",
         path=True,
     )
     recipe: str = config_field(
