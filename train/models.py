@@ -266,9 +266,13 @@ def _own_shape(name, weights, card) -> tuple[tuple[int, int, int], int]:
     facts = zoo.describe(name)
     classes, shape = _saved_classes(name, weights), facts["input_shape"]
     if weights != "imagenet":
-        saved = weight_files.saved_shape(weight_files.resolve(name, weights))
+        try:
+            saved = weight_files.saved_shape(weight_files.resolve(name, weights))
+        except ValueError as error:
+            raise UserError(str(error)) from error
         if saved:
-            shape = tuple(side or own for side, own in zip(saved, shape, strict=True))
+            # A file of another rank of inputs does not fit, as its loading says.
+            shape = tuple(side or own for side, own in zip(saved, shape))
         else:
             size = "x".join(map(str, shape))
             print(

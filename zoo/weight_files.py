@@ -190,11 +190,11 @@ def _values(config, key: str) -> Iterator[Any]:
             yield from _values(part, key)
 
 
-def _dynamics(config) -> set[str]:
-    """Returns kind and limit of the right-hand sides of neural ODEs, as text."""
+def _dynamics(config) -> set[tuple[str, float | None]]:
+    """Returns kind and limit of the right-hand sides of neural ODEs."""
     found = (f for f in _values(config, "dynamics") if isinstance(f, dict))
     return {
-        f"{kind!r} and lipschitz={limit}"
+        (kind, limit)
         for f in found
         for kind, limit in zip(_values(f, "kind"), _values(f, "limit"))
     }
@@ -218,16 +218,17 @@ def _check_settings(path, saved_config, model) -> None:
     """Raises ValueError if a file is of a network with other blocks than a model."""
     own_config = model.get_config()
     saved, needed = (
-        {str(value) for value in _values(config, "damping")}
-        for config in (saved_config, own_config)
+        set(_values(config, "damping")) for config in (saved_config, own_config)
     )
-    differences = {"damping": (saved, needed)}
-    if not saved and needed <= {"none"}:  # both are undamped
-        del differences["damping"]
-    differences["dynamics"] = _dynamics(saved_config), _dynamics(own_config)
-    for name, pair in differences.items():
-        if pair[0] != pair[1]:
-            texts = [" and ".join(sorted(values)) or "in no block" for values in pair]
+    dynamics = [_dynamics(config) for config in (saved_config, own_config)]
+    limits = [{f"{k!r} and lipschitz={v}" for k, v in values} for values in dynamics]
+    both_undamped = not saved and needed <= {"none"}
+    for name, differ, pair in (
+        ("damping", saved != needed and not both_undamped, (saved, needed)),
+        ("dynamics", dynamics[0] != dynamics[1], limits),
+    ):
+        if differ:
+            texts = [" and ".join(sorted(map(str, v))) or "in no block" for v in pair]
             raise ValueError(
                 f"The weights in {path} do not fit {model.name}: they belong to a "
                 f"network with {name} {texts[0]}, not {texts[1]}."

@@ -102,8 +102,7 @@ class _Reader:
                 )
             paths += found
             labels += [label] * len(found)
-        shape = self.resize(read_image(paths[0]).pixels).shape
-        images = allocate(len(paths), shape, str(folder))
+        images, first = None, None
         keys, pictures = np.empty((2, len(paths)), np.uint64)
         unreadable: list[str] = []
         for i, path in enumerate(bar(paths, f"reading {folder.name}", "img")):
@@ -113,9 +112,12 @@ class _Reader:
                 unreadable.append(str(error))
                 continue
             pixels = self.resize(picture.pixels)
+            if images is None:
+                images, first = allocate(len(paths), pixels.shape, str(folder)), path
+            shape = images.shape[1:]
             if pixels.shape != shape:
                 raise UserError(
-                    f"{paths[0]} is {shape[1]}x{shape[0]} pixels and {path} is "
+                    f"{first} is {shape[1]}x{shape[0]} pixels and {path} is "
                     f"{pixels.shape[1]}x{pixels.shape[0]}; set `image_size`, such as "
                     "`image_size=64`"
                 )
@@ -124,7 +126,7 @@ class _Reader:
             pictures[i] = content_key(shown.data, seed=shown.shape[0])
             if picture.transparent:
                 self.transparent.append(path)
-        if unreadable:
+        if unreadable or images is None:
             more = len(unreadable) - _LISTED
             rest = f"; and {more} more" if more > 0 else ""
             raise UserError("; ".join(unreadable[:_LISTED]) + rest)

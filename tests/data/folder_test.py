@@ -120,8 +120,9 @@ def test_unreadable_images_are_named(tmp_path, monkeypatch):
         (tmp_path / "a" / f"{number}.png").write_bytes(b"")
     with pytest.raises(UserError, match=r"a/2.png cannot .*; .*a/3.png .*; .*b/3.png"):
         data.load(f"folder:{tmp_path}")
+    (tmp_path / "a" / "0.png").write_bytes(b"")
     monkeypatch.setattr(folders_of_images, "_LISTED", 1)
-    with pytest.raises(UserError, match=r"a/2.png cannot be read .*; and 2 more$"):
+    with pytest.raises(UserError, match=r"a/0.png cannot be read .*; and 3 more$"):
         data.load(f"folder:{tmp_path}")
     for name in ("a", "b"):
         shutil.rmtree(tmp_path / name)

@@ -2,6 +2,7 @@
 
 import json
 
+import keras
 import numpy as np
 import PIL.Image
 import pytest
@@ -117,6 +118,16 @@ def test_weights_files_are_of_the_images_they_were_trained_on(binary, tmp_path, 
     pixels = np.full((1, 16, 16, 3), (10, 200, 90), np.uint8)
     expected = model.predict(pixels, verbose=0).max()
     assert found["probability"] == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("program", ["export", "predict"])
+def test_a_file_of_other_inputs_is_refused(binary, pictures, tmp_path, program):
+    pixels = keras.Input((4,))
+    keras.Model(pixels, keras.layers.Dense(3)(pixels)).save(tmp_path / "flat.keras")
+    last = pictures / "0.png" if program == "predict" else "--overwrite"
+    arguments = ["--model=in_resnet8", f"--weights={tmp_path}/flat.keras"]
+    code, _, err = binary(program, *arguments, f"--output={tmp_path}/out", last)
+    assert code == 1 and err.count("\n") == 1, err
 
 
 def test_shipped_weights(binary, pictures):

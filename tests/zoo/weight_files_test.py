@@ -56,6 +56,9 @@ def test_weights_of_other_dynamics_are_rejected(tmp_path):
     zoo.get_model("lip_node_tiny", lipschitz=3.0, weights=path, **size)
     with pytest.raises(ValueError, match=r"and lipschitz=3.0, not .* lipschitz=\w"):
         zoo.get_model("lip_node_tiny", weights=path, **size)
+    zoo.get_model("lip_node_tiny", lipschitz=3, weights=path, **size)
+    zoo.get_model("damped_node_tiny", damping=1, **size).save(path)
+    zoo.get_model("damped_node_tiny", damping=1.0, weights=path, **size)
     zoo.get_model("damped_node_tiny", damping=0.5, **size).save(path)
     with pytest.raises(ValueError, match="with damping 0.5, not 0.25"):
         zoo.get_model("damped_node_tiny", damping=0.25, weights=path, **size)
