@@ -98,7 +98,10 @@ def test_what_was_warned_of_in_settings_is_not_repeated(digits, trained):
 @pytest.mark.parametrize(
     ("arguments", "flag"),
     [
-        (("evaluate", "--checkpoint=none", "--eps=8/1"), "--eps: '8/1' must be"),
+        (
+            ("evaluate", "--checkpoint=none", "--eps=8/1"),
+            "--eps must be numbers separated by commas, such as 2,8: '8/1' must be",
+        ),
         (("train", "--adversary_eps=8/1"), "--adversary_eps=8/1: '8/1' must be"),
     ],
 )
