@@ -1,5 +1,6 @@
 """Initial kernels of networks that train in few epochs."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,6 @@ _VARIANCES = (
     (0.622, 0.00858, 0.00305),
     (0.0851, 0.00032, 0.00019),
 )
-_NOISE = 5e-4
 
 
 @keras.saving.register_keras_serializable(package="inres_tf")
@@ -25,15 +25,23 @@ class PatchWhitening(keras.initializers.Initializer):
     The cosine transform of a patch, over its rows, columns and channels, is close to
     its principal components for natural images: on the first 10,000 training images of
     CIFAR-10, re-encoded as JPEG, correlations between cosines are below 0.14. Each
-    cosine is divided by its standard deviation there, so that no training image is
-    needed. Filters are ordered by frequency, with the negatives of all last.
+    cosine is divided by its standard deviation there plus noise, so that no training
+    image is needed. Filters are ordered by frequency, with the negatives of all last.
+
+    Args:
+        noise: variance of noise that is added to the variances of the cosines, at least
+            0, in the units of normalised pixels (standard deviation near 1). Noise of
+            this variance in the pixels becomes noise of a variance below 1 in the
+            outputs, however rare a frequency is. The default is noise of a standard
+            deviation of 14 of 255 levels.
 
     Call arguments:
         shape: (2, 2, channels, filters) with filters = 8 · channels.
         dtype: type of the kernel, by default that of Keras.
 
     Raises:
-        ValueError: when called with another shape.
+        ValueError: if `noise` is negative or not finite, or when called with another
+            shape.
 
     Example:
         >>> inres_tf.layers.PatchWhitening()((2, 2, 3, 24)).shape
@@ -41,8 +49,17 @@ class PatchWhitening(keras.initializers.Initializer):
 
     Reference:
         Jordan, 94% on CIFAR-10 in 3.29 Seconds on a Single GPU, 2024 (arXiv
-        2404.00498), section 3.1, with the principal components of the training images.
+        2404.00498), section 3.1, with the principal components of the training images
+        and `noise=5e-4`.
     """
+
+    def __init__(self, noise: float = 0.05):
+        if not 0 <= noise < math.inf:
+            raise ValueError(
+                "`noise` must be a finite number of at least 0. "
+                f"Received: noise={noise}"
+            )
+        self.noise = float(noise)
 
     def __call__(self, shape: Sequence[int], dtype: Any = None) -> Any:
         """Returns the kernel."""
@@ -56,9 +73,13 @@ class PatchWhitening(keras.initializers.Initializer):
         # Beyond three channels, frequencies are taken for as rare as the third.
         columns = np.minimum(np.arange(channels), variances.shape[1] - 1)
         basis = np.kron(np.kron(_cosines(2), _cosines(2)), _cosines(channels))
-        basis /= np.sqrt(variances[:, columns].reshape(-1, 1) + _NOISE)
+        basis /= np.sqrt(variances[:, columns].reshape(-1, 1) + self.noise)
         kernel = np.concatenate([basis, -basis]).T.reshape(shape)
         return ops.convert_to_tensor(kernel, dtype or keras.config.floatx())
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments of the constructor."""
+        return {"noise": self.noise}
 
 
 @keras.saving.register_keras_serializable(package="inres_tf")
