@@ -11,7 +11,7 @@ JAX ?= jax[cpu]==0.10.2
 # In the order of the folders, which does not leave the slow files of few tests to the end.
 PARALLEL ?= --numprocesses=auto --maxprocesses=2 --dist=loadfile --no-loadscope-reorder
 
-# For example, MUTANTS="--sample=100 --seed=1 --rooms attacks", or --report or --again.
+# For example, MUTANTS="--sample=100 --seed=1 --subpackages attacks", or --report or --again.
 MUTANTS ?= --sample=30
 
 .DEFAULT_GOAL := help
@@ -37,7 +37,7 @@ demo: $(INSTALLED)  ## Train, attack, compare and export three networks on digit
 	  --output=$(DEMO)/in_resnet20.savedmodel --overwrite > /dev/null
 	@echo "SavedModel: $(DEMO)/in_resnet20.savedmodel"
 
-pictures: demo  ## Take the pictures of the demo for docs/ again; needs Playwright and Chromium
+pictures: demo  ## Update the demo's pictures in docs/; needs Playwright and Chromium
 	cp $(DEMO)/accuracy_over_eps.png docs/images/demo_accuracy_over_eps.png
 	$(BIN)/python benchmarks/report_pictures.py $(DEMO)/report.html --height=920 --output=build/pictures
 	cp build/pictures/report_1280_light.png docs/images/report.png
@@ -52,7 +52,7 @@ test: $(INSTALLED)  ## Run the tests
 test-all: $(INSTALLED)  ## Run all tests, including the long ones
 	$(BIN)/python -m pytest $(PARALLEL) -m ''
 
-mutants: $(INSTALLED)  ## Change the code in small ways, list the changes that no test notices
+mutants: $(INSTALLED)  ## Mutation testing: list the small code changes that no test notices
 	nice -n 5 $(BIN)/python benchmarks/mutants.py $(MUTANTS)
 
 lint: $(INSTALLED)  ## Check style, formatting and types
@@ -60,10 +60,10 @@ lint: $(INSTALLED)  ## Check style, formatting and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-stubs: $(INSTALLED)  ## Write zoo/__init__.pyi again, after a change to the zoo's names
+stubs: $(INSTALLED)  ## Regenerate zoo/__init__.pyi after a change to the zoo's names
 	$(BIN)/python -m zoo._stubs
 
-tables: $(INSTALLED)  ## Write the tables of docs/ that come from the zoo and the cards again
+tables: $(INSTALLED)  ## Regenerate the tables in docs/ from the zoo and the cards
 	$(BIN)/python -m train._tables
 
 format: $(INSTALLED)  ## Format the code

@@ -46,7 +46,7 @@ def tests_of(module):
     return CONFIG["modules"][str(module)]
 
 
-def room_of(module):
+def subpackage_of(module):
     return pathlib.Path(module).parts[1]
 
 
@@ -64,26 +64,30 @@ def ignored_lines(module):
             )
 
 
-def modules_of(room):
-    return [pathlib.Path(name) for name in CONFIG["modules"] if room_of(name) == room]
+def modules_of(subpackage):
+    return [
+        pathlib.Path(name)
+        for name in CONFIG["modules"]
+        if subpackage_of(name) == subpackage
+    ]
 
 
-def session(room, sample, seed):
-    """The database of a sample. Its name changes with the code of the room."""
-    contents = [CONFIG["operators"].encode(), *map(bytes, modules_of(room))]
-    contents += [module.read_bytes() for module in modules_of(room)]
+def session(subpackage, sample, seed):
+    """The database of a sample. Its name changes with the code of the subpackage."""
+    contents = [CONFIG["operators"].encode(), *map(bytes, modules_of(subpackage))]
+    contents += [module.read_bytes() for module in modules_of(subpackage)]
     digest = hashlib.sha256(b"\0".join(contents)).hexdigest()[:8]
     folder = ROOT / "build" / "mutants"
     folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{room}-{digest}-sample{sample}-seed{seed}.sqlite"
+    return folder / f"{subpackage}-{digest}-sample{sample}-seed{seed}.sqlite"
 
 
-def draw(database, room, sample, seed):
-    """Fills a database with a random sample of the mutants of a room."""
-    ignored = {module: list(ignored_lines(module)) for module in modules_of(room)}
+def draw(database, subpackage, sample, seed):
+    """Fills a database with a random sample of the mutants of a subpackage."""
+    ignored = {module: list(ignored_lines(module)) for module in modules_of(subpackage)}
     items = {}
     with use_db(":memory:") as every:
-        init(modules_of(room), every, {})
+        init(modules_of(subpackage), every, {})
         for item in every.work_items:
             (mutation,) = item.mutations
             if re.search(CONFIG["operators"], mutation.operator_name) and not any(
@@ -94,7 +98,7 @@ def draw(database, room, sample, seed):
                 items[module, operator, mutation.occurrence] = item
     keys = sorted(items)
     chosen = random.Random(seed).sample(keys, min(sample or len(keys), len(keys)))
-    print(f"{room}: {len(chosen)} of {len(items)} mutants", flush=True)
+    print(f"{subpackage}: {len(chosen)} of {len(items)} mutants", flush=True)
     # At once, so that a stopped program leaves all or nothing.
     database.add_work_items(items[key] for key in chosen)
 
@@ -195,10 +199,10 @@ def reason(module, diff):
 
 
 def report(databases):
-    """Prints the survivors and the share of mutants caught per room."""
-    rooms = {}
-    for room, database in databases.items():
-        rooms[room] = counts = collections.Counter()
+    """Prints the survivors and the share of mutants caught per subpackage."""
+    subpackages = {}
+    for subpackage, database in databases.items():
+        subpackages[subpackage] = counts = collections.Counter()
         for item, result in database.completed_work_items:
             word = "caught"
             if result.test_outcome == TestOutcome.SURVIVED:
@@ -208,12 +212,12 @@ def report(databases):
                 print(f"\n{result.diff}")
             counts[word] += 1
         counts["left"] = database.num_work_items - database.num_results
-    rooms["all"] = sum(rooms.values(), collections.Counter())
-    print("\n| room | tested | left | equivalent | survived | caught |")
+    subpackages["all"] = sum(subpackages.values(), collections.Counter())
+    print("\n| subpackage | tested | left | equivalent | survived | caught |")
     print("|---|---|---|---|---|---|")
-    for room, counts in rooms.items():
+    for subpackage, counts in subpackages.items():
         share = counts["caught"] / max(1, counts["caught"] + counts["survived"])
-        cells = [room, counts.total() - counts["left"]]
+        cells = [subpackage, counts.total() - counts["left"]]
         cells += [counts[word] for word in ("left", "equivalent", "survived")]
         print(f"| {' | '.join(map(str, cells))} | {100 * share:.1f}% |")
 
@@ -232,11 +236,11 @@ def without_stderr():
 
 
 def main():
-    every = list(dict.fromkeys(map(room_of, CONFIG["modules"])))
+    every = list(dict.fromkeys(map(subpackage_of, CONFIG["modules"])))
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sample", type=int, default=30, help="per room; 0 is all")
+    parser.add_argument("--sample", type=int, default=30, help="per subpackage; 0: all")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--rooms", nargs="+", default=every, choices=every)
+    parser.add_argument("--subpackages", nargs="+", default=every, choices=every)
     parser.add_argument("--report", action="store_true", help="run nothing")
     parser.add_argument("--again", action="store_true", help="run survivors again")
     options = parser.parse_args()
@@ -246,11 +250,11 @@ def main():
     with contextlib.ExitStack() as stack:
         folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
         databases = {}
-        for room in options.rooms:
-            path = session(room, options.sample, options.seed)
-            databases[room] = stack.enter_context(use_db(path))
-            if not databases[room].num_work_items:
-                draw(databases[room], room, options.sample, options.seed)
+        for subpackage in options.subpackages:
+            path = session(subpackage, options.sample, options.seed)
+            databases[subpackage] = stack.enter_context(use_db(path))
+            if not databases[subpackage].num_work_items:
+                draw(databases[subpackage], subpackage, options.sample, options.seed)
         if not options.report:
             tree, temporary = folder / "tree", folder / "tmp"
             tree.mkdir()
@@ -269,7 +273,7 @@ def main():
                 for database in databases.values():
                     work(database, folder / "log", options.again)
             except KeyboardInterrupt:
-                print("Stopped. The same command continues.")
+                print("Stopped. The same command resumes.")
             os.chdir(ROOT)
         report(databases)
 

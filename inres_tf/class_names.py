@@ -117,8 +117,8 @@ def check(
     else:
         lists = "; ".join(f"{a} and {b}" for a, b in pairs[:_LISTED])
     raise UserError(
-        f"the class names of {who} and of {where} differ{how}{lists}; give the images "
-        "that it was trained on, or name their classes in the same way"
+        f"the class names of {who} and of {where} differ{how}{lists}; use the images "
+        "that it was trained on, or give their classes the same names"
     )
 
 

@@ -78,7 +78,7 @@ def checked(
 
 
 _WHOLE = "it must be a whole number"
-_UNKNOWN = "its class is unknown; leave out such images"
+_UNKNOWN = "its class is unknown; remove such images"
 
 
 def _from_one_hot(values, name):

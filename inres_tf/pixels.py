@@ -48,12 +48,12 @@ def check_distance(name: str, value: float, least: float = 0.5) -> None:
     if 0 < value < least:
         warn(
             f"{name}={value:.3g} is {value:.3g}/255 of the pixel range; if you mean "
-            f"{value:.3g} of the range, give {value * _RANGE:.3g}"
+            f"{value:.3g} of the range, pass {value * _RANGE:.3g}"
         )
 
 
 @contextlib.contextmanager
-def checked() -> Iterator[None]:
+def suppress_warnings() -> Iterator[None]:
     """Where distances follow from settings, which were checked: no warnings."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PixelWarning)
@@ -67,13 +67,21 @@ def warn(message: str) -> None:
 
 
 def check_images(images: np.ndarray) -> None:
-    """Warns of images in [0, 1], where they must be in [0, 255].
+    """Refuses images outside [0, 255], and warns of images in [0, 1].
 
     Args:
         images: pixels, of any shape.
+
+    Raises:
+        ValueError: if a pixel is outside [0, 255] or NaN.
     """
+    if images.size and not (0 <= images.min() and images.max() <= 255):
+        raise ValueError(
+            "`images` must be pixels in [0, 255]. Received values from "
+            f"{images.min():g} to {images.max():g}"
+        )
     if images.size and 0 < images.max() <= 1:
         warn(
             f"no pixel exceeds {images.max():g}: images must be in [0, 255], not in "
-            "[0, 1]; multiply them by 255, and give radii in 1/255 of the pixel range"
+            "[0, 1]; multiply them by 255, and pass radii in 1/255 of the pixel range"
         )

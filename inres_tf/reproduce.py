@@ -68,7 +68,7 @@ def reproduce(
 
     if train_config.strategy == "multi_worker":
         raise UserError(
-            "train.reproduce runs on one machine; with several, give each network to "
+            "train.reproduce runs on one machine; with several, run each network with "
             "train.train and train.evaluate"
         )
     folder = pathlib.Path(train_config.output_dir)
@@ -132,7 +132,7 @@ def _evaluate(run, dataset, config, data_dir) -> None:
     except FileNotFoundError:
         pass
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        print(f"{path} is damaged: evaluated again", flush=True)
+        print(f"{path} is damaged: evaluating again", flush=True)
     else:
         changed = evaluation.results.changed(made_from, origin)
         if not changed:

@@ -10,14 +10,14 @@ import pytest
 import inres_tf
 import zoo
 
-ROOMS = [m.name for m in pkgutil.iter_modules(inres_tf.__path__) if m.ispkg]
+SUBPACKAGES = [m.name for m in pkgutil.iter_modules(inres_tf.__path__) if m.ispkg]
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
 
 def exported():
     """The functions and classes that the packages export, each once, by name."""
     found = {f"inres_tf.{name}": getattr(inres_tf, name) for name in TOP}
-    packages = [f"inres_tf.{room}" for room in ROOMS]
+    packages = [f"inres_tf.{subpackage}" for subpackage in SUBPACKAGES]
     for package in [*packages, "inres_tf.training.objectives", "zoo"]:
         module = importlib.import_module(package)
         for name in module.__all__:

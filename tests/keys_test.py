@@ -399,7 +399,7 @@ def test_images_of_a_run(change, finished, tmp_path, capsys):
     assert capsys.readouterr().err == ""
     if finished and "validation" in change:
         run_folder.check_data(tmp_path, data_facts(**DATA[change]), finished)
-        assert "are of other images" in capsys.readouterr().err
+        assert "come from other images" in capsys.readouterr().err
         return
     with pytest.raises(UserError):
         run_folder.check_data(tmp_path, data_facts(**DATA[change]), finished)

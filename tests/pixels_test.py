@@ -21,13 +21,13 @@ def test_a_distance_may_name_its_unit():
     ("make", "message"),
     [
         (lambda: evaluation.EvaluationConfig(eps=(8.0, 0.031)), "eps=0.031 .* 7.91"),
-        (lambda: evaluation.EvaluationConfig(step_size=2 / 255), "step_size=.* give 2"),
+        (lambda: evaluation.EvaluationConfig(step_size=2 / 255), "step_size=.* pass 2"),
         (lambda: evaluation.EvaluationConfig(certify_radii=(0.25,)), "certify_radii"),
         (lambda: evaluation.EvaluationConfig(smoothing_sigma=0.25), "smoothing_sigma"),
-        (lambda: ObjectiveConfig(adversary_eps=8 / 255), "adversary_eps=.* give 8"),
+        (lambda: ObjectiveConfig(adversary_eps=8 / 255), "adversary_eps=.* pass 8"),
         (lambda: ObjectiveConfig(adversary_step_size=2 / 255), "adversary_step_size"),
         (lambda: ObjectiveConfig(noise_std=0.1), "noise_std=0.1 is 0.1/255 of the"),
-        (lambda: analysis.AnalysisConfig(eps=8 / 255), "eps=.* give 8"),
+        (lambda: analysis.AnalysisConfig(eps=8 / 255), "eps=.* pass 8"),
         (lambda: verifier.VerifierConfig(radii=(0.14,)), "radii=0.14"),
     ],
 )
@@ -53,7 +53,7 @@ def test_attacks_on_images_in_0_to_1_are_warned_of(name, trained, digits):
     found = sorted(str(warning.message) for warning in caught)
     assert len(found) == 2
     assert found[0].startswith("eps=0.0314 is 0.0314/255 of the pixel range; if")
-    assert found[0].endswith("give 8")
+    assert found[0].endswith("pass 8")
     assert found[1].startswith("no pixel exceeds 1: images must be in [0, 255]")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -81,7 +81,7 @@ def test_binaries_warn_once_in_one_line(binary, saved):
     warned = [line for line in err.splitlines() if "%|" not in line]
     assert warned == [
         "train.evaluate: warning: eps=0.031 is 0.031/255 of the pixel range; if you "
-        "mean 0.031 of the range, give 7.91"
+        "mean 0.031 of the range, pass 7.91"
     ]
 
 

@@ -40,8 +40,8 @@ def relative(path):
     return path.relative_to(ROOT).as_posix()
 
 
-# The rooms (folders) of inres_tf by floor; modules in no room are on floor 0.
-FLOORS = {
+# The subpackages of inres_tf by level; other modules are on level 0.
+LEVELS = {
     "layers": 1,
     "solvers": 1,
     "verifier": 1,
@@ -57,9 +57,9 @@ FLOORS = {
     "analysis": 6,
     "reproduce": 7,
 }
-# Imports within a floor: ready-made corrupted sets are datasets, and the layers of
+# Imports within a level: ready-made corrupted sets are datasets, and the layers of
 # neural ODEs are solved.
-SAME_FLOOR = {("corruptions", "data"), ("layers", "solvers")}
+SAME_LEVEL = {("corruptions", "data"), ("layers", "solvers")}
 # These run on any backend of Keras, without TensorFlow.
 PURE = ("inres_tf/layers/", "inres_tf/solvers/", "zoo/")
 PURE_FILES = {
@@ -78,10 +78,10 @@ FOR_ZOO = (
 )
 
 
-def room_of(module):
-    """The room of a module of inres_tf; None on floor 0."""
+def subpackage_of(module):
+    """The subpackage of a module of inres_tf; None on level 0."""
     parts = module.split(".")
-    return parts[1] if len(parts) > 1 and parts[1] in FLOORS else None
+    return parts[1] if len(parts) > 1 and parts[1] in LEVELS else None
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=relative)
@@ -92,9 +92,11 @@ def test_imports_point_downwards(path):
     internal = {name for name in names if name.startswith("inres_tf.")}
     if module.startswith("inres_tf"):
         assert not packages & {"zoo", "train"}
-        room = room_of(module)
-        for other in {room_of(name) for name in internal} - {None, room}:
-            assert (room, other) in SAME_FLOOR or FLOORS[other] < FLOORS.get(room, 0)
+        subpackage = subpackage_of(module)
+        for other in {subpackage_of(name) for name in internal} - {None, subpackage}:
+            assert (subpackage, other) in SAME_LEVEL or LEVELS[other] < LEVELS.get(
+                subpackage, 0
+            )
     # Programs.
     if module.startswith("zoo") and module not in ("zoo.verify", "zoo.__main__"):
         assert "train" not in packages
@@ -105,14 +107,14 @@ def test_imports_point_downwards(path):
         assert "tensorflow" not in packages
 
 
-def test_build_lists_the_rooms_and_their_floors():
+def test_build_lists_the_subpackages_and_their_levels():
     build = (ROOT / "BUILD").read_text()
-    listed = re.search(r"\nROOMS = \{(.*?)\n\}", build, re.S).group(1)
-    rooms = set(re.findall(r'^    "(\w+)":', listed, re.M))
+    listed = re.search(r"\nSUBPACKAGES = \{(.*?)\n\}", build, re.S).group(1)
+    subpackages = set(re.findall(r'^    "(\w+)":', listed, re.M))
     folders = {p.parent.name for p in (ROOT / "inres_tf").glob("*/__init__.py")}
-    assert rooms == folders == set(FLOORS) - {"reproduce"}
-    for room, floor in re.findall(r'"(\w+)": UP_TO_(\d)', listed):
-        assert FLOORS[room] == int(floor) + 1
+    assert subpackages == folders == set(LEVELS) - {"reproduce"}
+    for subpackage, level in re.findall(r'"(\w+)": UP_TO_(\d)', listed):
+        assert LEVELS[subpackage] == int(level) + 1
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=relative)
@@ -123,7 +125,7 @@ def test_files_are_short(path):
 def test_every_test_file_is_collected_and_in_build():
     build = (ROOT / "BUILD").read_text()
     assert 'glob(["tests/**/*_test.py"])' in build
-    helpers = {"conftest.py", "run.py", "import_room.py"}
+    helpers = {"conftest.py", "run.py", "import_package.py"}
     for path in (ROOT / "tests").rglob("*.py"):
         # Bazel creates empty __init__.py files.
         assert path.name in {*helpers, "__init__.py"} or path.name.endswith("_test.py")

@@ -70,9 +70,9 @@ def text(program: str, document: str, groups: Groups, everything: bool = False) 
     """
     width = min(shutil.get_terminal_size().columns, _WIDEST)
     note = (
-        "--NAME and --noNAME switch on and off; items of a list are separated by "
+        "--NAME and --noNAME switch a flag on and off; list items are separated by "
         f"commas. The command {programs.command_of(program)} does the same, and also "
-        "works in a folder with a train.py of its own, which hides python -m train. "
+        "works in a folder whose own train.py hides python -m train. "
     )
     note += "" if everything else "--helpfull adds the flags of the library absl."
     parser = argparse.ArgumentParser(

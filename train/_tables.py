@@ -91,7 +91,8 @@ def claimed(name: str, depth: int) -> comparison.Comparison | None:
 
 def claim() -> str:
     """Returns the tables of the claim's evaluations, with what they show in words."""
-    parts, explained = [], []
+    parts: list[str] = []
+    explained: dict[str, list[str]] = {}
     for (name, title), depth in itertools.product(_CLAIM.items(), _DEPTHS):
         found = claimed(name, depth)
         if found is None:
@@ -118,13 +119,18 @@ def claim() -> str:
         remarks = [*found.notes, *found.raised]
         if remarks:
             parts.append("\n".join(f"- {remark}" for remark in remarks))
-        explained += html.notes(found)
-    # Without those that others contain.
-    notes = [
-        text
-        for text in dict.fromkeys(explained)
-        if not any(text != other and text in other for other in explained)
-    ]
+        explained.setdefault(f"depth {depth}, {_seeds(found)}", []).extend(
+            html.notes(found)
+        )
+    notes = []
+    for networks, found_notes in explained.items():
+        # Without those that others contain.
+        kept = [
+            text
+            for text in dict.fromkeys(found_notes)
+            if not any(text != other and text in other for other in found_notes)
+        ]
+        notes += [f"**For {networks}.** {kept[0]}", *kept[1:]]
     return "\n\n".join([*notes, *parts, *analyses()])
 
 

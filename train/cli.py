@@ -175,8 +175,8 @@ def define_model_flags(as_it_is: bool = False) -> None:
         "preprocessing",
         None,
         ("none", "unit", "symmetric", "imagenet", "caffe"),
-        "Pixels that the model expects, as most of keras.applications do not scale "
-        "them inside. none: in [0, 255], as usual; unit: in [0, 1]; symmetric: in "
+        "Input scaling of the model, since most of keras.applications do not scale "
+        "pixels themselves. none: [0, 255], as usual; unit: [0, 1]; symmetric: "
         "[-1, 1]; imagenet: normalised by the mean and standard deviation of ImageNet; "
         "caffe: BGR minus the mean of ImageNet. Without it, evaluations and analyses "
         "refuse a model that does much better with one of them.",
@@ -185,7 +185,7 @@ def define_model_flags(as_it_is: bool = False) -> None:
     flags.DEFINE_list(
         "import",
         [],
-        "Modules with your own layers or functions that the model needs, whose code is "
+        "Modules to import with custom layers or functions of the model; their code is "
         "run.",
     )
     flags.DEFINE_string(

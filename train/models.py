@@ -35,7 +35,7 @@ def check(name: str, flag: str = "--model") -> None:
     if name not in known:
         raise UserError(
             f"{flag} must name a model of the zoo, such as in_resnet20; got {name!r}: "
-            f"{spelling.did_you_mean(name, known)}python -m train.list lists all"
+            f"{spelling.did_you_mean(name, known)}python -m train.list lists them all"
         )
 
 
@@ -276,8 +276,8 @@ def _own_shape(name, weights, card) -> tuple[tuple[int, int, int], int]:
         else:
             size = "x".join(map(str, shape))
             print(
-                f"{weights} does not say what images it was trained on: taking {size}; "
-                "--checkpoint takes files that do",
+                f"{weights} does not record its image size: assuming {size}; "
+                "use --checkpoint with a file that does",
                 file=sys.stderr,
             )
     return shape, classes or facts["classes"]

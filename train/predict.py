@@ -1,11 +1,11 @@
-r"""Classifies photos by a trained model.
+r"""Classifies photos with a trained model.
 
-Arguments are image files, and folders, whose images at any depth are taken. They are
+Arguments are image files and folders, which are searched at any depth. Images are
 resized if the model takes square images. Prints a table of the most probable classes;
 --output writes it as JSON. --checkpoint takes a run's --output_dir, one of its
 checkpoints, a .keras file or a SavedModel of train.export; --model and --weights take a
-model of the zoo. Unreadable images are reported and skipped; then the
-exit code is 1. Ctrl-C keeps what is done.
+model of the zoo. Unreadable images are reported and skipped, and the
+exit code is then 1. Ctrl-C keeps the finished predictions.
 
     python -m train.predict --checkpoint=runs/photos photo.jpg folder/
     python -m train.predict --model=in_resnet20 --weights=cifar10 --top=3 photo.jpg \

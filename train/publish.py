@@ -1,4 +1,4 @@
-r"""Puts trained weights into the package, with a card that says what they can do.
+r"""Adds trained weights to the package, with a card that reports their accuracy.
 
 Writes zoo/weights/MODEL-WEIGHTS.weights.h5, which zoo.get_model(MODEL,
 weights=WEIGHTS) loads, and the card MODEL-WEIGHTS.json with its checksum, how it was

@@ -41,7 +41,7 @@ def define_flags() -> None:
     cli.DEFINE_path(
         "results",
         None,
-        "Result file of train.evaluate --certify=lipschitz --output, whose "
+        "Result file of train.evaluate --certify=lipschitz --output with the "
         "certificates to check.",
     )
     flags.DEFINE_bool("verbose", False, "Print the Lipschitz constant of each layer.")
@@ -80,7 +80,7 @@ def check_images(claims: Claims, images: Images, dataset: str) -> None:
     if claims.fingerprint != results.fingerprint(images.images, images.labels):
         raise UserError(
             f"{claims.source} is of other images than the first {claims.num_examples} "
-            f"of {dataset}; give the --dataset and --image_size it was evaluated with"
+            f"of {dataset}; pass the --dataset and --image_size it was evaluated with"
         )
 
 

@@ -1232,7 +1232,7 @@ def AirNet(
     stochastic_depth: float = 0.0,
     noise: float = 0.0,
 ) -> keras.Model:
-    """Wide network that trains in few epochs (AirNet), damping 'none'. For the arguments see `help(zoo.AirNet)`."""
+    """Wide network that trains in a few epochs (AirNet), damping 'none'. For the arguments see `help(zoo.AirNet)`."""
 
 def InAirNet(
     weights: str | os.PathLike[str] | None = None,
@@ -1248,7 +1248,7 @@ def InAirNet(
     stochastic_depth: float = 0.0,
     noise: float = 0.0,
 ) -> keras.Model:
-    """Wide network that trains in few epochs (AirNet), damping 'in'. For the arguments see `help(zoo.InAirNet)`."""
+    """Wide network that trains in a few epochs (AirNet), damping 'in'. For the arguments see `help(zoo.InAirNet)`."""
 
 def LambdaInAirNet(
     weights: str | os.PathLike[str] | None = None,
@@ -1264,7 +1264,7 @@ def LambdaInAirNet(
     stochastic_depth: float = 0.0,
     noise: float = 0.0,
 ) -> keras.Model:
-    """Wide network that trains in few epochs (AirNet), damping 'lambda_in'. For the arguments see `help(zoo.LambdaInAirNet)`."""
+    """Wide network that trains in a few epochs (AirNet), damping 'lambda_in'. For the arguments see `help(zoo.LambdaInAirNet)`."""
 
 def ExponentialAirNet(
     weights: str | os.PathLike[str] | None = None,
@@ -1280,7 +1280,7 @@ def ExponentialAirNet(
     stochastic_depth: float = 0.0,
     noise: float = 0.0,
 ) -> keras.Model:
-    """Wide network that trains in few epochs (AirNet), damping 'exponential'. For the arguments see `help(zoo.ExponentialAirNet)`."""
+    """Wide network that trains in a few epochs (AirNet), damping 'exponential'. For the arguments see `help(zoo.ExponentialAirNet)`."""
 
 def PlainAirNet(
     weights: str | os.PathLike[str] | None = None,
@@ -1296,7 +1296,7 @@ def PlainAirNet(
     stochastic_depth: float = 0.0,
     noise: float = 0.0,
 ) -> keras.Model:
-    """Wide network that trains in few epochs (AirNet), damping 'plain'. For the arguments see `help(zoo.PlainAirNet)`."""
+    """Wide network that trains in a few epochs (AirNet), damping 'plain'. For the arguments see `help(zoo.PlainAirNet)`."""
 
 def ResNet50V2(
     weights: str | os.PathLike[str] | None = None,

@@ -45,7 +45,7 @@ def build(
         weight_files.check_fit(registered, weights, model, options)
         _load(model, network, path, options)
         if options["include_top"]:
-            weight_files.name_classes(registered, weights, model, path)
+            weight_files.assign_class_names(registered, weights, model, path)
     return model
 
 

@@ -53,7 +53,7 @@ def build_continuous(
             _check_flow(network, weights, options)
         _load(model, network, path, options)
         if options["include_top"]:
-            weight_files.name_classes(registered, weights, model, path)
+            weight_files.assign_class_names(registered, weights, model, path)
     return model
 
 

@@ -373,7 +373,7 @@ FAMILIES = {
         f"{_YANG}; {_XIE}, for the undamped network.",
     ),
     "airnet": Family(
-        "Wide network for small images that trains in few epochs (AirNet)",
+        "Wide network for small images that trains in a few epochs (AirNet)",
         _AIRNET_NAMES,
         AIRNETS,
         f"{_JORDAN}, for the network without shortcuts; {_YANG}.",

@@ -30,7 +30,7 @@ GROUPS = {"data": "data_dir download", "weights": "models weights tolerance"}
 def define_flags() -> None:
     """Defines the flags of this binary."""
     cli.DEFINE_path("data_dir", None, "Folder of TensorFlow Datasets.")
-    flags.DEFINE_bool("download", False, "Download datasets that are not there.")
+    flags.DEFINE_bool("download", False, "Download missing datasets.")
     flags.DEFINE_list("weights", [], "Names of weights, such as cifar10; all if empty.")
     flags.DEFINE_list("models", [], "Names of models; all if empty.")
     flags.DEFINE_float(

@@ -93,7 +93,7 @@ def check_fit(
     cards.check_fit(cards.card(model_name, str(weights)), images.shape[1:], classes)
 
 
-def name_classes(
+def assign_class_names(
     model_name: str,
     weights: str | os.PathLike[str] | None,
     model: "keras.Model",

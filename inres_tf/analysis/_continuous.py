@@ -153,8 +153,8 @@ def continuous(
         A `Continuous`.
 
     Raises:
-        UserError: if the model has neither a residual block whose shortcut is its input
-            itself nor a `NeuralODE`.
+        UserError: if the model has neither a residual block with an identity shortcut
+            nor a `NeuralODE`.
         ValueError: if the logits cannot be found or an argument is invalid.
 
     Example:
@@ -204,8 +204,8 @@ def require_limit(model: keras.Model) -> None:
     """Raises UserError if nothing in the model can be solved by other solvers."""
     if not residual_blocks(model) and not neural_odes(model):
         raise UserError(
-            f"model {model.name} has neither a residual block whose shortcut is its "
-            "input itself nor a NeuralODE, so it has no continuous limit; leave out "
+            f"model {model.name} has neither a residual block with an identity "
+            "shortcut nor a NeuralODE, so it has no continuous limit; leave out "
             "--continuous"
         )
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from inres_tf import labels as label_checks
+from inres_tf import pixels
 from inres_tf.attacks import losses as attack_losses
 from inres_tf.distribution.per_example import compile_per_example
 from inres_tf.models.logits import logits_fn
@@ -43,11 +44,7 @@ def prepare(
             "`images` must be (number, height, width, channels) with at least one "
             f"image. Received: images of shape {images.shape}"
         )
-    if not (0 <= images.min() and images.max() <= 255):
-        raise ValueError(
-            "`images` must be pixels in [0, 255]. Received values from "
-            f"{images.min():g} to {images.max():g}"
-        )
+    pixels.check_images(images)
     labels = label_checks.checked(labels, len(images), model.output_shape[-1])
     return in_float32(model), images.astype(np.float32), labels
 

@@ -25,7 +25,7 @@ from inres_tf.analysis.blocks import Chain
 from inres_tf.analysis.comparison import SUMMARY
 from inres_tf.analysis.config import AnalysisConfig
 from inres_tf.analysis.gradients import gradient_norms
-from inres_tf.attacks.engine import NotANumberError
+from inres_tf.attacks.engine import NonFiniteError
 from inres_tf.data.images import Dataset
 from inres_tf.errors import UserError
 from inres_tf.evaluation import checks
@@ -189,7 +189,7 @@ def analyze(
             result = analysis.function(
                 model, data.images, data.labels, batch_size=config.batch_size, **options
             )
-        except NotANumberError as error:  # gradients that are not finite
+        except NonFiniteError as error:  # gradients that are not finite
             failed.append(finding(name, True, None, str(error)))
             continue
         with atomic(folder / f"{name}.npz") as temporary:

@@ -34,7 +34,7 @@ from .engine import (
     AttackError as AttackError,
 )
 from .engine import (
-    NotANumberError as NotANumberError,
+    NonFiniteError as NonFiniteError,
 )
 from .engine import (
     check as check,

@@ -47,7 +47,7 @@ class AttackError(RuntimeError):
     """An adversarial example outside its ball or the pixel range: a bug."""
 
 
-class NotANumberError(AttackError, UserError):
+class NonFiniteError(AttackError, UserError):
     """Non-finite losses, gradients or adversarial examples."""
 
 
@@ -179,7 +179,7 @@ def run_attack(
     Raises:
         ValueError: if the logits cannot be found, or an argument is out of range.
         AttackError: if an example lies outside its ball or the pixel range, or a loss
-            or gradient is non-finite (`NotANumberError`).
+            or gradient is non-finite (`NonFiniteError`).
     """
     steps = max(run.last_step for run in runs)
     if step_size is None:
@@ -214,7 +214,7 @@ def run_attack(
             )
             check(adversarial, images[batch], attack.radius(eps), attack.order)
             if np.isnan(score).any():
-                raise NotANumberError(
+                raise NonFiniteError(
                     "the loss or its gradient is non-finite for "
                     f"{np.isnan(score).sum()} of {len(batch)} images, which cannot be "
                     "attacked"
@@ -418,11 +418,6 @@ def checked_images(
             f"{model.name} takes. Received: images of shape {images.shape}"
         )
     labels = label_checks.checked(labels, len(images), classes)
-    if images.size and not (0 <= images.min() and images.max() <= 255):
-        raise ValueError(
-            "`images` must be pixels in [0, 255]. Received values from "
-            f"{images.min():g} to {images.max():g}"
-        )
     pixels.check_images(images)
     return images, labels
 
@@ -439,7 +434,7 @@ def check(
         order: order of the norm, `np.inf` or 2.
 
     Raises:
-        AttackError: if an example does not, or is non-finite (`NotANumberError`).
+        AttackError: if an example does not, or is non-finite (`NonFiniteError`).
 
     Example:
         >>> import numpy as np
@@ -453,7 +448,7 @@ def check(
         image, outside the ball of radius 8/255
     """
     if not np.isfinite(adversarial).all():
-        raise NotANumberError(
+        raise NonFiniteError(
             "an adversarial example is non-finite: the model has non-finite gradients"
         )
     if adversarial.size == 0:

@@ -73,7 +73,7 @@ def load(
         root = pathlib.Path(source.removeprefix("folder:")).expanduser()
         return _from_folder(root, name, severity)
     raise UserError(
-        f"unknown source of corrupted images {source!r}; give {TFDS!r} or "
+        f"unknown source of corrupted images {source!r}; pass {TFDS!r} or "
         "'folder:PATH' with the .npy files of CIFAR-10-C"
     )
 
@@ -86,7 +86,7 @@ def _from_tfds(name, severity, data_dir, download) -> Images:
         data_dir,
         download,
         lambda builder: tfds.read_split(builder, "test", ("image", "label"), full_name),
-        "give another `data_dir`, 'folder:PATH' with the .npy files of CIFAR-10-C, or "
+        "pass another `data_dir`, 'folder:PATH' with the .npy files of CIFAR-10-C, or "
         "fetch it (2.7 GiB) with inres_tf.corruptions.cifar10_c.load and download=True",
     )
 
@@ -102,7 +102,7 @@ def _from_folder(root, name, severity) -> Images:
         available = [n for n in _NAMES if (root / f"{n}.npy").is_file()]
         raise UserError(
             f"{root} has no {path.name} (corruptions found there: "
-            f"{', '.join(available) or 'none'}); give a folder with the .npy files of "
+            f"{', '.join(available) or 'none'}); pass a folder with the .npy files of "
             "CIFAR-10-C"
         )
     images = _map(path)

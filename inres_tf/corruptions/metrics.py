@@ -114,7 +114,7 @@ def mce(
     if perfect:
         raise UserError(
             f"the baseline makes no errors on {', '.join(perfect)}, so that relative "
-            "errors are undefined; give a weaker baseline or leave these out"
+            "errors are undefined; use a weaker baseline or leave these out"
         )
     relative = {name: errors[name] / base[name] for name in errors}
     return {"mce": statistics.fmean(relative.values()), "relative": relative}

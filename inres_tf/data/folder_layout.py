@@ -59,7 +59,7 @@ def sub_folders(folder: pathlib.Path) -> dict[str, pathlib.Path]:
             if name in folders:
                 raise UserError(
                     f"{folder} holds two folders named {name!r}, {path.name!a} and "
-                    f"{folders[name].name!a}, which are one name in Unicode; give them "
+                    f"{folders[name].name!a}, which are equal in Unicode; give them "
                     "different names or put their files into one"
                 )
             folders[name] = path
@@ -142,8 +142,8 @@ def _check_classes(root, folders, train):
     for path in train:
         if len(folders) > 1 and len(sub_folders(path)) > 1:
             raise UserError(
-                f"{path} holds folders as a split does, but no folder for testing is "
-                "beside it; name that 'test' or 'val', or give folder:" + str(path)
+                f"{path} looks like a split, but there is no folder for testing "
+                "next to it; name that 'test' or 'val', or pass folder:" + str(path)
             )
 
 
@@ -208,7 +208,7 @@ class Walk:
         kinds = {
             "not images": self.strays,
             "outside the folders of classes": self.outside,
-            "links to folders that are read already or hold the link": self.repeated,
+            "links to folders that are already read or contain the link": self.repeated,
         }
         return [
             f"left out, {kind}: {self.counted(paths)}"

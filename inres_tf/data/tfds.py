@@ -137,7 +137,7 @@ def _check_exists(name, prepared):
     if ":" in name or own in (*listed, *prepared):
         return
     if pathlib.Path(name).is_dir():
-        hint = f"for the images in that folder, give 'folder:{name}'"
+        hint = f"for the images in that folder, pass 'folder:{name}'"
     else:
         hint = spelling.did_you_mean(own, ["digits", *listed, *prepared])
         hint += "TensorFlow Datasets lists all at tensorflow.org/datasets"

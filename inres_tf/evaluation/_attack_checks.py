@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from inres_tf import attacks
-from inres_tf.attacks import NotANumberError, losses, registry
+from inres_tf.attacks import NonFiniteError, losses, registry
 from inres_tf.data.images import Images
 from inres_tf.distribution.classifier import compiled_classifier
 from inres_tf.evaluation import results
@@ -97,7 +97,7 @@ def is_fooled(
             ids=indices,
             **settings,
         )
-    except NotANumberError:  # `zero_gradients` reports it
+    except NonFiniteError:  # `zero_gradients` reports it
         return np.zeros(len(indices), bool)
     classifier = compiled_classifier(model, config.batch_size)
     return ~classifier.correct(adversarial, data.labels[indices])

@@ -95,7 +95,7 @@ class Attacks:
             row["passes"] = passes
         target = self.model if surrogate is None else surrogate
         run = functools.partial(attack, target, **settings)
-        so_far = self._resumed(row) or _SoFar()
+        so_far = self._resumed(row) or _AttackProgress()
         so_far.save = lambda: save(so_far.as_json(row))
         for start, part in parts(self.data, self.config.batch_size):
             if start >= so_far.attacked:
@@ -188,10 +188,10 @@ class Attacks:
         underway = self.earlier.get("underway", {})
         if underway.get("key") != results.attack_key(row):
             return None
-        return _SoFar.from_json(underway)
+        return _AttackProgress.from_json(underway)
 
 
-class _SoFar:
+class _AttackProgress:
     """What is known of an attack that is under way.
 
     Attributes:
@@ -237,7 +237,7 @@ class _SoFar:
         }
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> _SoFar:
+    def from_json(cls, content: Mapping[str, Any]) -> _AttackProgress:
         so_far = cls()
         for name in ("answers", "samples", "non_finite", "after"):
             setattr(so_far, name, content[name])

@@ -28,7 +28,7 @@ _TOLERANCE = 1e-3
 _POINTS = 37
 
 
-@pixels.checked()
+@pixels.suppress_warnings()
 def attack_config(config: EvaluationConfig) -> EvaluationConfig:
     """Returns the settings of the attack beside Lipschitz certificates.
 
@@ -158,7 +158,7 @@ class Certification:
             "image_radii": packed,
         }
 
-    @pixels.checked()
+    @pixels.suppress_warnings()
     def _attack(self, radius, radii) -> tuple[dict[str, Any], np.ndarray]:
         """Attacks all images at one radius.
 

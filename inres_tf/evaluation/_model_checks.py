@@ -167,7 +167,7 @@ def _gradients(model, images, labels, batch_size, randomness):
         agreement,
         "in random directions, gradients explain only "
         f"{max(agreement or 0.0, 0.0):.0%} of the changes of the margin (median r²): a "
-        "part of the network, or of an ensemble, has no gradient or another one; rely "
+        "part of the network, or of an ensemble, has no gradient or a wrong one; rely "
         "on --attacks=square or spsa instead",
     )
     return [missing, misleading, incomplete]

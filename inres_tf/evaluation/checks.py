@@ -99,7 +99,7 @@ def of_labels(other: bool, source: str) -> list[Finding]:
             other,
             other,
             f"the labels of corrupted sets of {source} differ from those of the test "
-            "images: other images, another order, or a wrong labels.npy",
+            "images: different images, a different order, or a wrong labels.npy",
         )
     ]
 

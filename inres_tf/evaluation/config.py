@@ -117,7 +117,7 @@ class EvaluationConfig(Config):
     )
     certify_attack: str = config_field(
         "pgd",
-        "The L2 attack beside lipschitz certificates, with the flags of --attacks.",
+        "The L2 attack next to Lipschitz certificates; it uses the attack flags.",
         choices=[name for name, a in registry.ATTACKS.items() if "l2" in a.norms],
     )
     smoothing_sigma: float = config_field(
@@ -128,7 +128,7 @@ class EvaluationConfig(Config):
     )
     smoothing_samples: int = config_field(
         1000,
-        "Noisy copies of each image that its radius follows from.",
+        "Number of noisy copies of each image from which its radius is computed.",
         bounds="[1, inf)",
     )
     smoothing_selection: int = config_field(
@@ -190,7 +190,7 @@ class EvaluationConfig(Config):
             if self.corruption_source == GENERATED and name not in CORRUPTIONS:
                 raise UserError(
                     f"--corruptions: {name} cannot be generated, since it requires "
-                    "third-party photographs; give a --corruption_source"
+                    "third-party photographs; pass a --corruption_source"
                 )
 
     def _check_autoattack(self):

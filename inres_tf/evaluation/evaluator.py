@@ -158,7 +158,7 @@ def evaluate_model(
         if classes != len(dataset.class_names):
             raise UserError(
                 f"model {model.name} has {classes} classes, but dataset "
-                f"{dataset.name} has {len(dataset.class_names)}; give the --dataset it "
+                f"{dataset.name} has {len(dataset.class_names)}; pass the --dataset it "
                 "was trained on"
             )
         for other in filter(None, (model, rest.get("surrogate"))):
@@ -322,7 +322,7 @@ class _Evaluation:
         if len(data) < number:
             raise UserError(
                 f"{source} has {len(data)} images of {name}, but {number} are "
-                f"evaluated; give --num_examples={len(data)}"
+                f"evaluated; pass --num_examples={len(data)}"
             )
         return data
 

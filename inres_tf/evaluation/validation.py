@@ -70,13 +70,13 @@ def check_fits(model: keras.Model, data: Images) -> None:
     ):
         raise UserError(
             f"model {model.name} takes images of {_by(expected)}, but the dataset's "
-            f"are {_by(shape)}; give the --dataset or --image_size it was trained on"
+            f"are {_by(shape)}; pass the --dataset or --image_size it was trained on"
         )
     classes, least = model.output_shape[-1], int(data.labels.max()) + 1
     if least > classes:
         raise UserError(
             f"model {model.name} has {classes} classes, but the dataset has at least "
-            f"{least}; give the --dataset it was trained on"
+            f"{least}; pass the --dataset it was trained on"
         )
 
 
@@ -134,7 +134,7 @@ def check_preprocessing(model: keras.Model, data: Images) -> None:
     problem = preprocessing_problem(model, data)
     if problem:
         raise UserError(
-            f"{problem}: give that, or --preprocessing=none if it takes pixels in "
+            f"{problem}: pass that, or --preprocessing=none if it takes pixels in "
             "[0, 255]"
         )
 

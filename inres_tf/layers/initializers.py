@@ -1,4 +1,4 @@
-"""Initial kernels of networks that train in few epochs."""
+"""Kernel initializers of AirNets."""
 
 import math
 from collections.abc import Sequence
@@ -84,7 +84,7 @@ class PatchWhitening(keras.initializers.Initializer):
 
 @keras.saving.register_keras_serializable(package="inres_tf")
 class PartialIdentity(keras.initializers.Initializer):
-    """Convolution kernels whose first filters pass their inputs on.
+    """Convolution kernels whose first filters are the identity.
 
     The first min(inputs, filters) filters are the identity at the centre of the kernel
     (also known as Dirac); the others are uniform with variance 1 / (3 · fan in).

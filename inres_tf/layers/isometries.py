@@ -1,4 +1,4 @@
-"""Changes of resolution and width that never enlarge a distance."""
+"""1-Lipschitz changes of resolution and width."""
 
 from typing import Any
 
@@ -8,14 +8,14 @@ from keras import ops
 from inres_tf.arguments import positive_integer
 
 
-class _Isometry(keras.layers.Layer):
+class _NonExpansive(keras.layers.Layer):
     def lipschitz_bound(self) -> float:
         """1."""
         return 1.0
 
 
 @keras.saving.register_keras_serializable(package="inres_tf")
-class SpaceToDepth(_Isometry):
+class SpaceToDepth(_NonExpansive):
     """Moves each cell of `size` x `size` pixels into the channels.
 
     An isometry, unlike a strided convolution or a pooling. Where the height or width is
@@ -86,7 +86,7 @@ class SpaceToDepth(_Isometry):
 
 
 @keras.saving.register_keras_serializable(package="inres_tf")
-class ResizeChannels(_Isometry):
+class ResizeChannels(_NonExpansive):
     """Appends channels of zeros, or keeps only the first channels.
 
     Zeros give the trajectories of a neural ODE room to pass each other.

@@ -172,11 +172,11 @@ class DenseOperator(Operator):
         self._build_estimate((input_shape[-1],))
 
     def apply(self, x):
-        """X times the kernel."""
+        """Returns x @ kernel."""
         return ops.matmul(x, ops.cast(self.kernel, x.dtype))
 
     def transpose(self, y):
-        """Y times the transposed kernel."""
+        """Returns y @ kernelᵀ."""
         return ops.matmul(y, ops.transpose(ops.cast(self.kernel, y.dtype)))
 
     def norm_bound(self):

@@ -73,8 +73,8 @@ def as_neural_ode(model: keras.Model, solver: Any = None) -> keras.Model:
     blocks = residual_blocks(model)
     if not blocks:
         raise ValueError(
-            "`model` must have a residual block whose shortcut is its input itself; "
-            "the others have no continuous limit. Received: model="
+            "`model` must have a residual block with an identity shortcut; "
+            "other blocks have no continuous limit. Received: model="
             f"{model.name} without one"
         )
     converter = _Converter(blocks, solver)
@@ -86,7 +86,7 @@ def as_neural_ode(model: keras.Model, solver: Any = None) -> keras.Model:
 
 @dataclasses.dataclass(frozen=True)
 class ResidualBlock:
-    """A residual block whose shortcut is its input itself.
+    """A residual block with an identity shortcut.
 
     Attributes:
         merge: the Keras node of the call that merges shortcut and branch.

@@ -7,7 +7,7 @@ from keras import ops
 from inres_tf.layers import dampings
 from inres_tf.layers.damped_add import DampedAdd
 from inres_tf.models.damping import copy_weights
-from inres_tf.models.graph import alone, graph_calls, node_of, with_last_inputs
+from inres_tf.models.graph import graph_calls, node_of, unpack_single, with_last_inputs
 from inres_tf.models.residuals import check_functional, scan
 
 
@@ -45,7 +45,7 @@ def deepen(model: keras.Model, deeper: keras.Model) -> None:
     before = [(layer, _weights_of(layer)) for layer in deeper._flatten_layers()]
     try:
         _copy(model, deeper)
-        _silence_branches(deeper, {layer.name for layer in model.layers})
+        _zero_branches(deeper, {layer.name for layer in model.layers})
         _check_outputs(model, deeper)
     except BaseException:
         for layer, weights in before:
@@ -79,7 +79,7 @@ def _copy(model, deeper):
             copy_weights(layer, target)
 
 
-def _silence_branches(deeper, known):
+def _zero_branches(deeper, known):
     """Makes the blocks the identity whose branch ends in a layer not in `known`."""
     shortcuts = scan(deeper)[1]
     for node in graph_calls(deeper):
@@ -112,7 +112,7 @@ def _check_outputs(model, deeper):
             f"Received: {shapes[0]} and {shapes[1]}"
         )
     rng = np.random.default_rng(0)
-    inputs = alone(
+    inputs = unpack_single(
         [rng.uniform(0, 255, [2, *(side or 32 for side in x[1:])]) for x in shapes[0]]
     )
     expected, found = (

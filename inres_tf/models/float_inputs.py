@@ -5,7 +5,7 @@ import weakref
 import keras
 import numpy as np
 
-from inres_tf.models.graph import alone, with_last_inputs
+from inres_tf.models.graph import unpack_single, with_last_inputs
 
 # The twin of each model; it holds the model's layers, but not the model itself.
 _twins: weakref.WeakKeyDictionary[keras.Model, keras.Model] = (
@@ -59,7 +59,7 @@ def _checked_twin(model):
 
     def outputs(one):
         typed = [x.astype(t.dtype) for x, t in zip(integers, one.inputs)]
-        found = with_last_inputs(one)(alone(typed), training=False)
+        found = with_last_inputs(one)(unpack_single(typed), training=False)
         return [
             np.asarray(keras.ops.convert_to_numpy(x), np.float64).ravel() for x in found
         ]
@@ -83,9 +83,9 @@ def _twin(model):
         keras.Input(batch_shape=x.shape, dtype="float32", name=x.name)
         for x in model.inputs
     ]
-    functional = keras.Model(alone(model.inputs), alone(model.outputs))
+    functional = keras.Model(unpack_single(model.inputs), unpack_single(model.outputs))
     twin = keras.models.clone_model(
-        functional, input_tensors=alone(inputs), clone_function=_shared
+        functional, input_tensors=unpack_single(inputs), clone_function=_shared
     )
     twin.name = model.name
     return twin

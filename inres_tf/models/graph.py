@@ -52,9 +52,9 @@ def with_last_inputs(model: keras.Model) -> keras.Model:
     inputs.
     """
     taken = [x for output in model.outputs for x in node_of(output).input_tensors]
-    return keras.Model(alone(model.inputs), [*model.outputs, *taken])
+    return keras.Model(unpack_single(model.inputs), [*model.outputs, *taken])
 
 
-def alone(values: list[Any]) -> Any:
+def unpack_single(values: list[Any]) -> Any:
     """Returns a list as Keras' models take it: its element if there is only one."""
     return values if len(values) > 1 else values[0]

@@ -328,7 +328,7 @@ def _networks(found) -> list[Any]:
                 model,
                 str(len(runs)),
                 "–" if dampings is None else ", ".join(dampings) or "none",
-                plots.dead(runs) or "–",
+                plots.dead_block_counts(runs) or "–",
                 _number(facts.get("parameters"), lambda n: f"{n:,}"),
                 _number(facts.get("flops"), lambda n: f"{n / 1e6:,.1f}"),
                 _number(

@@ -72,7 +72,7 @@ def facts_of(comparisons: list[Comparison]) -> dict[str, str]:
         f"{model} {text}"
         for comparison in comparisons
         for model, runs in comparison.models.items()
-        if (text := plots.dead(runs))
+        if (text := plots.dead_block_counts(runs))
     ]
     if dead:
         facts["damped blocks with λ = 0"] = ", ".join(dead)

@@ -134,7 +134,7 @@ def _files(path) -> list[pathlib.Path]:
             files.append(pathlib.Path(folder, _RESULT))
     if not files:
         raise UserError(
-            f"{path} holds no {_RESULT}, which train.reproduce writes; give a file of "
+            f"{path} holds no {_RESULT}, which train.reproduce writes; pass a file of "
             "train.evaluate --output"
         )
     return files

@@ -86,7 +86,7 @@ def rates(run: EvaluatedRun) -> dict[str, float]:
     return {k: math.nan if v is None else v for k, v in by_layer.items()}
 
 
-def dead(runs: Sequence[EvaluatedRun]) -> str:
+def dead_block_counts(runs: Sequence[EvaluatedRun]) -> str:
     """Numbers of damped blocks with λ = 0 and of all, "2 and 0 of 6" for two seeds.
 
     Args:

@@ -39,10 +39,10 @@ def verdict(found: Comparison) -> list[str]:
     by_seeds = _grouped(agreed, lambda d: (len(d.by_seed), d.p is None))
     for (seeds, untested), part in by_seeds:
         if untested:
-            text = "Equal with every seed, and therefore not tested:"
+            text = "Equal for every seed, and therefore not tested:"
         else:
             text = (
-                f"Not significant, but of the same sign with all {seeds} seeds (by "
+                f"Not significant, but with the same sign for all {seeds} seeds (by "
                 f"chance alone, one comparison in {2 ** (seeds - 1)} is):"
             )
         lines.append(f"{text} {_clauses(found, part)}.")

@@ -148,7 +148,7 @@ def predict(
         Dict with `model`, `class_names`, `predictions` and `failed`. A prediction has
         the path of the `image`, its most probable `class`, with `class_id` and
         `probability`, and the same of the `top` classes, the most probable first. What
-        failed has the path of the `image` and the `error`, the others go on.
+        failed has the path of the `image` and the `error`; the others are classified.
 
     Raises:
         PredictionsInterrupted: at Ctrl-C, with the predictions before it.

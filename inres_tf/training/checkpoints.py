@@ -220,9 +220,9 @@ def load_model(path: pathlib.Path, compiled: bool = True) -> keras.Model:
             raise UserError(missing) from error
         if "Lambda" in str(error) and "safe_mode" in str(error):
             raise UserError(
-                f"{path} holds a Lambda layer, whose code is not run, since it could "
+                f"{path} holds a Lambda layer, whose code is not run, as it could "
                 "do anything; use a class of your own instead, in a module that you "
-                "give with --import"
+                "pass with --import"
             ) from error
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(
@@ -236,7 +236,7 @@ def _load_hdf5(path):
         has_model = "model_config" in file.attrs
     if not has_model:
         raise UserError(
-            f"{path} holds weights without a model; give --model and --weights"
+            f"{path} holds weights without a model; pass --model and --weights"
         )
     if path.suffix not in (".h5", ".hdf5"):
         raise UserError(

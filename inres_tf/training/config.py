@@ -79,7 +79,7 @@ class TrainConfig(DataConfig, StrategyConfig, ObjectiveConfig):
     )
     recipe: str = config_field(
         "paper",
-        "Defaults of the flags below that name it. paper: the protocol of the paper; "
+        "Sets the defaults of the flags that mention it. paper: the paper's protocol; "
         "fast: high accuracy in little time.",
         choices=RECIPES,
     )
@@ -139,7 +139,7 @@ class TrainConfig(DataConfig, StrategyConfig, ObjectiveConfig):
     )
     accumulate_steps: int = config_field(
         1,
-        "Number of parts into which each device splits its images of a step, one after "
+        "Number of parts into which each device splits its batch, processed one after "
         "the other, to save memory. Batch statistics are those of a part.",
         bounds="[1, inf)",
     )

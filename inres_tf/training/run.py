@@ -117,7 +117,7 @@ def train(
             strategy = make_strategy(config)
             return _train(config, worker, strategy, signals, build_model, callbacks)
         if config.verbose:
-            print(f"{worker} waits for the others", file=sys.stderr, flush=True)
+            print(f"{worker} is waiting for the others", file=sys.stderr, flush=True)
         strategy = make_strategy(config)
         # Only now, since TensorFlow has just installed a handler of its own.
         with signals:

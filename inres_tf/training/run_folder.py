@@ -144,7 +144,7 @@ def check_data(folder: pathlib.Path, facts: Mapping[str, Any], finished: bool) -
         if before == now:
             continue
         if finished and name == "validation":
-            print(f"the metrics in {folder} are of other images", file=sys.stderr)
+            print(f"the metrics in {folder} come from other images", file=sys.stderr)
             continue
         sets = [f"{s['number']} ({s['fingerprint']})" for s in (before, now)]
         raise UserError(

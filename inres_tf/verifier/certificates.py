@@ -89,12 +89,12 @@ def verify(
     if images.shape[1:] != chain.shape:
         raise UserError(
             f"the model takes images of shape {chain.shape}, but those of the dataset "
-            f"have {images.shape[1:]}; give the --dataset it was trained on"
+            f"have {images.shape[1:]}; pass the --dataset it was trained on"
         )
     if labels.max() >= chain.classes:
         raise UserError(
             f"the model has {chain.classes} classes, but the dataset has at least "
-            f"{labels.max() + 1}; give the --dataset it was trained on"
+            f"{labels.max() + 1}; pass the --dataset it was trained on"
         )
     starts = range(0, len(images), _BATCH)
     logits = np.concatenate(

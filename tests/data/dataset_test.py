@@ -95,7 +95,7 @@ def test_a_folder_without_its_prefix(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").mkdir()
     for name in ("photos", "photos/", f"{tmp_path}/photos"):
-        with pytest.raises(UserError, match=f"no dataset .* give 'folder:{name}'"):
+        with pytest.raises(UserError, match=f"no dataset .* pass 'folder:{name}'"):
             data.load(name)
 
 

@@ -266,7 +266,7 @@ def test_links_to_folders_are_followed_once(tmp_path, capsys):
     labels = np.concatenate([dataset.train.labels, dataset.test.labels])
     np.testing.assert_array_equal(np.bincount(labels), [4, 4 + 3, 3])
     assert (
-        "links to folders that are read already or hold the link: 4 ("
+        "links to folders that are already read or contain the link: 4 ("
         in capsys.readouterr().err
     )
 
@@ -278,7 +278,7 @@ def test_class_names_are_compared_in_one_unicode_form(tmp_path):
         write_images(tmp_path / split, folders)
     assert data.load(f"folder:{tmp_path}").class_names == names
     (tmp_path / "test" / names[0]).mkdir()
-    with pytest.raises(UserError, match=r"'cafe\\u0301'.* one name in Unicode"):
+    with pytest.raises(UserError, match=r"'cafe\\u0301'.* equal in Unicode"):
         data.load(f"folder:{tmp_path}")
 
 
@@ -318,7 +318,7 @@ def test_other_folders_beside_the_splits_are_named(tmp_path, capsys):
     [
         (["first/cat", "first/dog", "second/cat", "second/dog"], "names cat, dog"),
         (["cat/train", "cat/test", "dog/train", "dog/test"], "names test, train"),
-        (["train/cat", "train/dog", "unlabelled"], "no folder for testing is beside"),
+        (["train/cat", "train/dog", "unlabelled"], "no folder for testing is next to"),
         (["Train/cat", "train/cat", "test/cat"], "several folders of one split: Train"),
     ],
 )

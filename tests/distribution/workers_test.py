@@ -222,7 +222,7 @@ def test_two_workers_evaluate_like_one_process(single, digits, start, tmp_path):
 
 def test_ctrl_c_ends_a_waiting_worker(start_training, tmp_path):
     (worker,) = start_training(count=1)
-    worker.wait_for("worker 1/2 waits for the others")
+    worker.wait_for("worker 1/2 is waiting for the others")
     time.sleep(2)
     worker.process.send_signal(signal.SIGINT)
     assert worker.exit_code() in (-signal.SIGINT, 130)

@@ -16,7 +16,7 @@ from inres_tf.evaluation import EvaluationConfig
             "--attacks does not know 'pdg'; known: fgsm, ifgsm, pgd",
         ),
         ({"corruptions": ("fogg",)}, "--corruptions: unknown corruption 'fogg'.*fog"),
-        ({"corruptions": ("frost",)}, "frost cannot be .* give a --corruption_source"),
+        ({"corruptions": ("frost",)}, "frost cannot be .* pass a --corruption_source"),
         ({"norm": "l1"}, "--norm must be one of linf, l2; got 'l1'"),
         (
             {"autoattack": ("apgd",)},

@@ -30,7 +30,7 @@ def test_more_examples_than_images_are_refused():
 
 def test_images_of_another_shape_are_refused(model):
     validation.check_fits(model, images())
-    message = "takes images of 8x8x1, but the dataset's are 4x4x3; give the --dataset"
+    message = "takes images of 8x8x1, but the dataset's are 4x4x3; pass the --dataset"
     with pytest.raises(UserError, match=message):
         validation.check_fits(model, images((4, 4, 3)))
 

@@ -125,7 +125,7 @@ def test_several_seeds_are_tested_over_seeds(verdict):
     headline, _, agreed, basis = verdict(a=ONE, b={0: 13, 1: 19, 2: 20})
     assert headline.startswith("No network differs significantly from a")
     assert agreed == (
-        "Not significant, but of the same sign with all 3 seeds (by chance alone, one "
+        "Not significant, but with the same sign for all 3 seeds (by chance alone, one "
         "comparison in 4 is): b is higher than a in clean accuracy."
     )
     assert basis.startswith("Tested over 3 seeds, not over images")
@@ -146,7 +146,7 @@ def test_equal_differences_are_not_called_tested(verdict):
     headline, _, equal, *_ = verdict(a=ONE, b={k: v + 1 for k, v in ONE.items()})
     assert "clean accuracy" not in headline
     assert equal == (
-        "Equal with every seed, and therefore not tested: b is higher than a in clean "
+        "Equal for every seed, and therefore not tested: b is higher than a in clean "
         "accuracy."
     )
 

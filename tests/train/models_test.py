@@ -183,7 +183,7 @@ QUICK = ("--attacks=none", "--corruptions=none", "--check_examples=2")
 def test_models_of_scaled_pixels_need_a_flag(program, binary, symmetric, tmp_path):
     code, out, err = binary(*program, f"--checkpoint={symmetric}")
     assert (code, out) == (1, "") and err.count("\n") == 1
-    assert "--preprocessing=symmetric: give that, or --preprocessing=none if" in err
+    assert "--preprocessing=symmetric: pass that, or --preprocessing=none if" in err
 
 
 def test_preprocessing_by_flag(binary, symmetric, trained, tmp_path, digits):

@@ -107,7 +107,7 @@ def test_the_older_format_of_keras_is_read(tmp_path):
     with pytest.raises(UserError, match="older HDF5 format; rename it to old.h5"):
         checkpoints.load_model(tmp_path / "old.keras")
     model.save_weights(tmp_path / "old.weights.h5")
-    with pytest.raises(UserError, match="weights without a model; give --model and"):
+    with pytest.raises(UserError, match="weights without a model; pass --model and"):
         checkpoints.load_model(tmp_path / "old.weights.h5")
 
 

@@ -367,7 +367,7 @@ def test_a_run_is_resumed_on_its_own_images_only(tmp_path, digits, capsys, monke
     write_digits(photos / "test", digits.test, 5, ("one",))
     capsys.readouterr()
     assert len(train().history) == 1
-    assert "are of other images" in capsys.readouterr().err
+    assert "come from other images" in capsys.readouterr().err
     (folder / "model.keras").rename(tmp_path / "model.keras")
     with pytest.raises(UserError, match=r"validation images of the run .* 8 .* 9 "):
         train()

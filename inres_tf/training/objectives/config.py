@@ -64,12 +64,12 @@ class ObjectiveConfig(Config):
     )
     margin_offset: float = config_field(
         1.0,
-        "Logits by which --objective=margin lowers that of the true class.",
+        "Offset that --objective=margin subtracts from the logit of the true class.",
         bounds="[0, inf)",
     )
     margin_temperature: float = config_field(
         1.0,
-        "Temperature of --objective=margin, by which it divides the logits.",
+        "Temperature by which --objective=margin divides the logits.",
         bounds="(0, inf)",
     )
     margin_annealing: float = config_field(

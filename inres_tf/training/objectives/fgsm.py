@@ -61,7 +61,7 @@ class FGSM(PGD):
             `pgd_accuracy`, in [0, 1], under 10 steps of size eps / 4 in the same ball.
         """
         model = precision.in_float32(model)
-        with pixels.checked():
+        with pixels.suppress_warnings():
             adversarial = attacks.pgd(
                 model, images, labels, self.eps, steps=10, step_size=self.eps / 4
             )
