@@ -20,6 +20,7 @@ from inres_tf.analysis import compiled
 from inres_tf.analysis.blocks import Chain
 from inres_tf.analysis.spectral import largest_singular_value
 from inres_tf.distribution.per_example import compile_per_example
+from inres_tf.models.compile_cache import cache_per_model
 from inres_tf.models.logits import logits_fn
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ def _signature(model):
     ]
 
 
-@functools.lru_cache(maxsize=4)
+@cache_per_model(maxsize=4)
 def _compile_logits(model, strategy):
     del strategy  # a key of the cache: functions are compiled for the one in scope
     logits = logits_fn(model)
@@ -207,7 +208,7 @@ def _compile_logits(model, strategy):
     return compile_per_example(constants, _signature(model))
 
 
-@functools.lru_cache(maxsize=4)
+@cache_per_model(maxsize=4)
 def _compile_blocks(model, strategy):
     del strategy
     chain = Chain(model)

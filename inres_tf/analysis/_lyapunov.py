@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from inres_tf.analysis.comparison import through_blocks
 from inres_tf.distribution.per_example import compile_per_example
 from inres_tf.layers import damped_layers
 from inres_tf.models import precision
+from inres_tf.models.compile_cache import cache_per_model
 from inres_tf.progress import bar
 
 if TYPE_CHECKING:
@@ -235,7 +235,7 @@ def lyapunov(
     )
 
 
-@functools.lru_cache(maxsize=4)
+@cache_per_model(maxsize=4)
 def _compile_growth(model, strategy):
     del strategy  # a key of the cache: functions are compiled for the one in scope
     chain = Chain(model)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from inres_tf import labels as label_checks
 from inres_tf import pixels
 from inres_tf.attacks import losses as attack_losses
 from inres_tf.distribution.per_example import compile_per_example
+from inres_tf.models.compile_cache import cache_per_model
 from inres_tf.models.logits import logits_fn
 from inres_tf.models.precision import in_float32
 
@@ -154,7 +154,7 @@ def input_gradients(
 
 
 # Cached, so that each function is traced once per model.
-@functools.lru_cache(maxsize=16)
+@cache_per_model(maxsize=16)
 def _compile(model, kind, strategy):
     del strategy  # a key of the cache: functions are compiled for the one in scope
     scores = logits_fn(model)

@@ -9,7 +9,6 @@ stopping, images leave the batch as soon as they are misclassified.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -26,6 +25,7 @@ from inres_tf.attacks.norms import default_step_size
 from inres_tf.distribution.classifier import compiled_classifier
 from inres_tf.distribution.per_example import compile_per_example
 from inres_tf.errors import UserError
+from inres_tf.models.compile_cache import cache_per_model
 from inres_tf.models.logits import logits_fn
 from inres_tf.models.precision import in_float32
 from inres_tf.progress import bar
@@ -251,7 +251,7 @@ class _BestExamples:
 
 
 # Enough for all the attacks of one evaluation.
-@functools.lru_cache(maxsize=24)
+@cache_per_model(maxsize=24)
 def _compile(model, strategy, attack, shape):
     """Compiles an attack on a model, for images of one shape."""
     del strategy  # the one in scope, for which `compile_per_example` compiles

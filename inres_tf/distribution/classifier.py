@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +10,7 @@ import tensorflow as tf
 from inres_tf import labels as label_checks
 from inres_tf.data.images import Images
 from inres_tf.distribution.per_example import compile_per_example
+from inres_tf.models.compile_cache import cache_per_model
 from inres_tf.models.logits import logits_fn
 from inres_tf.models.precision import in_float32
 
@@ -151,7 +151,7 @@ def compiled_classifier(model: keras.Model, batch_size: int) -> Classifier:
     return classifier
 
 
-@functools.lru_cache(maxsize=4)
+@cache_per_model(maxsize=4)
 def _classifier(model, strategy):
     del strategy  # part of the cache's key: compilation depends on the one in scope
     return Classifier(model)

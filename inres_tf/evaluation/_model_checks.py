@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +12,7 @@ from inres_tf.data.images import Images
 from inres_tf.distribution.classifier import Classifier, compiled_classifier
 from inres_tf.distribution.per_example import compile_per_example
 from inres_tf.evaluation._findings import Finding, finding, many
+from inres_tf.models.compile_cache import cache_per_model
 from inres_tf.models.logits import logits_fn
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def _gradients(model, images, labels, batch_size, randomness):
     return [missing, misleading, incomplete]
 
 
-@functools.lru_cache(maxsize=4)
+@cache_per_model(maxsize=4)
 def _gradient_probe(model, strategy):
     """Compiles a function of images, labels and indices, of four values per image.
 

@@ -6,6 +6,8 @@ import keras
 import numpy as np
 
 from inres_tf.errors import UserError
+from inres_tf.models.graph import graph_calls, is_graph
+from inres_tf.models.preprocessing import SCALINGS
 
 
 def statistics(sets: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -51,7 +53,8 @@ def normalized_by(
         shape.
 
     Raises:
-        UserError: if the model has no or several such layers.
+        UserError: if the model has no or several such layers, if other layers change
+            the pixels before it, or if it only scales them to [0, 1] or [-1, 1].
 
     Example:
         >>> import numpy as np
@@ -62,6 +65,24 @@ def normalized_by(
         >>> float(np.mean(model.get_layer("normalization")(pixels)).round(3))
         1.0
     """
+    layer = _normalization(model)
+    own_mean, own_std = (
+        np.asarray(value, np.float64).reshape(-1)
+        for value in (layer.mean, np.sqrt(layer.variance))
+    )
+    for name in ("unit", "symmetric"):
+        scaling = SCALINGS[name]
+        if np.allclose(own_mean, scaling.mean) and np.allclose(own_std, scaling.std):
+            raise UserError(
+                f"--protocol=paper replaces the statistics of the training images by "
+                f"those of each corruption, but layer {layer.name!r} of model "
+                f"{model.name} scales pixels like --preprocessing={name}"
+            )
+    return ((pixels - mean) / std * own_std + own_mean).astype(np.float32)
+
+
+def _normalization(model):
+    """The only `Normalization` layer of a model, which must take its pixels."""
     layers = [
         layer
         for layer in model._flatten_layers()
@@ -73,8 +94,26 @@ def normalized_by(
             "which each corruption is normalised with its own statistics; model "
             f"{model.name} has {len(layers)}"
         )
-    own_mean, own_std = (
-        np.asarray(value, np.float64).reshape(-1)
-        for value in (layers[0].mean, np.sqrt(layers[0].variance))
-    )
-    return ((pixels - mean) / std * own_std + own_mean).astype(np.float32)
+    shape = [side or 8 for side in model.input_shape[1:]]
+    probe = np.linspace(0, 255, 2 * int(np.prod(shape))).round().astype(np.float32)
+    if not _takes(model, layers[0], probe.reshape(2, *shape)):
+        raise UserError(
+            "--protocol=paper needs a Normalization layer that takes the pixels, but "
+            f"other layers of model {model.name} change them before "
+            f"{layers[0].name!r}, such as Rescaling"
+        )
+    return layers[0]
+
+
+def _takes(model, layer, images) -> bool:
+    """Whether a layer, perhaps of a model in the model, takes its inputs unchanged."""
+    for node in graph_calls(model):
+        called = node.operation
+        nested = is_graph(called) and layer in called._flatten_layers()
+        if called is layer or nested:
+            before = keras.Model(model.inputs[0], node.input_tensors[0])
+            found = np.asarray(before(images))
+            if found.shape != images.shape or not np.allclose(found, images):
+                return False
+            return called is layer or _takes(called, layer, images)
+    return False

@@ -118,6 +118,10 @@ class ConvOperator(Operator):
                 f"norm depends. Received: input_shape={tuple(input_shape)}"
             )
         self.size = (int(height), int(width))
+        # On a larger image the norm is larger.
+        self.input_spec = keras.layers.InputSpec(
+            shape=(None, *self.size, int(channels))
+        )
         self.kernel = self.add_weight(
             shape=(self.kernel_size, self.kernel_size, channels, self.filters),
             initializer="orthogonal",

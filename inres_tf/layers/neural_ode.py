@@ -126,6 +126,8 @@ class ConvDynamics(keras.layers.Layer):
         for operator in self.operators:
             operator.build(input_shape)
             input_shape = (*input_shape[:-1], hidden)
+        if self.operators:
+            self.input_spec = self.operators[0].input_spec
         self.bias = self.add_weight(shape=(hidden,), initializer="zeros", name="bias")
         self.time_weight = None
         if self.kind == "time":
@@ -296,6 +298,13 @@ class NeuralODE(keras.layers.Layer):
         """Builds the dynamics, and creates k if λ is trained."""
         if not self.dynamics.built:
             self.dynamics.build(input_shape)
+        spec = self.dynamics.input_spec
+        if spec is not None and tuple(spec.shape[1:]) != tuple(input_shape[1:]):
+            raise ValueError(
+                f"`dynamics` was built for states of shape {tuple(spec.shape[1:])}, on "
+                f"which its norm depends. Received: input_shape={tuple(input_shape)}"
+            )
+        self.input_spec = spec
         if self.on_failure == "count":
             self.failures = self.add_weight(
                 shape=(), initializer="zeros", name="failures", trainable=False

@@ -1,3 +1,4 @@
+from . import compile_cache as compile_cache
 from . import continuous as continuous
 from . import costs as costs
 from . import custom_objects as custom_objects

@@ -53,12 +53,46 @@ def _operations(model) -> int | None:
     for operation in predict.get_concrete_function(image).graph.get_operations():
         if operation.type.endswith(("While", "Call")):
             return None
-        if operation.type in ("Conv2D", "DepthwiseConv2dNative", "MatMul"):
-            outputs, weights = operation.outputs[0].shape, operation.inputs[1].shape
-            # Each output sums over all axes of the weights but that of the channels.
-            depthwise = operation.type == "DepthwiseConv2dNative"
-            terms = weights[:-2] if depthwise else weights[:-1]
-            if not (outputs.is_fully_defined() and weights.is_fully_defined()):
-                return None
-            total += 2 * int(np.prod(outputs)) * int(np.prod(terms))
+        products = _products(operation)
+        if products is None:
+            return None
+        total += 2 * products
     return total
+
+
+def _products(operation) -> int | None:
+    """Counts the products in a convolution or matrix product; None if unknown."""
+    kind, shapes = operation.type, [x.shape for x in operation.inputs]
+    if kind not in _PRODUCTS:
+        unknown = kind.startswith(("Conv", "DepthwiseConv", "SparseMatMul"))
+        return None if unknown and kind != "ConjugateTranspose" else 0
+    outputs = operation.outputs[0].shape
+    if not all(shape.is_fully_defined() for shape in [*shapes, outputs]):
+        return None
+    if kind == "Einsum":
+        return _einsum_products(operation.get_attr("equation").decode(), shapes)
+    if kind in ("Conv2DBackpropInput", "Conv3DBackpropInputV2"):
+        outputs = shapes[2]  # of the convolution whose transpose it is
+    if kind.endswith("MatMul") or kind.endswith("MatMulV2"):
+        attribute = "transpose_a" if kind == "MatMul" else "adj_x"
+        terms = [shapes[0][-2 if operation.get_attr(attribute) else -1]]
+    else:
+        # Each output sums over all axes of the weights but that of the channels.
+        terms = shapes[1][: -2 if kind.startswith("Depthwise") else -1]
+    return int(np.prod(outputs)) * int(np.prod(terms))
+
+
+_PRODUCTS = {
+    *("Conv2D", "Conv3D", "Conv2DBackpropInput", "Conv3DBackpropInputV2"),
+    *("DepthwiseConv2dNative", "MatMul", "BatchMatMul", "BatchMatMulV2", "Einsum"),
+}
+
+
+def _einsum_products(equation, shapes) -> int | None:
+    operands = equation.partition("->")[0].split(",")
+    if "." in equation or len(operands) != 2:
+        return None
+    sizes = {
+        k: n for names, shape in zip(operands, shapes) for k, n in zip(names, shape)
+    }
+    return int(np.prod(list(sizes.values())))

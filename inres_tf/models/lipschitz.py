@@ -26,6 +26,7 @@ from inres_tf.layers import (
     dampings,
     operator_norms,
 )
+from inres_tf.layers.lipschitz import ConvOperator
 from inres_tf.models.graph import graph_calls, is_graph, node_of
 from inres_tf.models.logits import logits_fn
 
@@ -223,6 +224,12 @@ def _own(layer, sources, shapes):
         raise ValueError(
             f"it is called on tensors of several shapes, {sorted(called, key=str)}, "
             "but its `lipschitz_bound` is that of one."
+        )
+    depends = any(isinstance(part, ConvOperator) for part in layer._flatten_layers())
+    if depends and None in shapes[0][1:]:
+        raise ValueError(
+            "its Lipschitz bound depends on the height and width of its input, which "
+            f"are not known: {shapes[0]}."
         )
     return layer.lipschitz_bound() * math.hypot(*sources)
 

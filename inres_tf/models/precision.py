@@ -6,10 +6,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from inres_tf.models.compile_cache import layers_key
 from inres_tf.models.damping import Copier
 
-# What copies each model to float32, for each strategy.
-_copiers: weakref.WeakKeyDictionary[keras.Model, dict[Any, Copier]] = (
+# What copies each model to float32, and for which layers, by strategy.
+_copiers: weakref.WeakKeyDictionary[keras.Model, dict[Any, tuple[Any, Copier]]] = (
     weakref.WeakKeyDictionary()
 )
 
@@ -24,7 +25,8 @@ def in_float32(model: keras.Model) -> keras.Model:
 
     Returns:
         The model itself if it computes in float32, and otherwise a float32 copy: under
-        one strategy always the same one, which each call gives the current weights.
+        one strategy always the same one until a layer changes, which each call gives
+        the current weights.
 
     Example:
         >>> import keras
@@ -40,9 +42,11 @@ def in_float32(model: keras.Model) -> keras.Model:
         if not isinstance(layer, (keras.Model, keras.layers.InputLayer))
     ):
         return model
-    copiers = _copiers.setdefault(model, {})
-    strategy = tf.distribute.get_strategy()
-    return _copy(model, copiers.setdefault(strategy, Copier(policy="float32")))
+    copiers, strategy = _copiers.setdefault(model, {}), tf.distribute.get_strategy()
+    layers = layers_key(model)
+    if strategy not in copiers or copiers[strategy][0] != layers:
+        copiers[strategy] = layers, Copier(policy="float32")
+    return _copy(model, copiers[strategy][1])
 
 
 def in_float64(model: keras.Model) -> keras.Model:

@@ -228,9 +228,12 @@ def integrate(
         t, x, slope = state
         width = column(h, x)
         stages = runge_kutta_stages(f, tableau, column(t, x), x, width, slope)
-        x, t = combine(x, width, stages, tableau.weights), t + h
+        moves = column(h != 0, x)
+        # Where the stages of a sample that failed are infinite, 0 · stages is NaN.
+        x = ops.where(moves, combine(x, width, stages, tableau.weights), x)
+        t = t + h
         last = stages[-1] if tableau.first_same_as_last else f(column(t, x), x)
-        return t, x, ops.where(column(h != 0, x), last, slope)
+        return t, x, ops.where(moves, last, slope)
 
     zeros = one_per_sample(x)
     slope = f(column(zeros + times[0], x), x)

@@ -150,8 +150,14 @@ class Convolution:
         axes = []
         for length, taps, window in zip(self.size, self.kernel.shape, self.windows):
             before, _, outputs = window
-            reach = max(length + before, (outputs - 1) * stride - before + taps)
-            axes.append(_phases(-(-reach // stride), stride, taps))
+            # Output o takes points o - back to o + ahead of the phases of the input.
+            back, ahead = -(-before // stride), (taps - 1 - before) // stride
+            inputs = -(-length // stride)
+            # Larger circles are sound as well. The layers take those of centred
+            # padding, and their claims would otherwise exceed the bound a little.
+            centred = max(-(-((taps - 1) // 2) // stride), taps // 2 // stride)
+            frequencies = max(inputs + back, outputs + ahead, inputs + centred)
+            axes.append(_phases(frequencies, stride, taps))
         rows, columns = axes
         half = columns[: len(columns) // 2 + 1]
         pairs = len(rows) * len(half)

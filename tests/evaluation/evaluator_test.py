@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import zoo
-from inres_tf import attacks, corruptions
+from inres_tf import attacks, corruptions, models
 from inres_tf.attacks import ATTACKS, AttackError, engine, geometry
 from inres_tf.corruptions import GROUPS
 from inres_tf.data import Images
@@ -159,6 +159,32 @@ def test_paper_protocol_normalises_by_a_whole_file(
     found = [result["corruptions"]["shot_noise"][str(s)] for s in range(1, 6)]
     assert found == official_accuracies(sets)
     assert found != official_accuracies([x[:41] for x in sets])
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_paper_protocol_refuses_scaled_pixels(nested, few):
+    """With pixels in [0, 1] before it, the layer would get nearly black images."""
+    inputs = keras.Input((8, 8, 1))
+    x = keras.layers.Rescaling(1 / 16)(inputs)
+    network = keras.layers.Normalization(mean=[0.3], variance=[0.1], name="norm")
+    if nested:
+        image = keras.Input((8, 8, 1))
+        network = keras.Model(image, network(image))
+    x = keras.layers.Flatten()(network(x))
+    model = keras.Model(inputs, keras.layers.Dense(10)(x), name="scaled")
+    config = EvaluationConfig(attacks=(), corruptions=("noise",), protocol="paper")
+    with pytest.raises(UserError, match="model scaled change them before 'norm'"):
+        evaluate(model, few, config, progress=False)
+
+
+def test_paper_protocol_refuses_layers_without_statistics(few):
+    inputs = keras.Input((8, 8, 1))
+    x = keras.layers.Flatten()(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(10)(x), name="raw")
+    model = models.with_preprocessing(model, "unit")
+    config = EvaluationConfig(attacks=(), corruptions=("noise",), protocol="paper")
+    with pytest.raises(UserError, match="scales pixels like --preprocessing=unit"):
+        evaluate(model, few, config, progress=False)
 
 
 def test_paper_protocol_attacks_around_the_random_start(trained, few, monkeypatch):

@@ -243,3 +243,11 @@ def test_whole_numbers_may_be_floats():
     assert layer(np.ones((1, 2), np.float32), training=True).shape == (1, 3)
     with pytest.raises(ValueError, match="`units` must be a positive integer"):
         LipschitzDense(float("inf"))
+
+
+def test_layers_refuse_images_of_another_size_than_their_norm():
+    """On one pixel, this kernel has the norm 8; on more, up to 12."""
+    layer = LipschitzConv2D(1, limit=1.0, name="conv")
+    layer(np.zeros((1, 1, 1, 1)))
+    with pytest.raises(ValueError, match="conv.*incompatible"):
+        layer(np.zeros((1, 16, 16, 1)))

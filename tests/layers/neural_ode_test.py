@@ -236,3 +236,15 @@ def test_failures_are_kept_counted_or_raised():
 def test_wrong_arguments(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_dynamics_of_another_size_are_refused():
+    dynamics = ConvDynamics(limit=1.0)
+    dynamics(np.zeros((1, 2, 2, 1)))
+    message = r"was built for states of shape \(2, 2, 1\).*\(None, 8, 8, 1\)"
+    with pytest.raises(ValueError, match=message):
+        NeuralODE(dynamics)(keras.Input((8, 8, 1)))
+    layer = NeuralODE(dynamics)
+    layer(np.zeros((1, 2, 2, 1)))
+    with pytest.raises(ValueError, match="incompatible"):
+        layer(np.zeros((1, 8, 8, 1)))

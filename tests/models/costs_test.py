@@ -38,6 +38,21 @@ def test_costs_of_any_model_count_its_products():
     assert facts["parameters"] == 4 * 2 * 9 + 9 * 8 * 5 + 10 * 3 + 3
 
 
+def test_products_of_attention_and_transposed_convolutions_count():
+    inputs = keras.Input((8, 8, 4))
+    x = keras.layers.Conv2DTranspose(6, 3, strides=2)(inputs)
+    transposed = models.model_facts(keras.Model(inputs, x))["flops"]
+    assert transposed == 2 * 8 * 8 * 4 * 9 * 6
+    sequence = keras.Input((64, 4))
+    x = keras.layers.MultiHeadAttention(2, 4)(sequence, sequence)
+    projections, scores = 4 * 64 * 4 * 8, 2 * 64 * 64 * 4
+    facts = models.model_facts(keras.Model(sequence, x))
+    assert facts["flops"] == 2 * (projections + 2 * scores)
+    volume = keras.Input((4, 4, 4, 2))
+    facts = models.model_facts(keras.Model(volume, keras.layers.Conv3D(5, 3)(volume)))
+    assert facts["flops"] == 2 * 2**3 * 5 * 27 * 2
+
+
 def test_steps_of_unknown_number_are_not_counted():
     model = zoo.get_model("node_tiny", input_shape=(8, 8, 1), solver="dopri5")
     facts = models.model_facts(model)

@@ -343,7 +343,7 @@ def adaptive(x):
 
 def twice(x):
     """Calls a layer on images of two sizes."""
-    layer = LipschitzConv2D(4, name="both")
+    layer = Doubled(name="both")
     parts = [layer(x), layer(layers.Cropping2D(1)(x))]
     return layers.Concatenate()([layers.Flatten()(part) for part in parts])
 
@@ -382,6 +382,14 @@ def test_models_whose_weights_or_graph_are_not_what_they_compute_are_refused():
 
 def test_unknown_sizes_and_weights_that_are_not_finite_are_refused():
     inputs = keras.Input((None, None, 3))
+    for layer in (
+        LipschitzConv2D(3, name="own"),
+        NeuralODE(ConvDynamics(), name="own"),
+    ):
+        layer(np.zeros((1, 2, 2, 3)))  # on smaller images its norm is smaller
+        outputs = layers.GlobalAveragePooling2D()(layer(inputs))
+        with pytest.raises(ValueError, match="'own': .* height and width"):
+            lipschitz_bound(keras.Model(inputs, outputs))
     outputs = layers.GlobalAveragePooling2D()(layers.Conv2D(3, 3, name="conv")(inputs))
     with pytest.raises(ValueError, match="layer 'conv': .* height and width"):
         lipschitz_bound(keras.Model(inputs, outputs))

@@ -181,6 +181,15 @@ def test_robertson_is_too_stiff_and_says_so():
     np.testing.assert_array_equal(states[-1, 1], 0)
 
 
+def test_what_remains_of_a_failed_sample_does_not_depend_on_others():
+    """Its slope overflows at once; the other sample takes many steps."""
+    alone, _ = solve(lambda t, x: x**3, [[1e150]], [0.0, 1.0], "dopri5")
+    both, record = solve(lambda t, x: x**3, [[1e150], [0.5]], [0.0, 1.0], "dopri5")
+    assert record.success.tolist() == [False, True]
+    assert both[-1, 0, 0] == alone[-1, 0, 0] == 1e150
+    np.testing.assert_allclose(both[-1, 1], np.sqrt(0.5), rtol=1e-4)
+
+
 def test_an_infinite_slope_fails_in_the_end():
     states, record = solve(
         lambda t, x: x**2, [[1.0], [0.1]], [0.0, 2.0], "dopri5", max_steps=400

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from inres_tf.layers import operator_norms
 from inres_tf.verifier.operators import Convolution, Matrix, distances, norm_bound
 
 # Size of the image, side of the kernel, channels, filters, stride, padding.
@@ -116,3 +117,11 @@ def test_distances(rng):
     found = distances(rows)
     assert np.diag(found).tolist() == [0] * 4
     assert found[1, 3] == pytest.approx(np.linalg.norm(rows[1] - rows[3]))
+
+
+@pytest.mark.parametrize("case", [x for x in CONVOLUTIONS if x[1] % 2], ids=str)
+def test_bounds_are_those_of_the_layers(case, rng):
+    """Otherwise claims that are sound would be rejected."""
+    operator = convolution(*case, rng)
+    bound = operator_norms.conv_norm_bound(operator.kernel, case[0], case[4])
+    assert operator.norm <= bound * (1 + 1e-6)
