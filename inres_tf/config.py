@@ -126,6 +126,7 @@ def _check(field: dataclasses.Field, value: Any) -> None:
         )
     if bounds is not None and value not in bounds:
         shown = f"{value:g}" if isinstance(value, float) else value
-        raise UserError(f"--{field.name} must be {bounds}; got {shown}")
+        finite = " and finite" if value == math.inf else ""
+        raise UserError(f"--{field.name} must be {bounds}{finite}; got {shown}")
     if least is not None:
         pixels.check_distance(field.name, value, least)

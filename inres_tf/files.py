@@ -12,12 +12,15 @@ import shutil
 import socket
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from typing import Any
 
 from inres_tf.errors import UserError
 
 _LOCK = ".lock"
+# Characters of a name that a temporary file repeats: file systems allow 255 bytes.
+_LONGEST = 50
 # What /dev/stdout is a link to: a descriptor of this process.
 _DESCRIPTOR = re.compile(r"/(?:dev|proc/(?:self|thread-self))/fd/(\d+)")
 
@@ -52,8 +55,9 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     path = pathlib.Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix comes last: Keras chooses the format by it.
-    temporary = path.with_name(f".writing-{os.getpid()}-{path.name}")
-    old = path.with_name(f".old-{os.getpid()}-{path.name}")
+    name = path.name[-_LONGEST:]
+    temporary = path.with_name(f".writing-{os.getpid()}-{name}")
+    old = path.with_name(f".old-{os.getpid()}-{name}")
     try:
         yield temporary
         _keep_permissions(path, temporary)
@@ -62,6 +66,10 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
             path.rename(old)
         os.replace(temporary, path)
         _fsync(path.parent)
+    except OSError as error:
+        if error.filename in (None, str(temporary), str(old)):
+            error.filename = str(path)
+        raise
     finally:
         if old.exists() and not path.exists():
             old.rename(path)
@@ -74,7 +82,28 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Writes a UTF-8 text file atomically."""
     with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        # Paths that are not UTF-8 may be part of it.
+        temporary.write_bytes(text.encode("utf-8", errors="backslashreplace"))
+
+
+def is_being_written(temporary: pathlib.Path) -> bool:
+    """Returns whether the process that writes a temporary file of `atomic` lives.
+
+    After an hour, it counts as dead: the process may have been on another machine.
+
+    Args:
+        temporary: the file or folder, `.writing-PROCESS-NAME`.
+    """
+    owner = re.match(r"\.writing-(\d+)-", temporary.name)
+    try:
+        if owner is None or time.time() - temporary.stat().st_mtime > 3600:
+            return False
+        os.kill(int(owner[1]), 0)
+    except PermissionError:  # a process of somebody else
+        return True
+    except (OSError, OverflowError):
+        return False
+    return True
 
 
 def to_json(value: Any, indent: int | None = None) -> str:

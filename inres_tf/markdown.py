@@ -34,7 +34,10 @@ def table(header: list[str], rows: list[list[str]]) -> str:
         |----------|-------|
         | resnet20 | 92.1  |
     """
-    cells = [[cell.replace("|", "\\|") for cell in row] for row in [header, *rows]]
+    cells = [
+        [" ".join(cell.split()).replace("|", "\\|") for cell in row]
+        for row in [header, *rows]
+    ]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     lines = [
         "| " + " | ".join(c.ljust(w) for c, w in zip(row, widths)) + " |"

@@ -1,4 +1,5 @@
 import doctest
+import errno
 import json
 import os
 import pathlib
@@ -115,7 +116,7 @@ def test_content_is_flushed_to_disk_before_it_gets_its_name(
 
 
 @pytest.mark.parametrize("module", [files, digests, class_names])
-def test_examples_of_the_ground_floor_run(module, tmp_path, monkeypatch):
+def test_examples_of_the_lowest_level_run(module, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
     failed, tried = doctest.testmod(module, optionflags=flags)
@@ -234,3 +235,18 @@ def test_files_that_cannot_be_created(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(NotADirectoryError):
         files.check_creatable(tmp_path / "file" / "x")
+
+
+def test_errors_name_the_file_and_long_names_are_possible(tmp_path):
+    longest = tmp_path / ("x" * 250 + ".json")
+    files.write_text(longest, "text")
+    assert longest.read_text() == "text"
+    with pytest.raises(OSError, match="No space") as raised:
+        with files.atomic(tmp_path / "result.json"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert raised.value.filename == str(tmp_path / "result.json")
+    with pytest.raises(OSError, match="too long") as raised:
+        files.write_text(tmp_path / ("x" * 300), "text")
+    assert raised.value.filename == str(tmp_path / ("x" * 300))
+    files.write_text(tmp_path / "paths", "a\udcffb")
+    assert (tmp_path / "paths").read_text() == "a\\udcffb"

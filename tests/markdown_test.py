@@ -21,3 +21,7 @@ def test_columns_of_a_table_are_aligned():
 
 def test_separators_in_cells_are_escaped():
     assert markdown.table(["x"], [["a|b"]]).splitlines()[-1] == "| a\\|b |"
+
+
+def test_line_breaks_in_cells_do_not_end_a_row():
+    assert markdown.table(["a"], [["b\nc"]]).splitlines()[-1] == "| b c |"

@@ -130,7 +130,7 @@ def near(name: str, known: Collection[str]) -> list[str]:
 def _description(document, width):
     """A docstring with its paragraphs wrapped and its examples as they are."""
     parts = []
-    for paragraph in document.strip().split("\n\n"):
+    for paragraph in (document or "").strip().split("\n\n"):
         if paragraph.startswith(" "):
             parts.append(
                 "examples:\n" + textwrap.indent(textwrap.dedent(paragraph), "  ")

@@ -8,6 +8,7 @@ import os
 import pathlib
 import re
 import shlex
+import signal
 import sys
 import tempfile
 import types
@@ -196,14 +197,17 @@ def define_model_flags(as_it_is: bool = False) -> None:
     )
 
 
-def check_writable(path: str | os.PathLike[str]) -> None:
+def check_writable(path: str | os.PathLike[str], kind: bytes = b"") -> None:
     """Checks before a computation that its result can be written.
 
     Args:
         path: the file to write, which need not exist.
+        kind: what a file that is replaced must begin with, such as `b"{"` for JSON:
+            the output may be an input by mistake.
 
     Raises:
-        UserError: if the path is a folder, or the file cannot be created.
+        UserError: if the path is a folder or another kind of file, or the file cannot
+            be created.
         PermissionError: if it is a stream that cannot be written to.
     """
     path = pathlib.Path(path)
@@ -211,6 +215,13 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         raise UserError(f"--output={path} must be a file, but is a folder")
     if not files.is_stream(path):
         files.check_creatable(path)
+        if kind and path.is_file() and path.stat().st_size:
+            with open(path, "rb") as file:
+                if file.read(len(kind)) != kind:
+                    raise UserError(
+                        f"--output={path} exists and is no result of this program: "
+                        "choose another file, or delete it"
+                    )
     elif not os.access(path, os.W_OK):  # it is written to, and not replaced
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
 
@@ -294,7 +305,7 @@ def import_tensorflow() -> None:
         try:
             import keras  # noqa: F401
             import tensorflow  # noqa: F401
-        except BaseException:
+        except Exception:
             messages.seek(0)
             os.write(stderr, messages.read())
             raise
@@ -365,6 +376,9 @@ def run(
             sys.exit((main(argv[1:]) if positional else main()) or 0)
         except UserError as error:
             message, code = str(error), error.code
+        except BrokenPipeError:  # as in `| head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(128 + signal.SIGPIPE)
         except OSError as error:
             where = f": {error.filename}" if error.filename else ""
             message = f"{error.strerror or error}{where}"

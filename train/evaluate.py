@@ -65,7 +65,7 @@ def main() -> None:
     config = cli.read_flags(EvaluationConfig)
     output = flags.FLAGS.output
     if output:
-        cli.check_writable(output)
+        cli.check_writable(output, kind=b"{")
     devices = cli.read_flags(StrategyConfig)
     worker = worker_info(devices)
     with distribution.workers.translate_worker_loss(worker):

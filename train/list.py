@@ -144,7 +144,13 @@ def main() -> None:
     """Prints the selected models."""
     names = select(flags.FLAGS.models)
     if flags.FLAGS.shipped:
-        print(shipped(names))
+        tables = shipped(names)
+        if not tables:
+            raise UserError(
+                f"no weights of {', '.join(names)} are shipped; without --models, "
+                "--shipped lists those that are"
+            )
+        print(tables)
     elif flags.FLAGS.json:
         print("\n".join(json.dumps(zoo.describe(name)) for name in names))
     else:

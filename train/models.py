@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
+import inres_tf
 import zoo
 from inres_tf import evaluation, spelling, training
 from inres_tf.errors import UserError
@@ -83,12 +84,15 @@ def initial(
 
     def build(shape, classes):
         if saved == classes:
-            return builder(name, weights=weights)(shape, classes)
+            model = builder(name, weights=weights)(shape, classes)
+            inres_tf.models.check_weights(model)
+            return model
         model = builder(name)(shape, classes)
         body = builder(name, weights=weights, include_top=False)(shape, classes)
         for layer in body.layers:
             if layer.weights:
                 model.get_layer(layer.name).set_weights(layer.get_weights())
+        inres_tf.models.check_weights(model)
         return model
 
     return build

@@ -72,18 +72,18 @@ def main(arguments: list[str]) -> int:
     if not arguments:
         raise UserError("name at least one image or folder to classify")
     if output:
-        cli.check_writable(output)
+        cli.check_writable(output, kind=b"{")
     interrupted = False
     try:
         result = serving.predict(classifier_from_flags(), arguments, config)
     except serving.PredictionsInterrupted as interrupt:
         result, interrupted = interrupt.result, True
-    if output:
-        files.write_json(output, result)
     if result["predictions"]:
-        print(table(result["predictions"]))
+        print(table(result["predictions"]), flush=True)
     for failure in result["failed"]:
         print(f"train.predict: {failure['error']}", file=sys.stderr)
+    if output:
+        files.write_json(output, result)
     if interrupted:
         number = len(result["predictions"])
         print(f"train.predict: interrupted after {number} predictions", file=sys.stderr)

@@ -15,9 +15,11 @@ import hashlib
 import io
 import json
 import pathlib
+import re
 import shlex
 from typing import Any
 
+import numpy as np
 from absl import flags
 
 from inres_tf import files, reporting
@@ -76,6 +78,11 @@ def main() -> None:
     for name in needed if values.model else ("checkpoint", *needed):
         if not getattr(values, name):
             raise UserError(f"--{name} is missing; see --help")
+    if not re.fullmatch(r"\w+", values.weights) or values.weights == "imagenet":
+        raise UserError(
+            "--weights must be a name of letters, digits and underscores other than "
+            f"imagenet; got {values.weights!r}"
+        )
     if values.model:
         _add_results(values)
     else:
@@ -95,6 +102,7 @@ def _publish(values) -> None:
             f"--half would change the certificates of {name}, which depend on its "
             "weights: leave it out"
         )
+    _check_complete(results)
     classes = results[0].result["class_names"]
     for result in results:
         if result.result["model"] != name:
@@ -107,27 +115,32 @@ def _publish(values) -> None:
     model = models.builder(name)(shape, len(classes))
     model.set_weights(trained.get_weights())
     file = f"{name}-{values.weights}.weights.h5"
+    colours = "RGB" if shape[-1] == 3 else "grey"
     with files.atomic(folder / file) as temporary:
         save_weights(model, temporary, values.half)
-    content = (folder / file).read_bytes()
-    card = {
-        "model": name,
-        "weights": values.weights,
-        "file": file,
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "bytes": len(content),
-        "dtype": "float16" if values.half else "float32",
-        "parameters": model.count_params(),
-        "input_shape": list(shape),
-        "fixed_size": isinstance(family, presets.ContinuousFamily),
-        "input_format": f"pixels in [0, 255], {'RGB' if shape[-1] == 3 else 'grey'}, "
-        "channels last; normalised inside the model",
-        "classes": classes,
-        "dataset": {"name": config["flags"]["dataset"], "note": values.dataset_note},
-        "licence": values.licence,
-        "training": _training(config, values.training_command),
-        **_measured(results, name, values.weights),
-    }
+        content = temporary.read_bytes()
+        # Before the weights are replaced, so that an error leaves the old ones.
+        card = {
+            "model": name,
+            "weights": values.weights,
+            "file": file,
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "bytes": len(content),
+            "dtype": "float16" if values.half else "float32",
+            "parameters": model.count_params(),
+            "input_shape": list(shape),
+            "fixed_size": isinstance(family, presets.ContinuousFamily),
+            "input_format": f"pixels in [0, 255], {colours}, channels last; normalised "
+            "inside the model",
+            "classes": classes,
+            "dataset": {
+                "name": config["flags"]["dataset"],
+                "note": values.dataset_note,
+            },
+            "licence": values.licence,
+            "training": _training(config, values.training_command),
+            **_measured(results, name, values.weights),
+        }
     print(f"{len(content):,} bytes -> {folder / file}")
     _write(card, folder)
 
@@ -141,6 +154,7 @@ def _add_results(values) -> None:
     if card is None:
         raise UserError(f"{folder} has no card {name}-{weights}.json")
     new = reporting.read_measurements(values.results)
+    _check_complete(new)
     own = {f"--model={name}", f"--weights={weights}"}
     for run in new:
         result = run.result
@@ -170,6 +184,17 @@ def _add_results(values) -> None:
     card = {**card, **_measured([*kept, *new], name, weights)}
     print(f"replaced {len(old) - len(kept)} of {len(old)} results, by {len(new)}")
     _write(card, folder)
+
+
+def _check_complete(runs) -> None:
+    """Checks that results hold all that a card needs."""
+    for run in runs:
+        missing = [key for key in ("class_names", "checks") if key not in run.result]
+        if missing:
+            raise UserError(
+                f"{run.file} lacks {' and '.join(missing)}: evaluate again with "
+                "train.evaluate"
+            )
 
 
 def _check(runs, dataset, classes, load) -> None:
@@ -279,6 +304,7 @@ def _config(run) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         models.check(config["flags"]["model"])
+        config["seed"], config["versions"], config["flags"]["epochs"]
     except FileNotFoundError as error:
         raise UserError(f"--checkpoint must be a run's folder: no {path}") from error
     except (ValueError, KeyError, TypeError) as error:
@@ -328,12 +354,24 @@ def _round_to_half(path):
             if isinstance(item, h5py.Group):
                 half.require_group(name).attrs.update(item.attrs)
             else:
-                array = item[()]
-                is_float = array.dtype == "float32"
-                half[name] = array.astype("f2") if is_float else array
+                half[name] = _rounded(name, item[()])
 
         half.attrs.update(full.attrs)
         full.visititems(copy)
+
+
+def _rounded(name, array):
+    """A float32 array as float16, another one unchanged."""
+    if array.dtype != "float32":
+        return array
+    with np.errstate(over="ignore"):
+        half = array.astype("f2")
+    if np.isinf(half[np.isfinite(array)]).any():
+        raise UserError(
+            f"--half: {name} holds {np.nanmax(np.abs(array)):g}, too large for "
+            "float16: leave it out"
+        )
+    return half
 
 
 def summary(run: reporting.EvaluatedRun) -> list[dict[str, Any]]:

@@ -31,11 +31,21 @@ def read_cards(folder: pathlib.Path) -> dict[tuple[str, str], dict[str, Any]]:
         folder: the folder.
 
     Returns:
-        Cards by (model, weights), such as `("in_resnet20", "cifar10")`.
+        Cards by (model, weights), such as `("in_resnet20", "cifar10")`. Other JSON
+        files are skipped.
+
+    Raises:
+        ValueError: if a file is not JSON.
     """
-    files = [path for path in sorted(folder.glob("*.json")) if path.name != SCHEMA.name]
-    cards = [json.loads(path.read_text(encoding="utf-8")) for path in files]
-    return {(card["model"], card["weights"]): card for card in cards}
+    cards = {}
+    for path in sorted(folder.glob("[!.]*.json")):  # not those being written
+        try:
+            card = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"The card {path} is damaged: {error}") from error
+        if isinstance(card, dict) and {"model", "weights", "file"} <= set(card):
+            cards[card["model"], card["weights"]] = card
+    return cards
 
 
 def shipped_cards() -> dict[tuple[str, str], dict[str, Any]]:

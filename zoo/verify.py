@@ -7,6 +7,7 @@ differs by more than --tolerance, or if the images are not those of the card.
     python -m zoo.verify --data_dir=DATA --weights=cifar10 --models=in_resnet20
 """
 
+import math
 import sys
 
 from absl import flags
@@ -41,6 +42,8 @@ def define_flags() -> None:
 def main() -> int:
     """Compares the cards; returns the exit code."""
     values = flags.FLAGS
+    if math.isnan(values.tolerance):
+        raise UserError("--tolerance must be a number; got nan")
     for i, name in enumerate(("models", "weights")):
         known = sorted({key[i] for key in cards.shipped_cards()})
         for given in sorted(set(getattr(values, name)) - set(known)):

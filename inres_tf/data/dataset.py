@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from inres_tf import files
 from inres_tf.config import Config, config_field
 from inres_tf.data.folder import load_folder
 from inres_tf.data.images import Dataset, Images, hold_out, resizer
@@ -89,7 +90,7 @@ def load(
         path = name.removeprefix("folder:")
         if not path:
             raise UserError("folder: needs a path, as in folder:PATH")
-        return load_folder(name, pathlib.Path(path).expanduser(), image_size)
+        return load_folder(name, pathlib.Path(files.expand(path)), image_size)
     if name != "digits":
         return load_tfds(name, data_dir, download, image_size)
     digits = _load_digits()

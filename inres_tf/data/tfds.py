@@ -95,7 +95,7 @@ def read_tfds(
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow_datasets as tfds
 
-    root = pathlib.Path(data_dir or "~/tensorflow_datasets").expanduser()
+    root = pathlib.Path(os.path.expanduser(data_dir or "~/tensorflow_datasets"))
     folder = _find_prepared(root, name)
     if folder is None:
         infos = [*root.glob("*/*/dataset_info.json")]

@@ -21,6 +21,7 @@ from .float_inputs import with_float_inputs as with_float_inputs
 from .lipschitz import LipschitzBound as LipschitzBound
 from .lipschitz import lipschitz_bound as lipschitz_bound
 from .logits import check_classifier as check_classifier
+from .logits import check_weights as check_weights
 from .logits import logits_fn as logits_fn
 from .precision import in_float32 as in_float32
 from .precision import in_float64 as in_float64

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from inres_tf.errors import UserError
 from inres_tf.layers import LipschitzDense
 from inres_tf.models.float_inputs import with_float_inputs
 from inres_tf.models.graph import node_of
@@ -143,6 +144,27 @@ def check_classifier(model: keras.Model) -> None:
         raise ValueError(
             f"{_name(model)} is not an image classifier: expected outputs of shape "
             f"(batch, classes) with at least two classes. Received: {outputs}"
+        )
+
+
+def check_weights(model: keras.Model) -> None:
+    """Checks that all weights of a model are finite.
+
+    Args:
+        model: any Keras model.
+
+    Raises:
+        UserError: if some are not, as after a training that diverged.
+
+    Example:
+        >>> model = zoo.InResNet8(input_shape=(8, 8, 1))
+        >>> inres_tf.models.check_weights(model)
+    """
+    bad = sum(not np.isfinite(values).all() for values in model.get_weights())
+    if bad:
+        raise UserError(
+            f"{bad} of the {len(model.weights)} weights of {_name(model)} are not "
+            "finite: the network has diverged"
         )
 
 

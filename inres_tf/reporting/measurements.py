@@ -114,6 +114,8 @@ def read_measurements(
 
 def _split(argument) -> tuple[str, pathlib.Path]:
     """Splits NAME=RUN; NAME is empty if the argument is only RUN."""
+    if not argument:
+        raise UserError("a RUN is an empty text")
     name, equals, path = argument.partition("=")
     if equals and "/" not in name and not pathlib.Path(argument).exists():
         if not name or not path:
@@ -167,7 +169,7 @@ def measure(
     try:
         accuracies, right = _measured(result)
         _check_shown(result)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, OverflowError, AttributeError) as error:
         problem = f"{error} is missing" if isinstance(error, KeyError) else error
         raise UserError(f"{file} is damaged: {problem}") from error
     name = str(result["model"])
@@ -366,5 +368,7 @@ def _check_shown(result) -> None:
         ", ".join(severities)
     for name in ("fingerprint", "git_revision", "processor", "command"):
         (result.get(name) or "").strip()
+    for attack in (result.get("certificates") or {}).get("attacks", ()):
+        attack["name"].strip()
     result.get("seconds", 0) + 0.0
     result.get("versions", {}).items()

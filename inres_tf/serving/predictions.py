@@ -18,7 +18,7 @@ from inres_tf.data.image_files import read_image
 from inres_tf.data.images import resizer
 from inres_tf.distribution.classifier import Classifier
 from inres_tf.errors import UserError
-from inres_tf.models.logits import check_classifier
+from inres_tf.models.logits import check_classifier, check_weights
 from inres_tf.models.precision import in_float32
 from inres_tf.progress import bar
 from inres_tf.serving.config import PredictConfig
@@ -59,10 +59,12 @@ class ImageClassifier:
             model: Keras classifier of pixels in [0, 255].
 
         Raises:
+            UserError: if weights are not finite.
             ValueError: if the model is not an image classifier or its logits cannot be
                 found.
         """
         check_classifier(model)
+        check_weights(model)
         classifier = Classifier(in_float32(model))
         names = class_names.of(model) or _numbers(classifier.classes)
 
@@ -204,7 +206,10 @@ def _numbers(classes: int) -> tuple[str, ...]:
 def _find(paths, failed) -> list[pathlib.Path]:
     """Returns the files, and the images in the folders."""
     found = []
-    for path in (pathlib.Path(files.expand(os.fspath(path))) for path in paths):
+    paths = [os.fspath(path) for path in paths]
+    if "" in paths:
+        raise UserError("an image or folder to classify is an empty text")
+    for path in (pathlib.Path(files.expand(path)) for path in paths):
         if not path.is_dir():
             found.append(path)
             continue

@@ -9,7 +9,7 @@ import tensorflow as tf
 from inres_tf import class_names
 from inres_tf.errors import UserError
 from inres_tf.files import atomic, write_json
-from inres_tf.models.logits import check_classifier, logits_fn
+from inres_tf.models.logits import check_classifier, check_weights, logits_fn
 from inres_tf.models.precision import in_float32
 
 SIGNATURE = "serving_default"
@@ -35,7 +35,8 @@ def export(
         The path.
 
     Raises:
-        UserError: if the path exists and must not be replaced.
+        UserError: if the path exists and must not be replaced, or weights are not
+            finite.
         ValueError: if the model is not an image classifier or its logits cannot be
             found.
 
@@ -59,6 +60,7 @@ def export(
                 f"{path} exists and is not a SavedModel; choose another --output"
             )
     check_classifier(model)
+    check_weights(model)
     names = class_names.of(model)
     model = in_float32(model)
     logits_of, shape = logits_fn(model), (None, *model.input_shape[1:])

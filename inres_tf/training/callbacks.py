@@ -1,6 +1,7 @@
 """Keras callbacks: TensorBoard, progress of a run, and early stopping."""
 
 import os
+import signal
 import sys
 import time
 from typing import Any
@@ -12,6 +13,7 @@ from tqdm import tqdm
 
 from inres_tf.layers import damping_rates, dead_blocks
 from inres_tf.progress import SECONDS_BETWEEN_LINES
+from inres_tf.training.signals import leave_terminal
 
 
 class TensorBoard(keras.callbacks.TensorBoard):
@@ -178,7 +180,12 @@ class Progress(keras.callbacks.Callback):
             self._bar = None
 
     def _write(self, *parts):
-        print("  ".join((self._name, *parts)), flush=True)
+        try:
+            print("  ".join((self._name, *parts)), flush=True)
+        except BrokenPipeError:  # as in `| head`: save a checkpoint and stop
+            leave_terminal()
+            if callable(signal.getsignal(signal.SIGTERM)):
+                os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _format_metrics(logs, names) -> str:

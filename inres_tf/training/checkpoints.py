@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from inres_tf import class_names
 from inres_tf.errors import UserError
-from inres_tf.files import atomic, to_json
+from inres_tf.files import atomic, is_being_written, to_json
 from inres_tf.model_files import CHECKPOINT, MODEL
 from inres_tf.model_files import find_model as find_model
 from inres_tf.model_files import list_checkpoints as list_checkpoints
@@ -110,7 +110,9 @@ def newest(folder: pathlib.Path) -> pathlib.Path | None:
     """
     clear_killed(folder)
     for partial in folder.parent.glob(".writing-*"):
-        if partial.is_dir():  # of another program, such as an export
+        if is_being_written(partial):  # by another program, such as an export
+            continue
+        if partial.is_dir():
             shutil.rmtree(partial)
         else:
             partial.unlink()

@@ -216,8 +216,8 @@ class Loop:
             total = self.state.epoch * self.pipeline.steps_per_epoch + step
             raise UserError(
                 f"the {name} became {loss} at step {total} (epoch "
-                f"{self.state.epoch + 1}, step {step}), after the last checkpoint; a "
-                "lower --learning_rate may help"
+                f"{self.state.epoch + 1}, step {step}); a lower --learning_rate may "
+                "help"
             )
 
     def _train_logs(self) -> dict[str, float]:

@@ -284,12 +284,17 @@ def _finished_result(folder: pathlib.Path, worker: WorkerInfo) -> TrainResult:
     path = folder / "model.keras"
     print(f"{folder} is already finished", file=sys.stderr)
     saved = checkpoints.list_checkpoints(folder / "checkpoints")
-    return TrainResult(
-        model=checkpoints.load_model(path),
-        history=metrics_log.read(folder / run_folder.METRICS),
-        model_path=path,
-        checkpoint=saved[-1] if saved else None,
-    )
+    try:
+        model = checkpoints.load_model(path)
+        history = metrics_log.read(folder / run_folder.METRICS)
+    except (UserError, FileNotFoundError) as error:
+        if not saved:
+            raise
+        raise UserError(
+            f"{error}; delete {path}, and the same command writes it and "
+            f"{run_folder.METRICS} again from the last checkpoint"
+        ) from error
+    return TrainResult(model, history, path, saved[-1] if saved else None)
 
 
 def _make_loop(

@@ -1,6 +1,7 @@
 """A run's folder: its configuration, its metrics, and which run it belongs to."""
 
 import json
+import os
 import pathlib
 import platform
 import sys
@@ -52,6 +53,17 @@ def check_folder(
     path = folder / CONFIG
     if folder.is_file():
         raise UserError(f"--output_dir={folder} is a file, not a folder")
+    if folder.is_symlink() and not folder.exists():
+        raise UserError(
+            f"--output_dir={folder} is a link to {os.readlink(folder)}, which does not "
+            "exist"
+        )
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"--output_dir={str(folder)!a} is not UTF-8, as TensorFlow needs it"
+        ) from error
     if not path.exists():
         results = [n for n in ("checkpoints", "model.keras") if (folder / n).exists()]
         if results:
@@ -63,6 +75,11 @@ def check_folder(
         return
     content = _read(path)
     saved = content["flags"]
+    if ("models" in saved) != ("models" in flags):
+        raise UserError(
+            f"{folder} holds a run of another program, train.train or train.reproduce; "
+            "choose another --output_dir"
+        )
     # Through JSON, which turns tuples into lists.
     current = json.loads(json.dumps(flags))
     saved = json.loads(json.dumps(dict(defaults or {}))) | saved

@@ -47,7 +47,7 @@ class Signals:
     def _handle(self, number: int, frame: types.FrameType | None) -> None:
         index = 0 if number == signal.SIGINT else 1
         if number == _HANGUP:
-            _leave_terminal()
+            leave_terminal()
         if number == signal.SIGINT and self.local_stop[index]:
             raise KeyboardInterrupt
         self.local_stop[index] = 1.0
@@ -65,7 +65,7 @@ class Signals:
         ]
 
 
-def _leave_terminal() -> None:
+def leave_terminal() -> None:
     """Sends what is written to a terminal that has closed nowhere.
 
     Otherwise writing the next line of progress would be an error.

@@ -74,6 +74,8 @@ DAMAGED = {
     "revision": ({"git_revision": {"main": "abc"}}, "dict"),
     "processor": ({"processor": 2}, "int"),
     "command": ({"command": ["python"]}, "list"),
+    "severities": ({"corruptions": {"fog": [1]}}, "index"),
+    "huge": ({"seconds": 10**400}, "too large"),
     "unchanged": ({"unchanged_corruptions": {"fog": 1}}, "iterable"),
 }
 
@@ -108,6 +110,11 @@ def test_damaged_certificates_are_refused(write_run, certified_result, tmp_path)
     result["certificates"]["radii"]["36"] = 0.9
     write_run(tmp_path, result)
     with pytest.raises(UserError, match="certified 36 does not match its answers"):
+        measurements.read_measurements([tmp_path])
+    result = certified_result()
+    result["certificates"]["attacks"][0]["name"] = None
+    write_run(tmp_path, result)
+    with pytest.raises(UserError, match="is damaged: .*NoneType"):
         measurements.read_measurements([tmp_path])
     del result["certificates"]["curve"]
     write_run(tmp_path, result)

@@ -193,3 +193,19 @@ def test_names_that_do_not_fit_a_saved_model(content, tmp_path):
     file.write_text(content)
     with pytest.raises(UserError, match="is damaged or not a SavedModel"):
         serving.ImageClassifier.of_saved_model(tmp_path / "served")
+
+
+def test_an_empty_path_is_not_the_working_folder(photos, monkeypatch):
+    monkeypatch.chdir(photos)
+    classifier = serving.ImageClassifier.of_model(network((8, 8, 3)))
+    with pytest.raises(UserError, match="is an empty text"):
+        serving.predict(classifier, [""], progress=False)
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path):
+    model = network((8, 8, 3))
+    model.layers[-1].bias.assign([0.0, np.nan, 0.0])
+    with pytest.raises(UserError, match="1 of the 4 weights of .*linear.* not finite"):
+        serving.ImageClassifier.of_model(model)
+    with pytest.raises(UserError, match="the network has diverged"):
+        serving.export(model, tmp_path / "model")

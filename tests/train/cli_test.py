@@ -5,6 +5,8 @@ import os
 import pathlib
 import re
 import stat
+import subprocess
+import sys
 import threading
 
 import PIL.Image
@@ -404,3 +406,27 @@ def test_a_result_can_go_into_a_pipe(binary, saved, tmp_path):
     assert (code, err) == (0, "") and read[0]["num_examples"] == 9
     assert stat.S_ISFIFO(pipe.stat().st_mode)
     assert {path.name for path in tmp_path.iterdir()} == {"saved", "result.json"}
+
+
+def test_outputs_do_not_replace_inputs(binary, saved, tmp_path):
+    before = saved.read_bytes()
+    flags = (f"--checkpoint={saved}", f"--output={saved}")
+    for program, rest in (("evaluate", ()), ("predict", (str(saved),))):
+        code, _, err = binary(program, *flags, *rest)
+        assert code == 1 and "exists and is no result of this program" in err
+    assert saved.read_bytes() == before
+
+
+def test_a_closed_pipe_ends_a_program_quietly():
+    command = f"{sys.executable} -m train.list | head -1"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True
+    )
+    assert done.returncode == 141 and done.stderr == ""
+    assert done.stdout.startswith("| model")
+
+
+def test_help_without_docstrings():
+    command = [sys.executable, "-OO", "-m", "train.list", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and "--[no]shipped" in done.stdout

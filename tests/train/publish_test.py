@@ -289,3 +289,41 @@ def test_mistakes_with_a_card(binary, shelf, tmp_path):
         assert f"--model adds results to a card: leave out {name}" in err
     _, _, err = binary("publish", "--model=resnet8", "--results=a")
     assert "--weights is missing" in err
+
+
+def test_a_failure_leaves_the_files_as_they_were(binary, run, tmp_path, digits):
+    result = {"model": "in_resnet8", "dataset": "digits", "num_examples": 4}
+    result |= {"protocol": "standard", "clean": {"accuracy": 1.0}, "checks": []}
+    result |= {"class_names": list(digits.class_names)}
+    file, folder = tmp_path / "result.json", tmp_path / "shelf"
+    file.write_text(json.dumps(result))
+    assert publish(binary, run, file, folder) == ""
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for missing in ("checks", "class_names"):
+        del result[missing]
+        file.write_text(json.dumps(result))
+        error = publish(binary, run, file, folder, "--half")
+        assert f"result.json lacks {missing}" in error
+    for name in ("sub/mine", "a-b", "imagenet"):
+        error = publish(binary, run, file, folder, f"--weights={name}")
+        assert re.search(
+            f"--weights must be a name of letters, .*; got '{name}'", error
+        )
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_numbers_beyond_float16_are_not_rounded_to_infinity(
+    binary, run, tmp_path, digits
+):
+    model = zoo.InResNet8(input_shape=digits.shape)
+    variance = next(w for w in model.weights if w.name == "moving_variance")
+    variance.assign(np.full(variance.shape, 1e5))
+    model.save(run / "model.keras")
+    result = {"model": "in_resnet8", "dataset": "digits", "num_examples": 4}
+    result |= {"protocol": "standard", "clean": {"accuracy": 1.0}, "checks": []}
+    result |= {"class_names": list(digits.class_names)}
+    file = tmp_path / "result.json"
+    file.write_text(json.dumps(result))
+    error = publish(binary, run, file, tmp_path / "shelf", "--half")
+    assert re.search("--half: .* holds 100000, too large for float16: leave it", error)
+    assert not list((tmp_path / "shelf").iterdir())

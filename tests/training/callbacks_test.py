@@ -27,6 +27,7 @@ from inres_tf.training.callbacks import (
     ResumableEarlyStopping,
     TensorBoard,
 )
+from inres_tf.training.signals import Signals
 
 LOGS = {
     "loss": 1.25,
@@ -338,3 +339,20 @@ def test_early_stopping_counts_the_epochs_before_a_run_was_resumed(damped):
     callback.set_model(damped)
     callback.on_train_begin()
     assert callback.wait == 1 and callback.best == 0.0
+
+
+def test_a_closed_pipe_stops_the_training_as_sigterm_does(monkeypatch):
+    """As in `| head`; the run then saves a checkpoint."""
+
+    class Closed:
+        def write(self, text):
+            raise BrokenPipeError
+
+        def flush(self):
+            raise BrokenPipeError
+
+    monkeypatch.setattr(callbacks, "leave_terminal", lambda: None)
+    monkeypatch.setattr("sys.stdout", Closed())
+    with Signals(alone=True) as signals:
+        Progress(1, 390, 128, live=False)._write("epoch 1/1")
+        assert signals.global_stop == [False, True]

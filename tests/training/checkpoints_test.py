@@ -1,5 +1,6 @@
 import os
 import pathlib
+import subprocess
 import sys
 import zipfile
 
@@ -247,3 +248,19 @@ def test_modules_that_cannot_be_imported(own_module, tmp_path):
         custom_objects.import_modules([own_module])
     with pytest.raises(UserError, match="--import=other_code fails: ModuleNotFound"):
         custom_objects.import_modules(["other_code"])
+
+
+def test_files_that_other_programs_are_writing_are_kept(tmp_path):
+    """Into a run's folder, such as an export; those of dead processes are deleted."""
+    folder = tmp_path / "checkpoints"
+    checkpoints.save(folder, small_model(), {}, 1)
+    alive = tmp_path / f".writing-{os.getpid()}-result.json"
+    alive.touch()
+    with subprocess.Popen(["true"]) as process:
+        process.wait()
+    (tmp_path / f".writing-{process.pid}-export").mkdir()
+    checkpoints.newest(folder)
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoints", alive.name}
+    os.utime(alive, (0, 0))  # perhaps by a process on another machine
+    checkpoints.newest(folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]

@@ -395,3 +395,31 @@ def test_a_folder_in_use_is_refused(tmp_path):
         with pytest.raises(UserError, match="run is in use by process"):
             run.train(make_config(tmp_path / "run"), build())
         assert [p.name for p in (tmp_path / "run").iterdir()] == [".lock"]
+
+
+def test_runs_of_train_and_reproduce_do_not_share_a_folder(tmp_path):
+    one, several = {"model": "plain8", "epochs": 1}, {"models": [], "epochs": 1}
+    for number, (there, now) in enumerate([(one, several), (several, one)]):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        run_folder.write_config(folder, there, 0)
+        with pytest.raises(UserError, match="run of another program"):
+            run_folder.check_folder(folder, now, resume=True, defaults=one | several)
+
+
+def test_output_folders_that_cannot_be(tmp_path):
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(UserError, match="link is a link to nowhere, which does not"):
+        run_folder.check_folder(tmp_path / "link", {}, resume=True)
+    with pytest.raises(UserError, match=r"run.udcff' is not UTF-8"):
+        run_folder.check_folder(tmp_path / "run\udcff", {}, resume=True)
+
+
+def test_a_finished_run_with_a_damaged_model_says_how_to_restore_it(tmp_path):
+    config = make_config(tmp_path / "run", model="plain8", epochs=1, batch_size=512)
+    model = run.train(config, build("plain8")).model
+    (tmp_path / "run" / "model.keras").write_bytes(b"PK")
+    with pytest.raises(UserError, match="; delete .*model.keras, and the same command"):
+        run.train(config, build("plain8"))
+    (tmp_path / "run" / "model.keras").unlink()
+    assert_same_weights(run.train(config, build("plain8")).model, model)

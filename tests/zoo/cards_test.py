@@ -159,3 +159,16 @@ def test_shipped_card(key):
 def test_all_shipped_weights_are_small():
     size = sum(path.stat().st_size for path in cards.FOLDER.iterdir())
     assert 0 < size < 40e6
+
+
+def test_files_beside_the_cards(shelf):
+    """Results may lie there, and files that another process is writing."""
+    folder = shelf[0].parent
+    (folder / "result.json").write_text('{"model": "in_resnet8"}')
+    (folder / ".writing-1-in_resnet8-other.json").write_text('{"model": "in_res')
+    cards.read_cards.cache_clear()
+    assert list(cards.shipped_cards()) == [("in_resnet8", "shapes")]
+    (folder / "in_resnet8-shapes.json").write_text('{"model": "in_res')
+    cards.read_cards.cache_clear()
+    with pytest.raises(ValueError, match=r"The card .*/in_resnet8-shapes.json is dama"):
+        cards.shipped_cards()
