@@ -351,8 +351,10 @@ def test_a_closed_pipe_stops_the_training_as_sigterm_does(monkeypatch):
         def flush(self):
             raise BrokenPipeError
 
+    progress = Progress(1, 390, 128, live=False)
+    progress.on_epoch_begin(0)
     monkeypatch.setattr(callbacks, "leave_terminal", lambda: None)
     monkeypatch.setattr("sys.stdout", Closed())
     with Signals(alone=True) as signals:
-        Progress(1, 390, 128, live=False)._write("epoch 1/1")
+        progress.on_epoch_end(0, {"loss": 1.0, "accuracy": 0.5})
         assert signals.global_stop == [False, True]
