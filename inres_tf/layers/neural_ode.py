@@ -299,12 +299,14 @@ class NeuralODE(keras.layers.Layer):
         if not self.dynamics.built:
             self.dynamics.build(input_shape)
         spec = self.dynamics.input_spec
-        if spec is not None and tuple(spec.shape[1:]) != tuple(input_shape[1:]):
-            raise ValueError(
-                f"`dynamics` was built for states of shape {tuple(spec.shape[1:])}, on "
-                f"which its norm depends. Received: input_shape={tuple(input_shape)}"
-            )
-        self.input_spec = spec
+        if isinstance(spec, keras.layers.InputSpec) and spec.shape:
+            self.input_spec = spec
+            if tuple(spec.shape[1:]) != tuple(input_shape[1:]):
+                raise ValueError(
+                    "`dynamics` was built for states of shape "
+                    f"{tuple(spec.shape[1:])}, on which its norm depends. Received: "
+                    f"input_shape={tuple(input_shape)}"
+                )
         if self.on_failure == "count":
             self.failures = self.add_weight(
                 shape=(), initializer="zeros", name="failures", trainable=False
