@@ -51,12 +51,12 @@ def test_files_carry_the_names(named, trained, digits):
 def test_messages_have_both_lists():
     class_names.check(None, ("a", "b"), "the model", "the folder")
     class_names.check(("a", "b"), ["a", "b"], "the model", "the folder")
-    with pytest.raises(UserError, match="of the folder differ: a, b and a, c; give"):
+    with pytest.raises(UserError, match="of the folder differ: a, b and a, c; use"):
         class_names.check(("a", "b"), ("a", "c"), "the model", "the folder")
-    with pytest.raises(UserError, match="differ in their order: a, b and b, a; give"):
+    with pytest.raises(UserError, match="differ in their order: a, b and b, a; use"):
         class_names.check(("a", "b"), ("b", "a"), "the model", "the folder")
     many = [f"n{i}" for i in range(1000)]
-    with pytest.raises(UserError, match="differ: n7 and x; give"):
+    with pytest.raises(UserError, match="differ: n7 and x; use"):
         class_names.check(many, [*many[:7], "x", *many[8:]], "it", "this")
 
 

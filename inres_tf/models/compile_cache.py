@@ -18,7 +18,8 @@ def cache_per_model(maxsize: int) -> Callable[[Callable], Callable]:
         maxsize: number of results to keep, as of `functools.lru_cache`.
 
     Returns:
-        A decorator of functions of a Keras model and further hashable arguments.
+        A decorator of functions of a Keras model and further hashable arguments. They
+        get `cache_info` and `cache_clear`, as of `functools.lru_cache`.
 
     Example:
         >>> import keras
@@ -44,6 +45,7 @@ def cache_per_model(maxsize: int) -> Callable[[Callable], Callable]:
         def call(model, *arguments):
             return cached(layers_key(model), model, *arguments)
 
+        call.cache_info, call.cache_clear = cached.cache_info, cached.cache_clear
         return call
 
     return decorate

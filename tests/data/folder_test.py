@@ -318,7 +318,7 @@ def test_other_folders_beside_the_splits_are_named(tmp_path, capsys):
     [
         (["first/cat", "first/dog", "second/cat", "second/dog"], "names cat, dog"),
         (["cat/train", "cat/test", "dog/train", "dog/test"], "names test, train"),
-        (["train/cat", "train/dog", "unlabelled"], "no folder for testing is next to"),
+        (["train/cat", "train/dog", "unlabelled"], "no folder for testing next to"),
         (["Train/cat", "train/cat", "test/cat"], "several folders of one split: Train"),
     ],
 )
