@@ -148,7 +148,7 @@ def expecting(scale, offset, model):
 def test_models_of_scaled_pixels_are_recognised(name, scale, offset, trained, digits):
     model = expecting(scale, offset, trained)
     message = f"scaled classifies .* of 100 .* scaled by --preprocessing={name}"
-    with pytest.raises(UserError, match=f"{message}: give"):
+    with pytest.raises(UserError, match=f"{message}: pass"):
         validation.check_preprocessing(model, digits.test)
     config = EvaluationConfig(attacks=(), corruptions=(), check_examples=2)
     with pytest.warns(pixels.PixelWarning, match=f"{message}$"):
