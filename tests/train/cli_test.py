@@ -418,12 +418,12 @@ def test_outputs_do_not_replace_inputs(binary, saved, tmp_path):
 
 
 def test_a_closed_pipe_ends_a_program_quietly():
-    command = f"{sys.executable} -m train.list | head -1"
+    # `true` has ended long before anything is written.
+    command = f"{sys.executable} -m train.list | true"
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True
     )
-    assert done.returncode == 141 and done.stderr == ""
-    assert done.stdout.startswith("| model")
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 def test_help_without_docstrings():
