@@ -219,7 +219,7 @@ def check_writable(path: str | os.PathLike[str], kind: bytes = b"") -> None:
             with open(path, "rb") as file:
                 if file.read(len(kind)) != kind:
                     raise UserError(
-                        f"--output={path} exists and is no result of this program: "
+                        f"--output={path} exists and is not a result of this program: "
                         "choose another file, or delete it"
                     )
     elif not os.access(path, os.W_OK):  # it is written to, and not replaced

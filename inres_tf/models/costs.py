@@ -65,7 +65,7 @@ def _products(operation) -> int | None:
     kind, shapes = operation.type, [x.shape for x in operation.inputs]
     if kind not in _PRODUCTS:
         unknown = kind.startswith(("Conv", "DepthwiseConv", "SparseMatMul"))
-        return None if unknown and kind != "ConjugateTranspose" else 0
+        return None if unknown else 0
     outputs = operation.outputs[0].shape
     if not all(shape.is_fully_defined() for shape in [*shapes, outputs]):
         return None

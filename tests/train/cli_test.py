@@ -413,7 +413,7 @@ def test_outputs_do_not_replace_inputs(binary, saved, tmp_path):
     flags = (f"--checkpoint={saved}", f"--output={saved}")
     for program, rest in (("evaluate", ()), ("predict", (str(saved),))):
         code, _, err = binary(program, *flags, *rest)
-        assert code == 1 and "exists and is no result of this program" in err
+        assert code == 1 and "exists and is not a result of this program" in err
     assert saved.read_bytes() == before
 
 
