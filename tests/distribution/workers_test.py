@@ -158,6 +158,7 @@ def test_two_workers_equal_one_process_and_only_the_chief_writes(
     assert "is already finished" in again[0].output
 
 
+@pytest.mark.long
 def test_preempted_and_killed_workers_resume_with_the_same_command(
     single, start_training, tmp_path
 ):

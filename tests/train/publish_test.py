@@ -32,7 +32,7 @@ def run(trained, tmp_path):
     return folder
 
 
-@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("half", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_publish(binary, run, tmp_path, monkeypatch, digits, trained, half):
     result = tmp_path / "result.json"
     assert binary("evaluate", f"--checkpoint={run}", f"--output={result}", *EVALUATE,

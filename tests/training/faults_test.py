@@ -108,7 +108,9 @@ DYING_RUN = """
     [
         pytest.param("replace", 3, id="before a checkpoint is renamed"),
         pytest.param("rmtree", 1, id="before an old checkpoint is deleted"),
-        pytest.param("save", 1, id="before the curves are drawn"),
+        pytest.param(
+            "save", 1, id="before the curves are drawn", marks=pytest.mark.long
+        ),
     ],
 )
 def test_killed_run_resumes_bit_for_bit(name, call, complete, tmp_path):

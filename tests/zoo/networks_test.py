@@ -11,13 +11,11 @@ from inres_tf.layers import damping_rates
 from zoo import presets, registry
 
 # These cover every family and damping; tests of the other networks are long.
-FAST_SIZES = {"20", "11_4x16d", "tiny"}
-FAST_NAMES = {"in_resnet8", "in_resnext29_32x4d", "airnet", "in_airnet"}
-
-
-def is_fast(name):
-    _, size, _ = registry.MODELS[name]
-    return size in FAST_SIZES or name in FAST_NAMES
+FAST_NAMES = {
+    *("resnet8", "in_resnet20", "lambda_in_resnet20", "en_resnet20", "plain20"),
+    *("resnext11_4x16d", "in_resnext11_4x16d", "in_airnet", "exponential_airnet"),
+    *("cpl_tiny", "damped_cpl_tiny", "lip_node_tiny", "damped_node_tiny", "node_tiny"),
+}
 
 
 def is_continuous(family):
@@ -25,7 +23,7 @@ def is_continuous(family):
 
 
 NAMES = [
-    pytest.param(name, marks=() if is_fast(name) else pytest.mark.long)
+    pytest.param(name, marks=() if name in FAST_NAMES else pytest.mark.long)
     for name in zoo.list_models()
 ]
 
