@@ -10,7 +10,7 @@ from inres_tf import data
 from inres_tf.layers import damping_rates
 from zoo import presets, registry
 
-# These cover every family and damping; tests of the other networks are long.
+# These cover every family for small images and every damping; the others are long.
 FAST_NAMES = {
     *("resnet8", "in_resnet20", "lambda_in_resnet20", "en_resnet20", "plain20"),
     *("resnext11_4x16d", "in_resnext11_4x16d", "in_airnet", "exponential_airnet"),
