@@ -3,7 +3,8 @@ r"""Adds trained weights to the package, with a card that reports their accuracy
 Writes zoo/weights/MODEL-WEIGHTS.weights.h5, which zoo.get_model(MODEL,
 weights=WEIGHTS) loads, and the card MODEL-WEIGHTS.json with its checksum, how it was
 trained, and the results of train.evaluate. With --model instead of --checkpoint, adds
-results of shipped weights to their card, in place of those that they repeat.
+results of shipped weights to their card, in place of those that they repeat on as many
+images or more.
 
     python -m train.publish --checkpoint=runs/in_resnet20 --weights=cifar10 \
         --results=clean.json,attacks.json --half
@@ -166,12 +167,19 @@ def _add_results(values) -> None:
                 f"{' '.join(sorted(own))}, without --solver and --preprocessing; its "
                 f"command is {command or 'unknown'}"
             )
-    repeated = set().union(*map(_facts, new))
+    repeated: dict[tuple, int] = {}
+    for run in new:
+        for fact, number in _facts(run).items():
+            repeated[fact] = max(number, repeated.get(fact, 0))
     old = [
         reporting.measurements.measure(result, folder / card["file"])
         for result in card["evaluations"]
     ]
-    kept = [run for run in old if not _facts(run) <= repeated]
+    kept = [
+        run
+        for run in old
+        if any(number > repeated.get(f, 0) for f, number in _facts(run).items())
+    ]
 
     def shipped():
         classes = len(card["classes"])
@@ -241,11 +249,10 @@ def _folder(values) -> pathlib.Path:
     return pathlib.Path(values.output_dir or cards.FOLDER)
 
 
-def _facts(run) -> set[tuple]:
-    """What a result measured, on which images."""
-    keys = "dataset", "num_examples", "protocol"
-    images = tuple(run.result.get(key) for key in keys)
-    return {(column, images) for column in run.accuracies}
+def _facts(run) -> dict[tuple, int]:
+    """What a result measured, and on how many images."""
+    of = run.result["dataset"], run.result.get("protocol")
+    return {(column, *of): run.result["num_examples"] for column in run.accuracies}
 
 
 def _measured(results, name, weights) -> dict[str, Any]:

@@ -237,6 +237,12 @@ def test_a_result_replaces_those_that_it_repeats(binary, shelf):
     # An evaluation without the attack repeats only a part of the other.
     card, out, _ = add(binary, folder, result("d", 4, ["fgsm"], 0.25))
     assert out.startswith("replaced 0 of 2 results, by 1")
+    # A result of more images repeats that of fewer, but not the other way round.
+    card, out, _ = add(binary, folder, result("f", 6, ["fgsm"], 0.25))
+    assert out.startswith("replaced 1 of 3 results, by 1")
+    assert add(binary, folder, result("g", 5, ["fgsm"]))[1].startswith(
+        "replaced 0 of 3"
+    )
     # The check that PGD raised goes with its result.
     folder, result = shelf
     (folder / "in_resnet8-digits.json").write_text(
