@@ -117,6 +117,7 @@ def test_insert(tmp_path):
         insert(path, "after", "c", "4\n")
 
 
+@pytest.mark.long
 def test_the_recipes_work(tmp_path):
     for package in ("inres_tf", "zoo", "tests"):
         ignored = shutil.ignore_patterns("__pycache__", "*.npz")

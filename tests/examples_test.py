@@ -71,6 +71,7 @@ def run(pictures, binary, capsys):
     return of
 
 
+@pytest.mark.long
 def test_the_examples_run(run):
     names, printed = run("examples.md")
     assert len(re.findall(rf"^({'|'.join(CLASSES)}): \d", printed, re.M)) == 3
@@ -91,6 +92,7 @@ def test_the_examples_run(run):
         assert pathlib.Path(file).is_file()
 
 
+@pytest.mark.long
 def test_the_tutorial_runs(run):
     names, printed = run("tutorial.md")
     first, counts, answer = printed.splitlines()

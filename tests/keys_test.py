@@ -253,7 +253,13 @@ def test_train_evaluate_resumes_the_same_only(part, evaluated, binary, monkeypat
     assert resumed == [{}, {} if part else {"clean": {}}]
 
 
-@pytest.mark.parametrize("part", ["", *GIVEN])
+@pytest.mark.parametrize(
+    "part",
+    [
+        pytest.param(part, marks=() if part in ("", "images") else pytest.mark.long)
+        for part in ("", *GIVEN)
+    ],
+)
 def test_train_reproduce_keeps_an_evaluation_of_the_same_only(
     part, evaluated, monkeypatch
 ):

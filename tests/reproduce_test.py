@@ -152,6 +152,7 @@ def test_finished_trainings_and_evaluations_are_not_repeated(folder, monkeypatch
     assert (folder / "results.md").read_text() == before
 
 
+@pytest.mark.long
 def test_a_damaged_evaluation_is_repeated(folder, monkeypatch):
     path = folder / "resnet8-seed0" / "evaluation.json"
     result = json.loads(path.read_text())

@@ -220,6 +220,7 @@ def test_saturated_logits_are_not_masked_gradients(trained, few):
     assert "zero_gradients" in names and "huge_eps" not in names
 
 
+@pytest.mark.long
 def test_masked_gradients_are_detected_within_autoattack(trained, few):
     """Many images are misclassified only under its member Square."""
     names, result = run(

@@ -32,6 +32,7 @@ def without_values(result):
     return json.dumps(result | {"checks": checks})
 
 
+@pytest.mark.long
 def test_everything_on_100_images(trained, digits):
     data = digits.test.take(slice(100))
     config = EvaluationConfig(
