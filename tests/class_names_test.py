@@ -125,6 +125,7 @@ def build(shape, classes):
     return model
 
 
+@pytest.mark.long
 def test_runs_and_exports_carry_the_names_to_other_processes(tmp_path):
     for name in ("cat", "dog", "eel"):
         for i in range(4):

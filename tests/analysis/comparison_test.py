@@ -54,6 +54,7 @@ def lines(ax):
     return [line.get_ydata() for line in ax.get_lines()]
 
 
+@pytest.mark.long
 def test_networks_are_drawn_together(folders):
     read = comparison.read([folders["in"], folders["res"]])
     assert list(read) == ["in", "res"]

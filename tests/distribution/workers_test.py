@@ -230,6 +230,7 @@ def test_ctrl_c_ends_a_waiting_worker(start_training, tmp_path):
     assert not (tmp_path / "run0").exists()
 
 
+@pytest.mark.long
 def test_workers_with_different_settings_stop(start_training, tmp_path):
     workers = start_training(seeds=(0, 5))
     codes = exit_codes(workers)
@@ -239,6 +240,7 @@ def test_workers_with_different_settings_stop(start_training, tmp_path):
     assert not (tmp_path / "run0" / "model.keras").exists()
 
 
+@pytest.mark.long
 def test_all_workers_stop_if_the_folder_of_the_chief_is_not_free(
     start_training, tmp_path
 ):

@@ -311,6 +311,7 @@ def test_a_network_that_has_diverged(trained, few):
     assert finding["raised"] and finding["value"] == 100
 
 
+@pytest.mark.long
 def test_black_box_attacks_of_the_evaluation_are_compared(trained, few):
     names, _ = run(
         after(Rounded(), trained),

@@ -22,6 +22,7 @@ def test_model_with_weights(binary, trained, tmp_path):
     assert code == 0 and float(out.split("clean")[1].split()[0]) > 80
 
 
+@pytest.mark.long
 def test_transfer_from_shipped_weights_and_from_their_file(
     binary, tmp_path, monkeypatch
 ):
@@ -117,6 +118,7 @@ def test_corrupted_sets_are_read_from_the_data_folder(
     assert folders == [("cifar10_corrupted", str(tmp_path))]
 
 
+@pytest.mark.long
 def test_terminal_without_greek_letters(process, saved, tmp_path):
     result = tmp_path / "result.json"
     arguments = ["--corruptions=none", "--attacks=fgsm", "--num_examples=9"]

@@ -36,6 +36,7 @@ def test_solver_settings(text, expected):
     assert models.solver_settings(text) == expected
 
 
+@pytest.mark.long
 def test_another_solver_by_flag(binary, neural_ode, tmp_path):
     """A tight tolerance gives the solution that many steps converge to."""
     pixels = np.arange(128, dtype=np.uint8).reshape(2, 8, 8, 1)
